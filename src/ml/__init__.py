@@ -1,0 +1,1 @@
+"""The shared workflow library of the Infernet inference, training and proof services."""

@@ -1,0 +1,202 @@
+"""Every failure that a caller of a service can see, with its HTTP status.
+
+    ServiceError
+    ├── InvalidInput            400  also a ValueError
+    ├── Unauthorized            401  also a PermissionError
+    ├── NotFound                404  also a LookupError
+    ├── MethodNotAllowed        405
+    ├── BodyTimeout             408  also a TimeoutError
+    ├── PayloadTooLarge         413
+    ├── UnsupportedMediaType    415
+    ├── UnprocessableOutput     422  also a ValueError
+    ├── TooManyRequests         429
+    ├── InternalError           500
+    ├── UpstreamError           502  also a ConnectionError
+    ├── Overloaded              503
+    ├── NotReady                503
+    ├── DeadlineExceeded        504  also a TimeoutError
+    └── OutOfMemory             507  also a MemoryError
+
+    ConfigurationError               the operator's fault; the process exits with code 2
+
+To add one: derive it from ServiceError and the standard exception that fits, set `status`, and
+give it a line here. One handler in `ml.serving` turns any of them into the reply
+`{"code": "<status>", "name": …, "description": …}`; the Infernet node recognises a container
+error by that top-level string `code`.
+
+All of them survive pickling, because workflows may raise them in another process.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+__all__ = [
+    "BodyTimeout",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "InternalError",
+    "InvalidInput",
+    "MethodNotAllowed",
+    "NotFound",
+    "NotReady",
+    "OutOfMemory",
+    "Overloaded",
+    "PayloadTooLarge",
+    "ServiceError",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnprocessableOutput",
+    "UnsupportedMediaType",
+    "UpstreamError",
+    "error_body",
+]
+
+
+class ServiceError(Exception):
+    """A failure with an HTTP status.
+
+    `description` is shown to the caller: it says what to change and holds nothing internal.
+    `retry_after_seconds` becomes the `Retry-After` header.
+    """
+
+    status: ClassVar[int] = 500
+    default_description: ClassVar[str] = "The service failed."
+
+    def __init__(
+        self, description: str | None = None, *, retry_after_seconds: int | None = None
+    ) -> None:
+        self.description = description or self.default_description
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(self.description)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.description, self.retry_after_seconds)
+
+    def body(self) -> dict[str, str]:
+        """Return the JSON body of the reply."""
+        return error_body(self.status, self.description)
+
+
+def _rebuild(
+    cls: type[ServiceError], description: str, retry_after_seconds: int | None
+) -> ServiceError:
+    return cls(description, retry_after_seconds=retry_after_seconds)
+
+
+def error_body(status: int, description: str) -> dict[str, str]:
+    """Return the one error form of every service: `code` (a string), `name`, `description`."""
+    return {"code": str(status), "name": HTTPStatus(status).phrase, "description": description}
+
+
+class InvalidInput(ServiceError, ValueError):
+    """The request is wrong; the description names the field and says what is due."""
+
+    status = 400
+    default_description = "The request is not valid."
+
+
+class Unauthorized(ServiceError, PermissionError):
+    """No bearer key, or one that is not known."""
+
+    status = 401
+    default_description = "Send a valid key as 'Authorization: Bearer <key>'."
+
+
+class NotFound(ServiceError, LookupError):
+    """What the request names does not exist."""
+
+    status = 404
+    default_description = "There is nothing at this address."
+
+
+class MethodNotAllowed(ServiceError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    default_description = "This address does not take this method."
+
+
+class BodyTimeout(ServiceError, TimeoutError):
+    """The body did not arrive in time."""
+
+    status = 408
+    default_description = "The request body did not arrive in time."
+
+
+class PayloadTooLarge(ServiceError):
+    """The body is over the configured limit."""
+
+    status = 413
+    default_description = "The request body is too large."
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is not of a type that this address reads."""
+
+    status = 415
+    default_description = "Send the body as 'Content-Type: application/json'."
+
+
+class UnprocessableOutput(ServiceError, ValueError):
+    """The model answered, but its answer cannot be put into the form that was asked for."""
+
+    status = 422
+    default_description = "The model's answer cannot be represented in the requested form."
+
+
+class TooManyRequests(ServiceError):
+    """A caller is over its rate."""
+
+    status = 429
+    default_description = "Too many requests; try again later."
+
+
+class InternalError(ServiceError):
+    """Anything not foreseen: its details are in the log under the request id, never in the reply."""
+
+    status = 500
+    default_description = "The service failed; the log has the details under this request id."
+
+
+class UpstreamError(ServiceError, ConnectionError):
+    """A server behind this service failed or is unreachable."""
+
+    status = 502
+    default_description = "The server behind this service failed."
+
+
+class Overloaded(ServiceError):
+    """All slots and the queue are full."""
+
+    status = 503
+    default_description = "The service is at its limit; try again shortly."
+
+
+class NotReady(ServiceError):
+    """The workflow is still loading, failed to load, or the service is shutting down."""
+
+    status = 503
+    default_description = "The service is not ready."
+
+
+class DeadlineExceeded(ServiceError, TimeoutError):
+    """The request took longer than it may; its work was told to stop."""
+
+    status = 504
+    default_description = "The request did not finish in time."
+
+
+class OutOfMemory(ServiceError, MemoryError):
+    """The model ran out of memory on this request; the service goes on."""
+
+    status = 507
+    default_description = "The model ran out of memory; send a smaller request."
+
+
+class ConfigurationError(Exception):
+    """Settings or a workflow class that cannot work, with every fault in one readable text.
+
+    Raised before a service serves; entry points print it without a traceback and exit with 2.
+    """

@@ -1,0 +1,1 @@
+"""The container protocol: what an Infernet node sends and accepts."""
