@@ -30,9 +30,15 @@ All of them survive pickling, because workflows may raise them in another proces
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import ValidationError
 
 __all__ = [
+    "CONFIGURATION_EXIT_CODE",
     "BodyTimeout",
     "ConfigurationError",
     "DeadlineExceeded",
@@ -50,8 +56,14 @@ __all__ = [
     "UnprocessableOutput",
     "UnsupportedMediaType",
     "UpstreamError",
+    "describe_faults",
     "error_body",
+    "fault_lines",
 ]
+
+
+#: The exit code of a process whose configuration cannot work; restarting it would not help.
+CONFIGURATION_EXIT_CODE = 2
 
 
 class ServiceError(Exception):
@@ -200,3 +212,29 @@ class ConfigurationError(Exception):
 
     Raised before a service serves; entry points print it without a traceback and exit with 2.
     """
+
+
+def describe_faults(error: ValidationError, *, under: str = "", most: int = 10) -> str:
+    """Return pydantic's faults as one line, `field: what is wrong`, without the values given.
+
+    `under` is the name of the field that the faulty value stands in, such as "data".
+    """
+    lines = fault_lines(error, under=under)
+    if len(lines) > most:
+        lines[most:] = [f"and {len(lines) - most} more"]
+    return "; ".join(lines)
+
+
+def fault_lines(
+    error: ValidationError, *, under: str = "", names: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return pydantic's faults, a line each; `names` gives other names for top-level fields."""
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        parts = [str(part) for part in fault["loc"]]
+        if parts and names:
+            parts[0] = names.get(parts[0], parts[0])
+        where = ".".join(part for part in (under, *parts) if part)
+        message = fault["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {message}" if where else message)
+    return lines

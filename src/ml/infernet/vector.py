@@ -1,0 +1,304 @@
+"""Tensors as ABI bytes, in the form of infernet-ml 2.0.0 (`RitualVector`).
+
+`abi.encode(uint8 arithmetic, uint8 decimals, uint8 dtype, uint16[] shape, T[] values)`, where `T`
+depends on the dtype and `values` are in C order.
+
+| dtype | T with IEEE arithmetic | T with fixed point |
+|---|---|---|
+| float16, float32, float64 | int16, int32, int64: the IEEE-754 bits | the same integer, scaled |
+| float128, float256 | int128, int256: the bits of a float64 | the same integer, scaled |
+| int8 … uint64 | the integer | the integer, not scaled |
+| complex64, complex128 | uint64, uint128: real, then imaginary half as bits | halves scaled |
+| bool | bool | bool |
+
+Fixed point is always written as float128, that is, int128 scaled by `10**decimals`; the other
+fixed-point forms are only read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.errors import InvalidInput, UnprocessableOutput
+from ml.infernet.fixed_point import floats_from_words, words_from_floats, words_from_integers
+from ml.infernet.words import (
+    WORD_BYTES,
+    Words,
+    pack,
+    read_offset,
+    read_uint8,
+    read_words,
+    require_width,
+    signed_words,
+    uint_words,
+)
+
+__all__ = ["Arithmetic", "DataType", "Vector", "decode_vector", "encode_vector"]
+
+Array = npt.NDArray[Any]
+
+Member = TypeVar("Member", bound=IntEnum)
+
+_HEAD_WORDS = 5
+_MAX_RANK = 64  # of a numpy array
+
+
+class DataType(IntEnum):
+    """The element types of a tensor, by their number on the wire."""
+
+    FLOAT16 = 0
+    FLOAT32 = 1
+    FLOAT64 = 2
+    #: 128 bits on the wire; held as float64, here and in infernet-ml
+    FLOAT128 = 3
+    #: 256 bits on the wire; held as float64, here and in infernet-ml
+    FLOAT256 = 4
+    INT8 = 5
+    INT16 = 6
+    INT32 = 7
+    INT64 = 8
+    UINT8 = 9
+    UINT16 = 10
+    UINT32 = 11
+    UINT64 = 12
+    COMPLEX64 = 13
+    COMPLEX128 = 14
+    BOOL = 15
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The numpy dtype that holds such values."""
+        return _FORMS[self].dtype
+
+    @classmethod
+    def from_numpy(cls, dtype: np.dtype[Any]) -> DataType:
+        """Return the element type of a numpy dtype of any byte order.
+
+        Raises:
+            UnprocessableOutput: there is none, as for strings, objects and long doubles.
+        """
+        for data_type, form in _FORMS.items():
+            if form.dtype == dtype.newbyteorder("="):
+                return data_type
+        raise UnprocessableOutput(f"Values of type {dtype} cannot be sent as a tensor.")
+
+
+class Arithmetic(IntEnum):
+    """How numbers that are not integers are written."""
+
+    #: the bits of IEEE-754, read as an integer of the same width
+    IEEE = 0
+    #: int128 scaled by 10**decimals, as for token balances
+    FIXED_POINT = 1
+
+
+class _Form(NamedTuple):
+    dtype: np.dtype[Any]
+    bits: int
+    signed: bool
+
+
+_FORMS = {
+    DataType.FLOAT16: _Form(np.dtype(np.float16), 16, True),
+    DataType.FLOAT32: _Form(np.dtype(np.float32), 32, True),
+    DataType.FLOAT64: _Form(np.dtype(np.float64), 64, True),
+    DataType.FLOAT128: _Form(np.dtype(np.float64), 128, True),
+    DataType.FLOAT256: _Form(np.dtype(np.float64), 256, True),
+    DataType.INT8: _Form(np.dtype(np.int8), 8, True),
+    DataType.INT16: _Form(np.dtype(np.int16), 16, True),
+    DataType.INT32: _Form(np.dtype(np.int32), 32, True),
+    DataType.INT64: _Form(np.dtype(np.int64), 64, True),
+    DataType.UINT8: _Form(np.dtype(np.uint8), 8, False),
+    DataType.UINT16: _Form(np.dtype(np.uint16), 16, False),
+    DataType.UINT32: _Form(np.dtype(np.uint32), 32, False),
+    DataType.UINT64: _Form(np.dtype(np.uint64), 64, False),
+    DataType.COMPLEX64: _Form(np.dtype(np.complex64), 64, False),
+    DataType.COMPLEX128: _Form(np.dtype(np.complex128), 128, False),
+    DataType.BOOL: _Form(np.dtype(np.bool_), 1, False),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """A decoded tensor and how it was written.
+
+    Attributes:
+        values: of the message's shape and `dtype.numpy_dtype`; native byte order.
+        dtype: the element type on the wire (float128 is held as float64).
+        arithmetic: how the values were written.
+        decimals: decimal places of the fixed point, 0 to 255; without meaning for IEEE.
+    """
+
+    values: Array
+    dtype: DataType
+    arithmetic: Arithmetic = Arithmetic.IEEE
+    decimals: int = 18
+
+
+def encode_vector(
+    values: npt.ArrayLike,
+    *,
+    dtype: DataType | None = None,
+    arithmetic: Arithmetic = Arithmetic.IEEE,
+    decimals: int = 18,
+) -> bytes:
+    """Return a tensor of any shape as ABI bytes.
+
+    `dtype` is that of the values by default; a given one converts them within their kind (float64
+    to float32) or to a wider kind (int64 to float64). Fixed point is written as float128 whatever
+    the dtype. Integers are scaled exactly; floats are scaled in float64 and truncated.
+
+    Raises:
+        UnprocessableOutput: the values have no such dtype or do not fit it, or int128 for fixed
+            point; they are NaN, infinite or complex in fixed point; a dimension is over 65535; or
+            decimals are not within 0 to 255.
+    """
+    if not 0 <= decimals <= 0xFF:
+        raise UnprocessableOutput(f"decimals must be 0 to 255, not {decimals}.")
+    array = _as_array(values)
+    dtype = DataType.from_numpy(array.dtype) if dtype is None else dtype
+    flat = _convert(array, dtype).reshape(-1)
+    if arithmetic is Arithmetic.FIXED_POINT:
+        return _message(
+            arithmetic, decimals, DataType.FLOAT128, array.shape, _scale(flat, decimals)
+        )
+    return _message(arithmetic, decimals, dtype, array.shape, _words_of_bits(flat, dtype))
+
+
+def decode_vector(data: bytes) -> Vector:
+    """Return the tensor of such ABI bytes.
+
+    Floats come back bit for bit with IEEE arithmetic, and as the float64 nearest to the exact
+    decimal with fixed point (then rounded to the dtype, for float16 and float32).
+
+    Raises:
+        InvalidInput: the bytes are not canonical ABI of this form, name an unknown arithmetic or
+            dtype, or the shape does not multiply to the number of values.
+    """
+    arithmetic = _member(Arithmetic, data, 0, "arithmetic")
+    decimals = read_uint8(data, WORD_BYTES, "decimals")
+    dtype = _member(DataType, data, 2 * WORD_BYTES, "dtype")
+    shape_words = read_words(data, read_offset(data, 3 * WORD_BYTES, _HEAD_WORDS, "shape"), "shape")
+    require_width(shape_words, 16, signed=False, field="shape")
+    words = read_words(data, read_offset(data, 4 * WORD_BYTES, _HEAD_WORDS, "values"), "values")
+    require_width(words, _FORMS[dtype].bits, signed=_FORMS[dtype].signed, field="values")
+    if arithmetic == Arithmetic.FIXED_POINT and dtype.numpy_dtype.kind in "fc":
+        flat = _unscale(words, dtype, decimals)
+    else:
+        flat = _bits_of_words(words, dtype)
+    return Vector(_shaped(flat, shape_words), dtype, arithmetic, decimals)
+
+
+def _member(kind: type[Member], data: bytes, position: int, field: str) -> Member:
+    number = read_uint8(data, position, field)
+    try:
+        return kind(number)
+    except ValueError:
+        known = ", ".join(f"{member.value} {member.name.lower()}" for member in kind)
+        raise InvalidInput(f"{field}: {number} is not one of {known}.") from None
+
+
+def _as_array(values: npt.ArrayLike) -> Array:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        raise UnprocessableOutput("The values do not form a tensor.") from None
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _convert(array: Array, dtype: DataType) -> Array:
+    """Return the values in the dtype's numpy form, or refuse where they would change kind."""
+    target = dtype.numpy_dtype
+    if array.dtype == target:
+        return array
+    if array.dtype.kind not in "biufc" or not np.can_cast(array.dtype, target, "same_kind"):
+        raise UnprocessableOutput(f"{array.dtype} values cannot be sent as {dtype.name.lower()}.")
+    with np.errstate(over="ignore"):
+        converted = array.astype(target)
+    if target.kind in "fc":
+        fits = np.isfinite(converted) == np.isfinite(array)
+    else:
+        fits = converted == array
+    if not fits.all():
+        raise UnprocessableOutput(f"A value does not fit {dtype.name.lower()}.")
+    return converted
+
+
+def _scale(flat: Array, decimals: int) -> Words:
+    if flat.dtype.kind == "c":
+        raise UnprocessableOutput("Complex values have no fixed-point form; use IEEE arithmetic.")
+    if flat.dtype.kind == "f":
+        return words_from_floats(flat.astype(np.float64, copy=False), decimals)
+    wide = np.uint64 if flat.dtype.kind == "u" else np.int64
+    return words_from_integers(flat.astype(wide, copy=False), decimals)
+
+
+def _unscale(words: Words, dtype: DataType, decimals: int) -> Array:
+    if dtype.numpy_dtype.kind == "f":
+        return floats_from_words(words, decimals).astype(dtype.numpy_dtype)
+    if dtype is DataType.COMPLEX64:  # one limb holds both halves, as int32
+        halves = _halves(words[:, 3]).view(np.int32).astype(np.int64)
+    else:
+        halves = np.ascontiguousarray(words[:, 2:]).view(np.int64)
+    parts = floats_from_words(signed_words(halves.reshape(-1)), decimals)
+    return parts.view(np.complex128).astype(dtype.numpy_dtype)
+
+
+def _words_of_bits(flat: Array, dtype: DataType) -> Words:
+    if dtype is DataType.COMPLEX128:
+        words = np.zeros((flat.size, 4), np.uint64)
+        words[:, 2:] = flat.view(np.uint64).reshape(-1, 2)
+        return words
+    if dtype is DataType.COMPLEX64:
+        halves = flat.view(np.uint32).reshape(-1, 2).astype(np.uint64)
+        return uint_words((halves[:, 0] << np.uint64(32)) | halves[:, 1])
+    size = flat.dtype.itemsize
+    if _FORMS[dtype].signed:
+        return signed_words(flat.view(f"i{size}").astype(np.int64, copy=False))
+    return uint_words(flat.view(f"u{size}").astype(np.uint64, copy=False))
+
+
+def _bits_of_words(words: Words, dtype: DataType) -> Array:
+    target = dtype.numpy_dtype
+    if dtype is DataType.COMPLEX128:
+        return np.ascontiguousarray(words[:, 2:]).view(target).reshape(-1)
+    if dtype is DataType.COMPLEX64:
+        return _halves(words[:, 3]).view(target).reshape(-1)
+    if dtype in (DataType.FLOAT128, DataType.FLOAT256):
+        require_width(words, 64, signed=True, field="values")  # a float64 sign-extended
+    return words[:, 3].astype(f"u{target.itemsize}").view(target)
+
+
+def _halves(limbs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """Return the upper and lower 32 bits of each limb, shape `(n, 2)`."""
+    return np.stack((limbs >> 32, limbs & 0xFFFF_FFFF), axis=1).astype(np.uint32)
+
+
+def _shaped(flat: Array, shape_words: Words) -> Array:
+    if len(shape_words) > _MAX_RANK:
+        raise InvalidInput(f"shape: it has {len(shape_words)} dimensions, over {_MAX_RANK}.")
+    shape = shape_words[:, 3].tolist()
+    if math.prod(shape) != flat.size:
+        raise InvalidInput(f"shape: {shape} does not hold the {flat.size} values.")
+    try:
+        return flat.reshape(shape)
+    except ValueError:  # an empty tensor whose other dimensions multiply beyond the address space
+        raise InvalidInput(f"shape: {shape} is too large.") from None
+
+
+def _message(
+    arithmetic: Arithmetic, decimals: int, dtype: DataType, shape: Sequence[int], values: Words
+) -> bytes:
+    if max(shape, default=0) > 0xFFFF:
+        raise UnprocessableOutput(f"shape: {list(shape)} has a dimension over 65535 (uint16).")
+    shape_offset = _HEAD_WORDS * WORD_BYTES
+    values_offset = shape_offset + (1 + len(shape)) * WORD_BYTES
+    head = [arithmetic, decimals, dtype, shape_offset, values_offset]
+    return pack(uint_words([*head, len(shape), *shape, len(values)])) + pack(values)

@@ -1,0 +1,149 @@
+"""The application factory of every service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from ml import __version__
+
+import structlog
+from quart import Quart
+
+from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError, ServiceError
+from ml.serving.admission import Admission
+from ml.serving.auth import Keys
+from ml.serving.batching import MicroBatcher
+from ml.serving.documentation import add_documentation
+from ml.serving.entry import Entry
+from ml.serving.health import Health
+from ml.serving.logs import configure_logging
+from ml.serving.routes import add_error_handlers, add_routes
+from ml.serving.service_output import ServiceOutput
+from ml.serving.settings import ServingSettings, load_settings
+from ml.serving.shared_metrics import share_between_workers
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.loading import load_workflow
+
+__all__ = ["ServiceApp", "create_service"]
+
+log = structlog.get_logger(__name__)
+
+
+def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceApp:
+    """Return a service's application, configured by its environment.
+
+    Configuration faults are printed together, and the process ends with code 2.
+    """
+    try:
+        settings = load_settings(settings_class)
+        workflow = load_workflow(
+            settings.workflow_class,
+            settings.workflow_positional_args,
+            settings.workflow_kw_args,
+        )
+    except ConfigurationError as error:
+        sys.stderr.write(f"{name} cannot start with these settings:\n{error}\n")
+        raise SystemExit(CONFIGURATION_EXIT_CODE) from None
+    return ServiceApp(name, settings, workflow)
+
+
+class ServiceApp(Quart):
+    """A Quart application around one workflow.
+
+    The workflow is set up in the background once the server runs, so that /health/live answers
+    and signals are heard while a large model loads.
+    """
+
+    asgi_http_class = Entry
+
+    def __init__(
+        self, name: str, settings: ServingSettings, workflow: BaseInferenceWorkflow
+    ) -> None:
+        super().__init__(name, static_folder=None)
+        self.settings = settings
+        self.workflow = workflow
+        self.service_version = __version__
+        self.health = Health()
+        self.admission = Admission(settings.max_in_flight)
+        self.keys = Keys(settings.api_keys)
+        self.service_output = ServiceOutput(workflow)
+        configure_logging(settings.log_level)
+        _limit_math_threads()
+        share_between_workers()
+        from ml.serving.metrics import Metrics  # reads the environment set a line above
+
+        self.metrics = Metrics()
+        self._executor: ThreadPoolExecutor | None = None
+        self._batcher: MicroBatcher | None = None
+        self._setup_task: asyncio.Task[None] | None = None
+        self.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+        self.config["BODY_TIMEOUT"] = settings.body_timeout_seconds
+        self.before_serving(self._start)
+        self.after_serving(self._stop)
+        add_error_handlers(self)
+        add_routes(self)
+        add_documentation(self)
+
+    def begin_drain(self) -> None:
+        """Say "not ready" from now on; what is in flight, and what still comes, is answered."""
+        self.health.drain()
+        log.info("draining", in_flight=self.admission.in_flight)
+
+    async def _start(self) -> None:
+        self._executor = ThreadPoolExecutor(self.settings.max_concurrency, "workflow")
+        if self.workflow.can_batch and self.settings.max_batch_size > 1:
+            self._batcher = MicroBatcher(
+                self.workflow,
+                max_size=self.settings.max_batch_size,
+                window_seconds=self.settings.batch_window_seconds,
+                in_flight=self.admission.count,
+                metrics=self.metrics,
+            )
+        self.workflow.use(executor=self._executor, batcher=self._batcher)
+        self._setup_task = asyncio.create_task(self._set_up_workflow(), name="workflow-setup")
+
+    async def _set_up_workflow(self) -> None:
+        name = type(self.workflow).__name__
+        log.info("workflow_loading", workflow=name)
+        started = time.perf_counter()
+        try:
+            await self.workflow.setup()
+        except (ConfigurationError, ServiceError) as error:
+            self.health.failed("workflow_setup_failed", f"{name} could not be set up: {error}")
+            log.error("workflow_failed", workflow=name, error=str(error))  # noqa: TRY400 (readable as it is)
+            return
+        except Exception:
+            self.health.failed("workflow_setup_failed", f"{name} could not be set up; see the log.")
+            log.exception("workflow_failed", workflow=name)
+            return
+        seconds = time.perf_counter() - started
+        self.metrics.setup_seconds.set(seconds)
+        self.metrics.ready.set(1)
+        self.health.ready()
+        log.info("workflow_ready", workflow=name, seconds=round(seconds, 3))
+
+    async def _stop(self) -> None:
+        self.health.drain()
+        if self._setup_task is not None:
+            self._setup_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._setup_task
+        if self._batcher is not None:
+            await self._batcher.close()
+        await self.workflow.close()
+        self.metrics.ready.set(0)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _limit_math_threads() -> None:
+    """Keep OpenMP from spinning one thread per core in every worker; `serve` sets it by workers.
+
+    It has to stand in the environment before torch is loaded: `torch.set_num_threads` only holds
+    for the thread that calls it, and models run in pool threads.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 4)))

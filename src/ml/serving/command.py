@@ -1,0 +1,155 @@
+"""`serve SERVICE`: the command that runs a service, and the entry point of its image.
+
+    serve classic_ml_inference_service --bind=0.0.0.0:3000 --workers=2
+
+The options have hypercorn's names. hypercorn serves inside each worker, under a supervisor of ours:
+its own `--workers 2` cuts requests in flight on SIGTERM, ends whole when one worker dies, and
+exits with 0 when the application cannot be built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import load_dotenv
+
+from ml.serving.shared_metrics import make_folder
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a service until it is told to stop; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.env_file is not None and not load_dotenv(options.env_file):
+        sys.stderr.write(f"serve: no settings in {options.env_file}\n")
+        return 2
+    sys.path.insert(0, str(Path.cwd()))  # a workflow class may lie beside the caller
+    os.environ.setdefault("OMP_NUM_THREADS", str(_math_threads(options.workers)))
+    build = _factory(options.service)
+    if build is None:
+        return 2
+    if options.check:
+        app = build()
+        sys.stdout.write(json.dumps(app.settings.public_view(), indent=2) + "\n")
+        return 0
+    with _shared_metrics(options.workers):
+        if options.server == "granian":
+            return _serve_with_granian(options)
+        return _supervise(build, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="serve", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("service", help="package with create_app(), or module:factory")
+    add("-b", "--bind", action="append", help="host:port; may be repeated (127.0.0.1:8000)")
+    add("-w", "--workers", type=_positive, default=1, help="processes (1)")
+    add("--graceful-timeout", type=float, default=30, help="seconds for requests in flight (30)")
+    add("--keep-alive", type=float, default=75, help="seconds an idle connection is kept (75)")
+    add("--backlog", type=int, default=2048, help="connections the kernel queues (2048)")
+    add("--root-path", default="", help="prefix that a proxy in front strips")
+    add("--certfile", help="TLS certificate")
+    add("--keyfile", help="TLS key")
+    add("--server", choices=("hypercorn", "granian"), default="hypercorn")
+    add("--env-file", type=Path, help="file of settings, as docker's --env-file reads it")
+    add("--check", action="store_true", help="print the effective settings and exit")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _math_threads(workers: int) -> int:
+    """Return the OpenMP threads of a worker: half of its share of the cores, at least one.
+
+    The other half is for the event loop. More threads than that spin against each other: on two
+    cores, two of them halved the throughput.
+    """
+    return max(1, (os.cpu_count() or 1) // workers // 2)
+
+
+def _factory(service: str) -> Callable[[], ServiceApp] | None:
+    module, _, name = service.partition(":")
+    try:
+        found = find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        sys.stderr.write(f"serve: there is no module named {module!r}\n")
+        return None
+
+    def build() -> ServiceApp:
+        app: ServiceApp = getattr(importlib.import_module(module), name or "create_app")()
+        return app
+
+    return build
+
+
+@contextlib.contextmanager
+def _shared_metrics(workers: int) -> Iterator[None]:
+    """Give several workers a folder to share their metrics in, for as long as they run."""
+    if workers == 1 or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        yield
+        return
+    folder = make_folder(os.getpid(), empty=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> int:
+    # Imported here: they bring in prometheus_client, which looks for the shared folder.
+    from ml.serving.supervisor import Supervisor
+    from ml.serving.worker import bind_fault, run_worker
+
+    if fault := bind_fault(options):
+        sys.stderr.write(f"serve: {fault}\n")
+        return 1
+    supervisor = Supervisor(
+        lambda lifeline: run_worker(build, options, lifeline),
+        options.workers,
+        stop_seconds=options.graceful_timeout + 10,
+    )
+    return supervisor.run()
+
+
+def _serve_with_granian(options: argparse.Namespace) -> int:
+    try:
+        from granian import Granian
+    except ModuleNotFoundError:
+        sys.stderr.write("serve: granian is not installed; install the extra 'granian'\n")
+        return 2
+    host, _, port = (options.bind or ["127.0.0.1:8000"])[-1].rpartition(":")
+    module, _, name = options.service.partition(":")
+    Granian(
+        f"{module}:{name or 'create_app'}",
+        factory=True,
+        interface="asgi",
+        address=host,
+        port=int(port),
+        workers=options.workers,
+        backlog=options.backlog,
+        respawn_failed_workers=True,
+        workers_kill_timeout=int(options.graceful_timeout),
+    ).serve()
+    return 0

@@ -1,0 +1,91 @@
+"""/openapi.json, /docs and /redoc, with their scripts served by us and not by a CDN."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quart import Response, send_file
+from quart_schema import Info, QuartSchema, hide
+from quart_schema.openapi import HttpSecurityScheme
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+__all__ = ["add_documentation"]
+
+#: File name under /assets/docs/ -> the installed package and the file in it.
+_ASSETS = {
+    "swagger-ui-bundle.js": (
+        "flask_openapi_swagger",
+        "templates/swagger/js/swagger-ui-bundle.js",
+    ),
+    "swagger-ui.css": ("flask_openapi_swagger", "templates/swagger/css/swagger-ui.css"),
+    "redoc.standalone.js": ("flask_openapi_redoc", "templates/redoc/js/redoc.standalone.js"),
+}
+_REDOC_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>{title}</title>
+  <style>body {{ margin: 0; padding: 0; }}</style>
+</head>
+<body>
+  <redoc spec-url="/openapi.json" disable-telemetry="true"></redoc>
+  <script type="module" src="/assets/docs/redoc.standalone.js"></script>
+</body>
+</html>
+"""
+#: The pages load nothing from elsewhere and send nothing there.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
+)
+
+
+def add_documentation(app: ServiceApp) -> None:
+    """Register the pages and their scripts."""
+    app.config.update(
+        QUART_SCHEMA_SWAGGER_JS_URL="/assets/docs/swagger-ui-bundle.js",
+        QUART_SCHEMA_SWAGGER_CSS_URL="/assets/docs/swagger-ui.css",
+    )
+    QuartSchema(
+        app,
+        redoc_ui_path=None,  # its page is for redoc 2
+        scalar_ui_path=None,
+        info=Info(title=app.name, version=app.service_version),
+        security_schemes={"bearer": HttpSecurityScheme(scheme="bearer")},
+        security=[{"bearer": []}],
+    )
+
+    for name in _ASSETS:
+        app.add_url_rule(f"/assets/docs/{name}", f"docs_asset_{name}", _sender(name))
+
+    @app.get("/redoc")
+    @hide
+    async def redoc_ui() -> Response:
+        return Response(_REDOC_PAGE.format(title=app.name), content_type="text/html")
+
+    @app.after_request
+    async def restrict(response: Response) -> Response:
+        if response.mimetype == "text/html":
+            response.headers["Content-Security-Policy"] = _POLICY
+        return response
+
+
+def _sender(name: str) -> Callable[[], Awaitable[Response]]:
+    @hide
+    async def send() -> Response:
+        return await send_file(_asset(name), cache_timeout=86400)
+
+    return send
+
+
+def _asset(name: str) -> Path:
+    package, inside = _ASSETS[name]
+    spec = find_spec(package)  # found, not imported: only its files are wanted
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(f"{package} is not installed")
+    return Path(spec.origin).parent / inside

@@ -1,0 +1,100 @@
+"""What Prometheus sees. Correct with several workers when `PROMETHEUS_MULTIPROC_DIR` is set.
+
+`prometheus_client` reads that variable while it is imported, so import this module after
+`ml.serving.shared_metrics.share_between_workers()`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+__all__ = ["Metrics"]
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The metrics of one worker."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        new = {"registry": self.registry}
+        self.requests = Counter(
+            "http_requests", "Requests answered", ["method", "route", "status"], **new
+        )
+        self.seconds = Histogram(
+            "http_request_duration_seconds",
+            "From the first byte to the end of the reply",
+            ["route"],
+            buckets=_LATENCY,
+            **new,
+        )
+        self.in_flight = Gauge(
+            "requests_in_flight",
+            "Requests at work or waiting",
+            multiprocess_mode="livesum",
+            **new,
+        )
+        self.shed = Counter("requests_shed", "Requests refused because all places were taken", **new)
+        self.cancelled = Counter("requests_cancelled", "Requests whose client went away", **new)
+        self.timed_out = Counter("requests_timed_out", "Requests past their deadline", **new)
+        self.batch_size = Histogram(
+            "inference_batch_size", "Requests run as one batch", buckets=_SIZES, **new
+        )
+        self.batch_seconds = Histogram(
+            "inference_batch_seconds", "One run of a batch", buckets=_LATENCY, **new
+        )
+        self.queue_seconds = Histogram(
+            "inference_queue_seconds", "From a request's arrival in the queue to its batch",
+            buckets=_LATENCY, **new,
+        )
+        self.queue_depth = Gauge(
+            "inference_queue_depth",
+            "Requests that wait for a batch",
+            multiprocess_mode="livesum",
+            **new,
+        )
+        self.setup_seconds = Gauge(
+            "workflow_setup_seconds",
+            "How long the workflow took to load",
+            multiprocess_mode="livemax",
+            **new,
+        )
+        self.ready = Gauge(
+            "workflow_ready", "Workers whose workflow is loaded", multiprocess_mode="livesum", **new
+        )
+
+        self._by_request: dict[tuple[str, str, int], Counter] = {}
+        self._by_route: dict[str, Histogram] = {}
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request. The labelled children are kept: finding them costs more than adding."""
+        counter = self._by_request.get((method, route, status))
+        if counter is None:
+            counter = self.requests.labels(method, route, str(status))
+            self._by_request[method, route, status] = counter
+        histogram = self._by_route.get(route)
+        if histogram is None:
+            histogram = self._by_route[route] = self.seconds.labels(route)
+        counter.inc()
+        histogram.observe(seconds)
+
+    def text(self) -> bytes:
+        """Return all workers' metrics in Prometheus' text format."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

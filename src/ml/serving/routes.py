@@ -1,0 +1,155 @@
+"""The addresses that every service has beside `/service_output`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+import structlog
+from pydantic import BaseModel, RootModel
+from quart import Response, request
+from quart_schema import document_request, document_response, hide
+from werkzeug.exceptions import HTTPException
+
+from ml.errors import InternalError, MethodNotAllowed, NotFound, ServiceError, error_body
+from ml.infernet.message import InfernetInput
+from ml.infernet.resources import service_resources
+from ml.serving.entry import SERVICE_OUTPUT_PATH
+from ml.serving.health import State
+from ml.serving.reply import error_reply
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+__all__ = ["add_error_handlers", "add_routes"]
+
+log = structlog.get_logger(__name__)
+
+_DESCRIPTIONS = {
+    error.status: error.default_description for error in (NotFound, MethodNotAllowed)
+}
+
+
+class Answer(RootModel[Any]):
+    """The workflow's output, or the five hex fields for an ONCHAIN destination."""
+
+
+class ErrorBody(BaseModel):
+    """The one form of every error."""
+
+    code: str
+    name: str
+    description: str
+
+
+def add_routes(app: ServiceApp) -> None:
+    """Register them on an application."""
+
+    @app.before_request
+    async def name_route() -> None:
+        if request.url_rule is not None:
+            cast(dict[str, Any], request.scope)["route"] = request.url_rule.rule
+
+    @app.get("/")
+    async def about() -> dict[str, str]:
+        """Name, version and workflow of this service."""
+        return {
+            "name": app.name,
+            "version": app.service_version,
+            "workflow": app.settings.workflow_class,
+        }
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        """Answer as long as the process runs; asks nothing of the workflow."""
+        return {"state": "live"}
+
+    @app.get("/health/ready")
+    async def ready() -> tuple[dict[str, Any], int]:
+        """200 while requests are answered, else 503 with the state and the reason."""
+        return _readiness(app)
+
+    @app.get("/service-resources")
+    async def resources() -> dict[str, Any]:
+        """What this container can do; with ?model_id=…, whether it answers for that model."""
+        if model_id := request.args.get("model_id"):
+            return {"supported": app.workflow.supports_model(model_id)}
+        return service_resources(app.name, app.workflow.compute_capability())
+
+    @app.get("/config")
+    async def config() -> dict[str, Any]:
+        """Return the effective settings, secrets hidden."""
+        return app.settings.public_view()
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Return the metrics of all workers, in Prometheus' text format."""
+        text = await asyncio.to_thread(app.metrics.text)
+        return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/favicon.ico")
+    @hide
+    async def favicon() -> tuple[str, int]:
+        return "", 204
+
+    @app.post(SERVICE_OUTPUT_PATH)
+    @document_request(InfernetInput)
+    @document_response(Answer)
+    @document_response(ErrorBody, 400)
+    @document_response(ErrorBody, 500)
+    @document_response(ErrorBody, 503)
+    @document_response(ErrorBody, 504)
+    async def service_output() -> Response:
+        """Answer an Infernet message with the workflow.
+
+        OFFCHAIN answers are the workflow's output as JSON, ONCHAIN answers have the five hex
+        fields raw_input, processed_input, raw_output, processed_output and proof, STREAM answers
+        are text as it is made.
+        """
+        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+
+
+def _readiness(app: ServiceApp) -> tuple[dict[str, Any], int]:
+    health = app.health
+    state = State.BUSY if health.state is State.READY and app.admission.is_full else health.state
+    loaded = app.workflow.is_setup
+    document: dict[str, Any] = {
+        "state": state,
+        "reason": health.reason,
+        "checks": {
+            "workflow": {"ok": loaded, "message": "" if loaded else health.message},
+            "accepting": {"ok": state is not State.DRAINING},
+        },
+    }
+    if state in (State.READY, State.BUSY):
+        return document, 200
+    return {**error_body(503, health.message), **document}, 503
+
+
+def add_error_handlers(app: ServiceApp) -> None:
+    """Give every failure of a Quart view the one error form."""
+
+    @app.errorhandler(ServiceError)
+    async def service_error(error: ServiceError) -> Response:
+        reply = error_reply(error)
+        response = Response(cast(bytes, reply.body), reply.status, content_type="application/json")
+        response.headers.update({k.decode(): v.decode() for k, v in reply.headers})
+        return response
+
+    @app.errorhandler(HTTPException)
+    async def http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        text = _DESCRIPTIONS.get(status) or error.description or ""
+        response = Response(
+            orjson.dumps(error_body(status, text)), status, content_type="application/json"
+        )
+        for name, value in error.get_headers():
+            if name.lower() in ("allow", "retry-after"):
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    async def unknown_error(_: Exception) -> Response:
+        log.exception("request_failed", path=request.path)
+        return await service_error(InternalError())

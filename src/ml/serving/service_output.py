@@ -1,0 +1,102 @@
+"""`POST /service_output`: from the bytes of a request to its reply, by way of the workflow."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ml.errors import InvalidInput
+from ml.infernet.json_text import to_json
+from ml.infernet.message import (
+    InfernetInput,
+    InfernetInputSource,
+    JobLocation,
+    OnchainOutput,
+    parse_message,
+)
+from ml.serving.reply import TEXT, Reply
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+
+__all__ = ["ServiceOutput"]
+
+#: Bodies up to this size are parsed on the event loop: a thread hop would take longer.
+_SMALL_BODY_BYTES = 32 * 1024
+_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+class ServiceOutput:
+    """Answers Infernet messages with a workflow."""
+
+    def __init__(self, workflow: BaseInferenceWorkflow) -> None:
+        self._workflow = workflow
+
+    async def answer(self, body: bytes) -> Reply:
+        """Return the reply in the form that the message's destination needs.
+
+        Raises a `ServiceError` for what the caller can change, and whatever the workflow raises.
+        """
+        if len(body) <= _SMALL_BODY_BYTES:
+            message = parse_message(body)
+        else:
+            message = await self._workflow.in_thread(parse_message, body)
+        match message.goes_to:
+            case JobLocation.OFFCHAIN:
+                return Reply(200, await self._run_offchain(message))
+            case JobLocation.ONCHAIN:
+                return Reply(200, to_json((await self._run_onchain(message)).to_json()))
+            case JobLocation.STREAM:
+                return await self._stream(message)
+
+    async def _run_offchain(self, message: InfernetInput) -> bytes:
+        return await self._workflow.run(
+            lambda: self._decode(message), lambda _, output: to_json(output)
+        )
+
+    async def _run_onchain(self, message: InfernetInput) -> OnchainOutput:
+        workflow = self._workflow
+        if message.requires_proof and not workflow.can_prove:
+            raise InvalidInput("requires_proof: this workflow makes no proofs; ask without one")
+
+        def encode(input_data: Any, output: Any) -> tuple[Any, Any, bytes]:
+            return input_data, output, workflow.encode_onchain(output, input_data)
+
+        input_data, output, raw_output = await workflow.run(lambda: self._decode(message), encode)
+        proof = b""
+        if message.requires_proof:
+            proof = await workflow.generate_proof(input_data, output)
+        return OnchainOutput(
+            raw_input=message.input_bytes(), raw_output=raw_output, proof=proof
+        )
+
+    async def _stream(self, message: InfernetInput) -> Reply:
+        input_data = await self._workflow.in_thread(self._decode, message)
+        pieces = _whole_characters(self._workflow.stream(input_data))
+        # The status is only sent with the first piece, so that a failure before it has its own.
+        first = await anext(pieces, b"")
+        return Reply(200, _with_first(first, pieces), TEXT, list(_STREAM_HEADERS))
+
+    def _decode(self, message: InfernetInput) -> Any:
+        if message.source == InfernetInputSource.CHAIN:
+            return self._workflow.decode_onchain(bytes.fromhex(message.data))
+        return self._workflow.decode_offchain(message.data)
+
+
+async def _whole_characters(pieces: AsyncIterator[str | bytes]) -> AsyncIterator[bytes]:
+    """Yield UTF-8 that ends on character boundaries: the node's CLI decodes each piece alone."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    async with contextlib.aclosing(pieces) as closing_pieces:  # type: ignore[type-var]
+        async for piece in closing_pieces:
+            text = decoder.decode(piece) if isinstance(piece, bytes) else piece
+            if text:
+                yield text.encode("utf-8", errors="replace")
+    if rest := decoder.decode(b"", final=True):
+        yield rest.encode()
+
+
+async def _with_first(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(pieces) as closing_pieces:  # type: ignore[type-var]
+        yield first
+        async for piece in closing_pieces:
+            yield piece

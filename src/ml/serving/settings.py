@@ -1,0 +1,155 @@
+"""The settings that every service shares, read from the environment under the service's prefix.
+
+A service derives its own class, gives the prefix, and adds what is its own:
+
+    class Settings(ServingSettings):
+        model_config = SettingsConfigDict(env_prefix="CLASSIC_INF_")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ml.errors import ConfigurationError, fault_lines
+from ml.workflows.loading import did_you_mean
+
+__all__ = ["ServingSettings", "load_settings"]
+
+_SECRET_WORDS = ("token", "key", "secret", "password", "authorization", "cookie", "credential")
+_HIDDEN = "**********"
+
+
+def _json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"not valid JSON: {error}") from None
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return _json(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+class ServingSettings(BaseSettings):
+    """What a service needs to know; each field is the environment variable `<PREFIX><FIELD>`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_ignore_empty=True, validate_default=True
+    )
+
+    workflow_class: str = Field(description="Dotted path of the workflow class")
+    workflow_positional_args: Annotated[list[Any], NoDecode, BeforeValidator(_json)] = Field(
+        default=[], description="JSON list of the class's positional arguments"
+    )
+    workflow_kw_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json)] = Field(
+        default={}, description="JSON object of the class's keyword arguments"
+    )
+    hugging_face_hub_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="HUGGING_FACE_HUB_TOKEN",
+        description="Read by the hub client; `HF_TOKEN` works too",
+    )
+
+    api_keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)] = Field(
+        default=[], description="Bearer keys, any of which opens the service; none: open to all"
+    )
+    max_concurrency: int = Field(
+        default=32, ge=1, le=1024, description="Threads for plain hooks, in each worker"
+    )
+    max_in_flight: int = Field(
+        default=128,
+        ge=1,
+        description="Requests at work or waiting in each worker; beyond it 503 at once",
+    )
+    request_timeout_seconds: float = Field(
+        default=170, gt=0, description="Deadline of one request; the node gives up at 180"
+    )
+    body_timeout_seconds: float = Field(
+        default=15, gt=0, description="How long a request body may take to arrive"
+    )
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest request body")
+    max_batch_size: int = Field(
+        default=32, ge=1, description="Requests run as one batch; 1 turns batching off"
+    )
+    batch_window_seconds: float = Field(
+        default=0.002, ge=0, le=1, description="Longest wait for a batch to fill"
+    )
+    drain_delay_seconds: float = Field(
+        default=1, ge=0, description="From SIGTERM until new connections are refused"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that is logged"
+    )
+    log_requests: bool = Field(default=True, description="One log line for each request")
+    log_payloads: bool = Field(
+        default=False, description="Log request bodies too: prompts, tensors, all of it"
+    )
+
+    def public_view(self) -> dict[str, Any]:
+        """Return the effective settings for a person to read, with secrets hidden."""
+        hidden: dict[str, Any] = _hide_secrets(self.model_dump(mode="json"))
+        return hidden
+
+    @classmethod
+    def prefix(cls) -> str:
+        """Return the environment prefix, such as `CLASSIC_INF_`."""
+        return str(cls.model_config.get("env_prefix", ""))
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Return each field's environment variable."""
+        return {
+            name: field.validation_alias
+            if isinstance(field.validation_alias, str)
+            else f"{cls.prefix()}{name.upper()}"
+            for name, field in cls.model_fields.items()
+        }
+
+
+S = TypeVar("S", bound=ServingSettings)
+
+
+def load_settings(cls: type[S]) -> S:
+    """Return the settings of the environment.
+
+    Raises `ConfigurationError` with all faults at once: values that do not fit and variables
+    under the prefix that no field has.
+    """
+    faults = _unknown_variables(cls)
+    try:
+        settings = cls()
+    except ValidationError as error:
+        faults = [*fault_lines(error, names=cls.variables()), *faults]
+    if faults:
+        raise ConfigurationError("\n".join(f"  {fault}" for fault in faults))
+    return settings
+
+
+def _unknown_variables(cls: type[ServingSettings]) -> list[str]:
+    known = list(cls.variables().values())
+    return [
+        f"{name}: no such setting{did_you_mean(name, known)}"
+        for name in sorted(os.environ)
+        if cls.prefix() and name.upper().startswith(cls.prefix()) and name.upper() not in known
+    ]
+
+
+def _hide_secrets(value: Any, *, under: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _hide_secrets(item, under=str(key).lower()) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_hide_secrets(item, under=under) for item in value]
+    if value is not None and any(word in under for word in _SECRET_WORDS):
+        return _HIDDEN
+    return value

@@ -1,0 +1,167 @@
+"""Keeps a number of worker processes running.
+
+- The first worker goes ahead alone until its application is built, so that a configuration fault
+  is reported once; it ends everything with the worker's exit code 2.
+- A worker that dies is replaced. Too many deaths in short time end everything with exit code 1.
+- SIGTERM and SIGINT are passed on once; the workers finish what is in flight. A second one kills.
+- A worker whose supervisor is gone reads the end of its lifeline, a pipe, and drains.
+
+The signals are blocked and taken one by one with `sigtimedwait`, so no code runs in a handler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
+
+from prometheus_client import multiprocess
+
+from ml.errors import CONFIGURATION_EXIT_CODE
+
+__all__ = ["Supervisor", "report_built"]
+
+#: This many deaths within this time are taken for a fault that restarting does not mend.
+_MOST_DEATHS, _WITHIN_SECONDS = 5, 60.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BUILT = signal.SIGUSR1
+_SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD, _BUILT, signal.SIGHUP)
+
+
+def report_built() -> None:
+    """Tell the supervisor, from a worker, that the application is built."""
+    os.kill(os.getppid(), _BUILT)
+
+
+class Supervisor:
+    """Runs `run_worker(lifeline)` in `workers` forked processes; `lifeline` is a descriptor."""
+
+    def __init__(
+        self, run_worker: Callable[[int], NoReturn], workers: int, stop_seconds: float
+    ) -> None:
+        self._run_worker = run_worker
+        self._workers = workers
+        self._stop_seconds = stop_seconds
+        self._pids: set[int] = set()
+        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._lifeline = os.pipe()
+        self._wanted = 1
+        self._exit_code: int | None = None
+        self._kill_at: float | None = None
+        self._start_at = 0.0
+
+    def run(self) -> int:
+        """Supervise until all workers have ended; returns the exit code."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        while self._exit_code is None or self._pids:
+            self._start_missing()
+            received = signal.sigtimedwait(_SIGNALS, self._patience())
+            if received is None:
+                self._kill_if_late()
+            elif received.si_signo == _BUILT:
+                self._wanted = self._workers
+            elif received.si_signo == signal.SIGCHLD:
+                self._reap()
+            else:
+                self._stop(received.si_signo)
+        return self._exit_code
+
+    def _start_missing(self) -> None:
+        if self._exit_code is not None or time.monotonic() < self._start_at:
+            return
+        while len(self._pids) < self._wanted:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker()
+            self._pids.add(pid)
+
+    def _become_worker(self) -> NoReturn:
+        # A group of its own: Ctrl-C in a terminal then reaches the supervisor alone.
+        os.setpgid(0, 0)
+        os.close(self._lifeline[1])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        code = 1
+        try:
+            self._run_worker(self._lifeline[0])
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            # Not sys.exit: a thread that is still inside a plain hook would hold the process.
+            os._exit(code)
+
+    def _patience(self) -> float:
+        """Return how many seconds to wait for a signal at most."""
+        times = [t for t in (self._kill_at, self._start_at) if t and t > time.monotonic()]
+        return min((t - time.monotonic() for t in times), default=60.0)
+
+    def _reap(self) -> None:
+        # One SIGCHLD may stand for several deaths.
+        while self._pids:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._pids.discard(pid)
+            if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+                multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            if self._exit_code is None:
+                self._judge(pid, os.waitstatus_to_exitcode(status))
+
+    def _judge(self, pid: int, code: int) -> None:
+        if code == CONFIGURATION_EXIT_CODE:
+            self._give_up(code, "")
+            return
+        cause = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        now = time.monotonic()
+        self._deaths.append(now)
+        recent = [death for death in self._deaths if now - death < _WITHIN_SECONDS]
+        if len(recent) >= _MOST_DEATHS:
+            self._give_up(
+                1,
+                f"workers died {_MOST_DEATHS} times within {_WITHIN_SECONDS:.0f} seconds "
+                f"(the last: {cause}); giving up",
+            )
+            return
+        # The first replacement comes at once, the next ones after 1, 2 and 4 seconds.
+        self._start_at = now + (2 ** (len(recent) - 2) if len(recent) > 1 else 0)
+        _say(f"worker {pid} ended ({cause}); it is replaced")
+
+    def _give_up(self, code: int, message: str) -> None:
+        if message:
+            _say(message)
+        self._exit_code = code
+        self._signal_all(signal.SIGTERM)
+        self._kill_at = time.monotonic() + self._stop_seconds
+
+    def _stop(self, number: int) -> None:
+        if self._exit_code is None:
+            self._exit_code = 0
+            self._signal_all(number)
+            self._kill_at = time.monotonic() + self._stop_seconds
+        else:
+            _say("second signal: killing the workers")
+            self._exit_code = self._exit_code or 1
+            self._signal_all(signal.SIGKILL)
+
+    def _kill_if_late(self) -> None:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at and self._pids:
+            _say(f"workers still run {self._stop_seconds:g} seconds after the signal: killing them")
+            self._exit_code = self._exit_code or 1
+            self._signal_all(signal.SIGKILL)
+            self._kill_at = None
+
+    def _signal_all(self, number: int) -> None:
+        for pid in self._pids:
+            os.kill(pid, number)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"serve: {message}\n")
+    sys.stderr.flush()

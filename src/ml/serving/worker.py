@@ -1,0 +1,100 @@
+"""One worker process: hypercorn around one application, with a drain that loses nothing."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+import uvloop
+from hypercorn.asyncio import serve
+from hypercorn.config import Config, Sockets
+
+from ml.serving.supervisor import report_built
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+__all__ = ["bind_fault", "run_worker"]
+
+
+def bind_fault(options: argparse.Namespace) -> str | None:
+    """Return why the addresses cannot be bound, or None.
+
+    Workers share a port by SO_REUSEPORT, which a second server could do too without an error;
+    this look without it finds one that is there already.
+    """
+    try:
+        _close(_config(options, workers=1).create_sockets())
+    except OSError as error:
+        return f"cannot bind {', '.join(_addresses(options))}: {error.strerror or error}"
+    return None
+
+
+def run_worker(
+    build: Callable[[], ServiceApp], options: argparse.Namespace, lifeline: int
+) -> NoReturn:
+    """Build the application and serve it until SIGTERM, SIGINT or the supervisor's end."""
+    app = build()
+    report_built()
+    sockets = _config(options, workers=options.workers).create_sockets()
+    config = _config(options, workers=1)
+    config.bind = [
+        f"fd://{socket.detach()}" for socket in sockets.secure_sockets or sockets.insecure_sockets
+    ]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(app, config, shutdown_trigger=lambda: _until_stopped(app, lifeline)))
+    raise SystemExit(0)
+
+
+async def _until_stopped(app: ServiceApp, lifeline: int) -> None:
+    """Return when new connections shall be refused: a drain delay after SIGTERM.
+
+    In the delay the service says "not ready" and still answers, so that routers notice first.
+    """
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[float] = loop.create_future()
+
+    def begin(delay_seconds: float) -> None:
+        if stop.done():
+            os._exit(1)  # the second signal: now
+        app.begin_drain()
+        stop.set_result(delay_seconds)
+
+    loop.add_signal_handler(signal.SIGTERM, begin, app.settings.drain_delay_seconds)
+    loop.add_signal_handler(signal.SIGINT, begin, 0.0)  # Ctrl-C: no router is watching
+
+    def supervisor_gone() -> None:
+        loop.remove_reader(lifeline)
+        if not stop.done():
+            begin(0.0)
+
+    loop.add_reader(lifeline, supervisor_gone)
+    await asyncio.sleep(await stop)
+
+
+def _config(options: argparse.Namespace, *, workers: int) -> Config:
+    config = Config()
+    config.bind = _addresses(options)
+    config.workers = workers  # more than one makes hypercorn set SO_REUSEPORT
+    config.graceful_timeout = options.graceful_timeout
+    config.keep_alive_timeout = options.keep_alive
+    config.backlog = options.backlog
+    config.root_path = options.root_path
+    config.certfile = options.certfile
+    config.keyfile = options.keyfile
+    config.include_server_header = False
+    config.errorlog = None  # its logger reaches our JSON lines through the root logger
+    return config
+
+
+def _addresses(options: argparse.Namespace) -> list[str]:
+    return options.bind or ["127.0.0.1:8000"]
+
+
+def _close(sockets: Sockets) -> None:
+    for socket in (*sockets.secure_sockets, *sockets.insecure_sockets, *sockets.quic_sockets):
+        socket.close()

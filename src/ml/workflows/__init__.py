@@ -1,0 +1,1 @@
+"""What is run: workflows for inference, training and proofs."""

@@ -1,0 +1,1 @@
+"""Workflows that answer a request with a model."""

@@ -1,0 +1,287 @@
+"""The base of every workflow: hooks that a subclass fills in, run in a fixed order.
+
+A subclass overrides the `do_…` hooks; the smallest is `do_run_model` alone:
+
+    class Shout(BaseInferenceWorkflow):
+        def do_run_model(self, text):
+            return text.upper()
+
+A hook may be plain or `async`. Plain hooks run in a thread, so that an event loop is never
+blocked; the plain hooks of one request share one hop to that thread.
+
+    workflow = Shout()
+    await workflow.setup()
+    await workflow.inference("hello")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Executor
+from contextvars import copy_context
+from functools import cached_property, partial
+from typing import Any, ClassVar, Protocol, TypeVar, final
+
+from pydantic import BaseModel, ValidationError
+
+from ml.errors import InvalidInput, NotReady, describe_faults
+from ml.infernet.text import decode_text, encode_text
+from ml.infernet.json_text import to_json
+from ml.workflows.cancellation import cancellation_flag
+
+__all__ = ["BaseInferenceWorkflow", "Batcher"]
+
+T = TypeVar("T")
+_END = object()
+
+
+class Batcher(Protocol):
+    """Gathers the model runs of concurrent requests into calls of `do_run_batch`."""
+
+    async def submit(self, before: Callable[[], Any], after: Callable[[Any], T]) -> T:
+        """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
+
+
+class BaseInferenceWorkflow(ABC):
+    """Answers requests with a model.
+
+    Positional and keyword arguments come from `*_WORKFLOW_POSITIONAL_ARGS` and
+    `*_WORKFLOW_KW_ARGS` and are kept as `args` and `kwargs`. The constructor stays cheap: it makes
+    no network call and loads no model; that is what `do_setup` is for.
+
+    A subclass may also define `do_run_batch(batch: list) -> list`: the service then runs the
+    requests that wait at the same moment as one batch. The list it returns has one entry for each
+    item, an output or the exception that this item alone fails with.
+    """
+
+    #: A pydantic model that OFFCHAIN `data` has to fit; None passes the data on as it came.
+    input_model: ClassVar[type[BaseModel] | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = list(args)
+        self.kwargs = kwargs
+        self.is_setup = False
+        self._executor: Executor | None = None
+        self._batcher: Batcher | None = None
+
+    # --- what a service or a script calls -----------------------------------------------------
+
+    @final
+    async def setup(self) -> None:
+        """Load the model. `is_setup` is true only once `do_setup` succeeded."""
+        if not self.is_setup:
+            await self._call(self.do_setup)
+            self.is_setup = True
+
+    @final
+    async def inference(self, input_data: Any) -> Any:
+        """Return the workflow's output for an input.
+
+        Raises `InvalidInput` for an input the model cannot take and `NotReady` before `setup()`.
+        """
+        return await self.run(lambda: input_data, lambda _, output: output)
+
+    @final
+    async def run(self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]) -> T:
+        """Return `encode(input, output)` for `input = decode()`.
+
+        Like `inference`, with the reading of the request and the writing of the reply in the same
+        thread as the plain hooks, because both take time for large tensors.
+        """
+        self._require_setup()
+        if self._has_async_hook:
+            return await self._run_mixed(decode, encode)
+        if self._batcher is None:
+            return await self.in_thread(self._run_plain, decode, encode)
+        inputs: list[Any] = []
+
+        def before() -> Any:
+            inputs.append(decode())
+            return self.do_preprocessing(inputs[0])
+
+        def after(output: Any) -> T:
+            return encode(inputs[0], self.do_postprocessing(inputs[0], output))
+
+        return await self._batcher.submit(before, after)
+
+    @final
+    async def stream(self, input_data: Any) -> AsyncIterator[str]:
+        """Yield the output in pieces of text.
+
+        A workflow without `do_stream` yields its whole output as one piece.
+        """
+        self._require_setup()
+        if type(self).do_stream is BaseInferenceWorkflow.do_stream:
+            yield as_text(await self.inference(input_data))
+            return
+        preprocessed = await self._call(self.do_preprocessing, input_data)
+        pieces = self.do_stream(preprocessed)
+        if not hasattr(pieces, "__aiter__"):
+            pieces = self._iterate_in_thread(iter(pieces))
+        async with contextlib.aclosing(pieces) as closing_pieces:
+            async for piece in closing_pieces:
+                yield piece
+
+    @final
+    async def generate_proof(self, input_data: Any, output: Any) -> bytes:
+        """Return the proof of an output, for a contract's verifier."""
+        self._require_setup()
+        proof: bytes = await self._call(self.do_generate_proof, input_data, output)
+        return proof
+
+    @final
+    async def close(self) -> None:
+        """Give back what `do_setup` took; the workflow can be set up again."""
+        if self.is_setup:
+            self.is_setup = False
+            await self._call(self.do_close)
+
+    @final
+    async def in_thread(
+        self, function: Callable[..., T], *args: Any, flag: threading.Event | None = None
+    ) -> T:
+        """Return `function(*args)` from a thread of this workflow; `flag` is set on cancellation."""
+        flag = flag or threading.Event()
+        context = copy_context()
+        context.run(cancellation_flag.set, flag)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self._executor, partial(context.run, function, *args)
+            )
+        except asyncio.CancelledError:
+            flag.set()
+            raise
+
+    @property
+    def can_prove(self) -> bool:
+        """Whether `do_generate_proof` is implemented."""
+        return type(self).do_generate_proof is not BaseInferenceWorkflow.do_generate_proof
+
+    @property
+    def can_batch(self) -> bool:
+        """Whether `do_run_batch` is implemented."""
+        return callable(getattr(self, "do_run_batch", None))
+
+    def use(self, *, executor: Executor, batcher: Batcher | None = None) -> None:
+        """Run plain hooks in this executor and, if one is given, the model through this batcher."""
+        self._executor = executor
+        self._batcher = batcher
+
+    # --- what a subclass fills in -------------------------------------------------------------
+
+    def do_setup(self) -> Any:
+        """Load what the model needs. Heavy imports belong here."""
+
+    def do_close(self) -> Any:
+        """Give back what `do_setup` took, such as a connection pool."""
+
+    def do_preprocessing(self, input_data: Any) -> Any:
+        """Return what the model runs on; the input itself by default."""
+        return input_data
+
+    @abstractmethod
+    def do_run_model(self, preprocessed_data: Any) -> Any:
+        """Run the model on one preprocessed input."""
+
+    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
+        """Return the output for the caller; the model's output itself by default."""
+        return output_data
+
+    def do_stream(self, preprocessed_data: Any) -> Any:
+        """Return an iterator (plain or async) over pieces of text."""
+        raise NotImplementedError
+
+    def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+        """Return the proof's bytes for this input and output."""
+        raise NotImplementedError
+
+    def decode_offchain(self, data: Any) -> Any:
+        """Return the workflow's input from the JSON `data` of an OFFCHAIN request."""
+        if self.input_model is None:
+            return data
+        try:
+            return self.input_model.model_validate(data)
+        except ValidationError as error:
+            raise InvalidInput(describe_faults(error, under="data")) from None
+
+    def decode_onchain(self, data: bytes) -> Any:
+        """Return the workflow's input from ABI bytes: `(string)` by default, empty for no bytes."""
+        return self.decode_offchain(decode_text(data) if data else "")
+
+    def encode_onchain(self, output: Any, input_data: Any) -> bytes:
+        """Return the ABI bytes of an output: bytes as they are, all else as `(string)`."""
+        return output if isinstance(output, bytes) else encode_text(as_text(output))
+
+    def supports_model(self, model_id: str) -> bool:
+        """Return whether this workflow answers for a model id, as the node's router asks."""
+        return False
+
+    def compute_capability(self) -> dict[str, Any]:
+        """Return this workflow's entry in the `/service-resources` document."""
+        return {"id": "ml", "type": "custom", "task": []}
+
+    # --- how hooks are run --------------------------------------------------------------------
+
+    def _require_setup(self) -> None:
+        if not self.is_setup:
+            raise NotReady("The workflow is not set up: call setup() first.")
+
+    @cached_property
+    def _has_async_hook(self) -> bool:
+        hooks = (self.do_preprocessing, self.do_run_model, self.do_postprocessing)
+        return any(inspect.iscoroutinefunction(hook) for hook in hooks)
+
+    def _run_plain(self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]) -> T:
+        input_data = decode()
+        output = self.do_run_model(self.do_preprocessing(input_data))
+        return encode(input_data, self.do_postprocessing(input_data, output))
+
+    async def _run_mixed(self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]) -> T:
+        input_data = await self.in_thread(decode)
+        preprocessed = await self._call(self.do_preprocessing, input_data)
+        if self._batcher is not None:
+            output = await self._batcher.submit(lambda: preprocessed, lambda output: output)
+        else:
+            output = await self._call(self.do_run_model, preprocessed)
+        output = await self._call(self.do_postprocessing, input_data, output)
+        return await self.in_thread(encode, input_data, output)
+
+    async def _call(self, hook: Callable[..., Any], *args: Any) -> Any:
+        if inspect.iscoroutinefunction(hook):
+            return await hook(*args)
+        return await self.in_thread(hook, *args)
+
+    async def _iterate_in_thread(self, pieces: Iterator[Any]) -> AsyncIterator[Any]:
+        flag = threading.Event()
+        close: Callable[[], None] = getattr(pieces, "close", lambda: None)
+        inside = False
+
+        def step() -> Any:
+            piece = next(pieces, _END)
+            if flag.is_set():  # a generator can only be closed by the thread that is inside it
+                close()
+            return piece
+
+        try:
+            while True:
+                inside = True
+                piece = await self.in_thread(step, flag=flag)
+                inside = False
+                if piece is _END:
+                    return
+                yield piece
+        finally:
+            flag.set()
+            if not inside:
+                asyncio.get_running_loop().run_in_executor(self._executor, close)
+
+
+def as_text(output: Any) -> str:
+    """Return an output as text: a string as it is, all else as JSON."""
+    return output if isinstance(output, str) else to_json(output).decode()
