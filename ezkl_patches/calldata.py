@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eth_abi import encode
+from eth_abi.abi import encode
 
 __all__ = ["encode_verify_calldata"]
 

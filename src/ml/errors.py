@@ -166,7 +166,7 @@ class TooManyRequests(ServiceError):
 
 
 class InternalError(ServiceError):
-    """Anything not foreseen: its details are in the log under the request id, never in the reply."""
+    """Anything not foreseen; the log has its details, the reply has not."""
 
     status = 500
     default_description = "The service failed; the log has the details under this request id."

@@ -27,6 +27,9 @@ _DEKKER = 134217729.0  # 2**27 + 1 splits a float64 into two halves whose produc
 # 2**-96 cannot change the rounding, it is the correctly rounded result (Ziv's test).
 _QUOTIENT_ERROR = 2.0**-96
 
+# Rows at a time: the dozens of temporaries stay in the processor's cache.
+_BLOCK = 4096
+
 
 def words_from_floats(values: Floats, decimals: int) -> Words:
     """Return int128 words, shape `(n, 4)`, of float64 values, shape `(n,)`.
@@ -64,10 +67,18 @@ def words_from_integers(values: npt.NDArray[np.int64 | np.uint64], decimals: int
 
 def floats_from_words(words: Words, decimals: int) -> Floats:
     """Return float64 values, shape `(n,)`, of int256 words, shape `(n, 4)`; never fails."""
+    floats = np.empty(len(words), np.float64)
+    for start in range(0, len(words), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        floats[block] = _floats_of_block(words[block], decimals)
+    return floats
+
+
+def _floats_of_block(words: Words, decimals: int) -> Floats:
     high, low = words[:, 2], words[:, 3]
-    negative = high >> 63 == 1
-    extension = (high.view(np.int64) >> 63).view(np.uint64)
-    wide = (words[:, 0] != extension) | (words[:, 1] != extension)
+    sign = (high.view(np.int64) >> 63).view(np.uint64)
+    negative = sign != 0
+    wide = (words[:, 0] != sign) | (words[:, 1] != sign)
     quotient, certain = _divide(*_negate(high, low, negative), decimals)
     floats = np.where(negative, -quotient, quotient)
     for row in np.flatnonzero(wide | ~certain):
@@ -113,6 +124,8 @@ def _divide(high: Limbs, low: Limbs, decimals: int) -> tuple[Floats, npt.NDArray
     divisor_rest = float(10**decimals - int(divisor))
     number, number_rest = _double_double(high, low)
     quotient = number / divisor
+    if divisor_rest == 0 and not number_rest.any():  # usual for what was scaled in float64
+        return quotient, np.ones(quotient.shape, np.bool_)
     product, product_rest = _two_product(quotient, divisor)
     remainder = (number - product) - product_rest + number_rest - quotient * divisor_rest
     correction = remainder / divisor

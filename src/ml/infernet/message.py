@@ -50,7 +50,7 @@ class JobLocation(IntEnum):
 
 def _only_numbers(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("give a number")  # noqa: TRY004 (pydantic reads ValueError)
+        raise ValueError("give a number")
     return value
 
 
@@ -87,7 +87,7 @@ class InfernetInput(BaseModel):
         if info.data.get("source") != InfernetInputSource.CHAIN:
             return data
         if not isinstance(data, str):
-            raise ValueError("a CHAIN request (source 0) carries a hex string, not JSON data")  # noqa: TRY004
+            raise ValueError("a CHAIN request (source 0) carries a hex string, not JSON data")
         data = data.strip()
         if not _HEX.match(data):
             raise ValueError("hex must match ^[a-fA-F0-9]+$ (no 0x, no other characters)")

@@ -1,4 +1,4 @@
-"""The `/service-resources` document, by which the node tells its clients what a container can do."""
+"""The `/service-resources` document: what a container can do, for the node to tell its clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORM_VERSION = "0.1.0"
 
 
 def service_resources(service_id: str, compute_capability: dict[str, Any]) -> dict[str, Any]:
-    """Return the document: `version`, `service_id`, `hardware_capabilities`, `compute_capability`."""
+    """Return `version`, `service_id`, `hardware_capabilities` and `compute_capability`."""
     return {
         "version": _FORM_VERSION,
         "service_id": service_id,

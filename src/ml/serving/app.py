@@ -8,11 +8,11 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from ml import __version__
 
 import structlog
 from quart import Quart
 
+from ml import __version__
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError, ServiceError
 from ml.serving.admission import Admission
 from ml.serving.auth import Keys
@@ -114,7 +114,7 @@ class ServiceApp(Quart):
             await self.workflow.setup()
         except (ConfigurationError, ServiceError) as error:
             self.health.failed("workflow_setup_failed", f"{name} could not be set up: {error}")
-            log.error("workflow_failed", workflow=name, error=str(error))  # noqa: TRY400 (readable as it is)
+            log.error("workflow_failed", workflow=name, error=str(error))
             return
         except Exception:
             self.health.failed("workflow_setup_failed", f"{name} could not be set up; see the log.")

@@ -178,9 +178,7 @@ def _finish_all(batch: list[_Item], outputs: list[Any]) -> list[Any]:
 
 def _checked(outputs: Any, inputs: list[Any]) -> list[Any]:
     if len(outputs) != len(inputs):
-        raise RuntimeError(
-            f"do_run_batch returned {len(outputs)} outputs for {len(inputs)} inputs"
-        )
+        raise RuntimeError(f"do_run_batch returned {len(outputs)} outputs for {len(inputs)} inputs")
     return list(outputs)
 
 

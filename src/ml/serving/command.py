@@ -136,6 +136,7 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
 def _serve_with_granian(options: argparse.Namespace) -> int:
     try:
         from granian import Granian
+        from granian.constants import Interfaces
     except ModuleNotFoundError:
         sys.stderr.write("serve: granian is not installed; install the extra 'granian'\n")
         return 2
@@ -144,7 +145,7 @@ def _serve_with_granian(options: argparse.Namespace) -> int:
     Granian(
         f"{module}:{name or 'create_app'}",
         factory=True,
-        interface="asgi",
+        interface=Interfaces.ASGI,
         address=host,
         port=int(port),
         workers=options.workers,

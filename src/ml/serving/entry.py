@@ -54,7 +54,7 @@ Send = Callable[[Any], Awaitable[None]]
 class Entry(ASGIHTTPConnection):
     """One request; Quart makes an instance for each."""
 
-    app: ServiceApp  # type: ignore[assignment]
+    app: ServiceApp
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         """Answer the request."""
@@ -80,7 +80,7 @@ class Entry(ASGIHTTPConnection):
         if self.path == SERVICE_OUTPUT_PATH and self.scope["method"] == "POST":
             await self._service_output(receive)
         else:
-            await super().__call__(receive, self._send_from_quart)  # type: ignore[arg-type]
+            await super().__call__(receive, self._send_from_quart)
 
     # --- /service_output ----------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Entry(ASGIHTTPConnection):
         )
 
     async def _send_pieces(self, pieces: AsyncIterator[bytes]) -> None:
-        """Send what is made as it is made; a failure cuts the body, so that nobody takes it for whole."""
+        """Send pieces as they are made; a failure cuts the body, which nobody then takes for whole."""
         async for piece in pieces:
             await self._send_raw({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send_raw({"type": "http.response.body", "body": b""})
@@ -235,7 +235,10 @@ class Entry(ASGIHTTPConnection):
         self.app.metrics.record(method, route or "other", self.status, seconds)
         if self.app.settings.log_requests and self.path not in _QUIET_PATHS:
             log.info(
-                "request", method=method, path=self.path, status=self.status,
+                "request",
+                method=method,
+                path=self.path,
+                status=self.status,
                 milliseconds=round(seconds * 1000, 3),
             )
 

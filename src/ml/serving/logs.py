@@ -46,7 +46,7 @@ def configure_logging(level: str) -> None:
 
 
 def _standard_output() -> io.BufferedWriter:
-    return open(1, "wb", closefd=False)  # noqa: PTH123, SIM115 (a descriptor, kept for the process)
+    return open(1, "wb", closefd=False)
 
 
 def _dumps(value: Any, **_: Any) -> bytes:

@@ -28,52 +28,63 @@ class Metrics:
     """The metrics of one worker."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        new = {"registry": self.registry}
+        registry = self.registry
         self.requests = Counter(
-            "http_requests", "Requests answered", ["method", "route", "status"], **new
+            "http_requests", "Requests answered", ["method", "route", "status"], registry=registry
         )
         self.seconds = Histogram(
             "http_request_duration_seconds",
             "From the first byte to the end of the reply",
             ["route"],
             buckets=_LATENCY,
-            **new,
+            registry=registry,
         )
         self.in_flight = Gauge(
             "requests_in_flight",
             "Requests at work or waiting",
             multiprocess_mode="livesum",
-            **new,
+            registry=registry,
         )
-        self.shed = Counter("requests_shed", "Requests refused because all places were taken", **new)
-        self.cancelled = Counter("requests_cancelled", "Requests whose client went away", **new)
-        self.timed_out = Counter("requests_timed_out", "Requests past their deadline", **new)
+        self.shed = Counter(
+            "requests_shed", "Requests refused because all places were taken", registry=registry
+        )
+        self.cancelled = Counter(
+            "requests_cancelled", "Requests whose client went away", registry=registry
+        )
+        self.timed_out = Counter(
+            "requests_timed_out", "Requests past their deadline", registry=registry
+        )
         self.batch_size = Histogram(
-            "inference_batch_size", "Requests run as one batch", buckets=_SIZES, **new
+            "inference_batch_size", "Requests run as one batch", buckets=_SIZES, registry=registry
         )
         self.batch_seconds = Histogram(
-            "inference_batch_seconds", "One run of a batch", buckets=_LATENCY, **new
+            "inference_batch_seconds", "One run of a batch", buckets=_LATENCY, registry=registry
         )
         self.queue_seconds = Histogram(
-            "inference_queue_seconds", "From a request's arrival in the queue to its batch",
-            buckets=_LATENCY, **new,
+            "inference_queue_seconds",
+            "From a request's arrival in the queue to its batch",
+            buckets=_LATENCY,
+            registry=registry,
         )
         self.queue_depth = Gauge(
             "inference_queue_depth",
             "Requests that wait for a batch",
             multiprocess_mode="livesum",
-            **new,
+            registry=registry,
         )
         self.setup_seconds = Gauge(
             "workflow_setup_seconds",
             "How long the workflow took to load",
             multiprocess_mode="livemax",
-            **new,
+            registry=registry,
         )
         self.ready = Gauge(
-            "workflow_ready", "Workers whose workflow is loaded", multiprocess_mode="livesum", **new
+            "workflow_ready",
+            "Workers whose workflow is loaded",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
 
         self._by_request: dict[tuple[str, str, int], Counter] = {}

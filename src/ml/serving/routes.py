@@ -26,9 +26,7 @@ __all__ = ["add_error_handlers", "add_routes"]
 
 log = structlog.get_logger(__name__)
 
-_DESCRIPTIONS = {
-    error.status: error.default_description for error in (NotFound, MethodNotAllowed)
-}
+_DESCRIPTIONS = {error.status: error.default_description for error in (NotFound, MethodNotAllowed)}
 
 
 class Answer(RootModel[Any]):
@@ -150,6 +148,6 @@ def add_error_handlers(app: ServiceApp) -> None:
         return response
 
     @app.errorhandler(Exception)
-    async def unknown_error(_: Exception) -> Response:
-        log.exception("request_failed", path=request.path)
+    async def unknown_error(error: Exception) -> Response:
+        log.error("request_failed", path=request.path, exc_info=error)
         return await service_error(InternalError())

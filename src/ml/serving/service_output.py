@@ -66,9 +66,7 @@ class ServiceOutput:
         proof = b""
         if message.requires_proof:
             proof = await workflow.generate_proof(input_data, output)
-        return OnchainOutput(
-            raw_input=message.input_bytes(), raw_output=raw_output, proof=proof
-        )
+        return OnchainOutput(raw_input=message.input_bytes(), raw_output=raw_output, proof=proof)
 
     async def _stream(self, message: InfernetInput) -> Reply:
         input_data = await self._workflow.in_thread(self._decode, message)

@@ -28,7 +28,9 @@ def load_workflow(
     try:
         return cls(*args, **kwargs)
     except (TypeError, ValueError, ServiceError) as error:
-        raise ConfigurationError(f"{path}: its constructor refused the arguments: {error}") from error
+        raise ConfigurationError(
+            f"{path}: the constructor refused its arguments: {error}"
+        ) from error
 
 
 def load_workflow_class(path: str) -> type[BaseInferenceWorkflow]:

@@ -30,8 +30,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, final
 from pydantic import BaseModel, ValidationError
 
 from ml.errors import InvalidInput, NotReady, describe_faults
-from ml.infernet.text import decode_text, encode_text
 from ml.infernet.json_text import to_json
+from ml.infernet.text import decode_text, encode_text
 from ml.workflows.cancellation import cancellation_flag
 
 __all__ = ["BaseInferenceWorkflow", "Batcher"]
@@ -145,15 +145,13 @@ class BaseInferenceWorkflow(ABC):
     async def in_thread(
         self, function: Callable[..., T], *args: Any, flag: threading.Event | None = None
     ) -> T:
-        """Return `function(*args)` from a thread of this workflow; `flag` is set on cancellation."""
+        """Return `function(*args)`, run in a thread; `flag` is set when the caller is cancelled."""
         flag = flag or threading.Event()
         context = copy_context()
         context.run(cancellation_flag.set, flag)
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(
-                self._executor, partial(context.run, function, *args)
-            )
+            return await loop.run_in_executor(self._executor, partial(context.run, function, *args))
         except asyncio.CancelledError:
             flag.set()
             raise
@@ -175,10 +173,10 @@ class BaseInferenceWorkflow(ABC):
 
     # --- what a subclass fills in -------------------------------------------------------------
 
-    def do_setup(self) -> Any:
+    def do_setup(self) -> Any:  # noqa: B027 (nothing to load is fine)
         """Load what the model needs. Heavy imports belong here."""
 
-    def do_close(self) -> Any:
+    def do_close(self) -> Any:  # noqa: B027
         """Give back what `do_setup` took, such as a connection pool."""
 
     def do_preprocessing(self, input_data: Any) -> Any:
