@@ -28,7 +28,7 @@ READY_WITHIN_SECONDS = 120
 
 
 def main() -> int:
-    service = start("classic_ml_inference_service", "0.0.0.0:4998")
+    service = start("classic_ml_inference_service", "127.0.0.1:4998")
     try:
         wait_until_ready(service)
         ok = ask_classic_service()

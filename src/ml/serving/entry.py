@@ -26,6 +26,7 @@ from ml.errors import (
     InternalError,
     InvalidInput,
     NotReady,
+    OutOfMemory,
     Overloaded,
     PayloadTooLarge,
     ServiceError,
@@ -64,6 +65,7 @@ class Entry(ASGIHTTPConnection):
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = _request_id(self.headers)
         self.status = 0
+        self.ending = False
         self._send_raw = send
         structlog.contextvars.bind_contextvars(request_id=self.request_id.decode())
         try:
@@ -111,8 +113,9 @@ class Entry(ASGIHTTPConnection):
             nonlocal left
             while (await receive())["type"] != "http.disconnect":
                 pass
-            left = True
-            task.cancel()
+            if not self.ending:  # the server also says "disconnect" behind a whole reply
+                left = True
+                task.cancel()
 
         try:
             try:
@@ -143,6 +146,9 @@ class Entry(ASGIHTTPConnection):
                 return await self.app.service_output.answer(body)
         except ServiceError:
             raise
+        except MemoryError as error:
+            log.exception("out_of_memory", path=self.path)
+            raise OutOfMemory from error
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 self.app.metrics.timed_out.inc()
@@ -201,6 +207,7 @@ class Entry(ASGIHTTPConnection):
         if isinstance(reply.body, bytes):
             headers.append((b"content-length", str(len(reply.body)).encode()))
             await self._send_start(headers)
+            self.ending = True
             await self._send_raw({"type": "http.response.body", "body": reply.body})
             return
         try:
@@ -215,9 +222,10 @@ class Entry(ASGIHTTPConnection):
         )
 
     async def _send_pieces(self, pieces: AsyncIterator[bytes]) -> None:
-        """Send pieces as they are made; a failure cuts the body, which nobody then takes for whole."""
+        """Send pieces as they are made; a failure cuts the body, so nobody takes it for whole."""
         async for piece in pieces:
             await self._send_raw({"type": "http.response.body", "body": piece, "more_body": True})
+        self.ending = True
         await self._send_raw({"type": "http.response.body", "body": b""})
 
     async def _send_from_quart(self, message: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from ml.errors import InvalidInput
@@ -59,14 +60,16 @@ class ServiceOutput:
         if message.requires_proof and not workflow.can_prove:
             raise InvalidInput("requires_proof: this workflow makes no proofs; ask without one")
 
-        def encode(input_data: Any, output: Any) -> tuple[Any, Any, bytes]:
-            return input_data, output, workflow.encode_onchain(output, input_data)
+        def encode(input_data: Any, output: Any) -> tuple[Any, Any, OnchainOutput]:
+            raw_output = workflow.encode_onchain(output, input_data)
+            answer = OnchainOutput(raw_input=message.input_bytes(), raw_output=raw_output)
+            return input_data, output, answer
 
-        input_data, output, raw_output = await workflow.run(lambda: self._decode(message), encode)
-        proof = b""
+        input_data, output, answer = await workflow.run(lambda: self._decode(message), encode)
         if message.requires_proof:
             proof = await workflow.generate_proof(input_data, output)
-        return OnchainOutput(raw_input=message.input_bytes(), raw_output=raw_output, proof=proof)
+            answer = replace(answer, proof=proof)
+        return answer
 
     async def _stream(self, message: InfernetInput) -> Reply:
         input_data = await self._workflow.in_thread(self._decode, message)
