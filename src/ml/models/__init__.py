@@ -1,0 +1,1 @@
+"""Where weights come from, and how they are loaded without running what a file says."""

@@ -1,0 +1,107 @@
+"""The base of workflows that answer a tensor with a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ml.errors import NotFound, UnprocessableOutput
+from ml.infernet.tensor_request import decode_torch_input
+from ml.infernet.vector import encode_vector
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+from ml.workflows.inference.tensor_output import (
+    array_of,
+    is_tensor_form,
+    require_finite,
+    tensor_form,
+)
+
+__all__ = ["BaseClassicMLInferenceWorkflow"]
+
+
+class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
+    """Answers tensors with a model of any library; `do_run_model` takes and returns numpy arrays.
+
+        class Double(BaseClassicMLInferenceWorkflow):
+            def do_run_model(self, array):
+                return 2 * array
+
+    OFFCHAIN, the input is `{"dtype": …, "values": nested lists}` and the output
+    `{"dtype": …, "shape": […], "values": nested lists}`, a legal input of the next such container.
+    A model that returns a tuple, a list or a dict of arrays is answered with a list or an object of
+    them. CHAIN, the input is a tensor request or the legacy `int256[]`, and the output a vector.
+    """
+
+    input_model = TensorInput
+
+    def do_preprocessing(self, input_data: Any) -> Any:
+        """Return the array of a tensor; scripts may give a dict with `dtype` and `values`."""
+        if not isinstance(input_data, TensorInput):
+            input_data = self.decode_offchain(input_data)
+        return input_data.values
+
+    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
+        """Return the model's output with each array in its JSON form.
+
+        Raises `UnprocessableOutput` for NaN and infinities, which JSON cannot hold; a vector for a
+        contract can.
+        """
+        output = self._forms(output_data)
+        if not isinstance(input_data, OnchainTensorInput):
+            require_finite(output)
+        return output
+
+    def form_of(self, value: Any) -> dict[str, Any] | None:
+        """Return the JSON form of one tensor of the model's library, None if it is not one."""
+        if isinstance(value, np.ndarray | np.generic) or _is_nested_numbers(value):
+            return tensor_form(np.asarray(value))
+        return None
+
+    def decode_onchain(self, data: bytes) -> OnchainTensorInput:
+        """Return the tensor of a tensor request or of a legacy `int256[]`: one row, double.
+
+        Raises `InvalidInput` for anything else and `NotFound` for a request that names a model
+        other than this one.
+        """
+        request = decode_torch_input(data)
+        if request.model_id and not self.supports_model(request.model_id):
+            raise NotFound(f"model_id: {request.model_id[:200]!r} is not served here")
+        return OnchainTensorInput.from_request(request)
+
+    def encode_onchain(self, output: Any, input_data: Any) -> bytes:
+        """Return a tensor as a vector, in the arithmetic that the request asked for, IEEE if none.
+
+        Raises `UnprocessableOutput` for several tensors and for what does not fit fixed point.
+        """
+        if not is_tensor_form(output):
+            if isinstance(output, list | dict):
+                raise UnprocessableOutput("A contract gets one tensor; this model answers several.")
+            return super().encode_onchain(output, input_data)
+        if not isinstance(input_data, OnchainTensorInput):
+            return encode_vector(array_of(output))
+        return encode_vector(
+            array_of(output),
+            arithmetic=input_data.output_arithmetic,
+            decimals=input_data.output_decimals,
+        )
+
+    def _forms(self, value: Any) -> Any:
+        form = self.form_of(value)
+        if form is not None:
+            return form
+        if isinstance(value, Mapping):
+            return {name: self._forms(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._forms(item) for item in value]
+        return value
+
+
+def _is_nested_numbers(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(v, bool | int | float) or _is_nested_numbers(v) for v in value)
+    )

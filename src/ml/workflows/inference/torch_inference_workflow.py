@@ -1,0 +1,323 @@
+"""Answers tensors with a PyTorch model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+
+from ml.errors import ConfigurationError, InvalidInput, OutOfMemory
+from ml.models.torch_file import TorchFile
+from ml.models.torch_settings import TorchSettings
+from ml.workflows.inference.base_classic_ml_inference_workflow import (
+    BaseClassicMLInferenceWorkflow,
+)
+from ml.workflows.inference.model_arguments import find_source
+from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+from ml.workflows.inference.tensor_output import tensor_form
+from ml.workflows.inference.torch_batching import all_close, group_alike, split_rows
+from ml.workflows.inference.torch_faults import explain, torch_dtype_name
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TorchInferenceWorkflow"]
+
+log = structlog.get_logger(__name__)
+
+
+class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
+    """Answers tensors with a model file of PyTorch, on a GPU where there is one.
+
+    The model is named in one of these forms; `filename` is `TORCH_MODEL_FILE_NAME`, or
+    `model.torch`, where it is not given:
+
+        TorchInferenceWorkflow("owner/name")
+        TorchInferenceWorkflow("folder/model.torch")
+        TorchInferenceWorkflow(repo_id="owner/name", filename="model.torch", revision="main")
+        TorchInferenceWorkflow(path="folder/model.torch")
+        TorchInferenceWorkflow(
+            model_source="HUGGINGFACE_HUB", model_args={"repo_id": "owner/name"}
+        )
+        TorchInferenceWorkflow(model_source="LOCAL", model_args={"path": "folder/model.torch"})
+        TorchInferenceWorkflow(model_source="BUILT_IN", model_args={"name": "iris"})
+
+    `use_jit` (by default `USE_JIT`) loads TorchScript. A file saved by `torch.save` may hold layers
+    of `torch.nn` and `safe_classes` (dotted paths); `allow_pickle` lifts that limit and lets the
+    file run code, which `.pt2` files need too. `device` is one of torch's, such as "cuda:1".
+
+    Raises `ConfigurationError` for arguments that cannot work; the model is loaded by `setup()`.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        repo_id: str | None = None,
+        filename: str | None = None,
+        revision: str | None = None,
+        path: str | PathLike[str] | None = None,
+        model_source: str | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        use_jit: bool | None = None,
+        safe_classes: Sequence[str] = (),
+        allow_pickle: bool = False,
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        settings = TorchSettings.from_environment()
+        self.source = find_source(
+            model=model,
+            repo_id=repo_id,
+            filename=filename,
+            revision=revision,
+            path=path,
+            model_source=model_source,
+            model_args=model_args,
+            default_filename=settings.torch_model_file_name,
+        )
+        self._file = TorchFile(
+            use_jit=_flag("use_jit", settings.use_jit if use_jit is None else use_jit),
+            safe_classes=_dotted_paths(safe_classes),
+            allow_pickle=_flag("allow_pickle", allow_pickle),
+        )
+        self._device_name = device
+        self._may_batch = True
+        self._batching_is_proved = False
+        self._first_layer: torch.nn.Linear | None = None
+        self._float_dtype: torch.dtype | None = None
+
+    def supports_model(self, model_id: str) -> bool:
+        """Return whether an id names this model: its repository, its file or its built-in name."""
+        return self.source.answers_for(model_id)
+
+    def do_setup(self) -> None:
+        """Load the model and, if its input's width is known, run it once: first runs are slow."""
+        try:
+            import torch  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ConfigurationError("install the extra 'classic', which brings torch") from error
+        self._device = _find_device(self._device_name)
+        self._model = self._file.load(self.source.fetch(), self._device)
+        self._first_layer = _find_first_layer(self._model)
+        floats = (p.dtype for p in self._model.parameters() if p.dtype.is_floating_point)
+        self._float_dtype = next(floats, None)
+        self._may_batch, self._batching_is_proved = True, False
+        self._warm_up()
+
+    def do_close(self) -> None:
+        """Let go of the model and its memory."""
+        del self._model
+        self._first_layer = None
+
+    def do_preprocessing(self, input_data: Any) -> torch.Tensor:
+        """Return the tensor of an input, on the CPU.
+
+        Raises `InvalidInput` that says expected and given where a first layer is known to want
+        another width or dtype. Decimals from a contract become floats of the model's own dtype.
+        """
+        import torch
+
+        if not isinstance(input_data, TensorInput):
+            input_data = self.decode_offchain(input_data)
+        values = input_data.values
+        if not (values.flags.writeable and values.flags.c_contiguous):
+            values = np.array(values, order="C")  # torch warns of arrays that it cannot write to
+        tensor = torch.from_numpy(values)
+        if input_data.dtype == "bfloat16":
+            tensor = tensor.bfloat16()
+        if isinstance(input_data, OnchainTensorInput) and input_data.is_fixed_point:
+            tensor = tensor.to(self._float_dtype or tensor.dtype)
+        self._check_against_first_layer(tensor)
+        return tensor
+
+    def do_run_model(self, preprocessed_data: torch.Tensor) -> Any:
+        """Return the model's output for one tensor: a tensor, or a tuple, list or dict of them.
+
+        Raises `InvalidInput` for a shape or dtype that the model does not take, and `OutOfMemory`.
+        """
+        try:
+            return self._forward(preprocessed_data)
+        except Exception as error:
+            explained = explain(error, preprocessed_data)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def do_run_batch(self, batch: list[torch.Tensor]) -> list[Any]:
+        """Return the outputs for several tensors, or the exceptions that these alone fail with.
+
+        Tensors of one dtype and of one shape but for the first dimension run as one. The first
+        such run is compared with single runs: if the model mixes rows, all run singly from then on.
+        """
+        outputs: list[Any] = [None] * len(batch)
+        for positions in group_alike(batch):
+            tensors = [batch[position] for position in positions]
+            for position, output in zip(positions, self._run_group(tensors), strict=True):
+                outputs[position] = output
+        return outputs
+
+    def form_of(self, value: Any) -> dict[str, Any] | None:
+        """Return the JSON form of a tensor, None for anything else."""
+        import torch
+
+        if not isinstance(value, torch.Tensor):
+            return super().form_of(value)
+        name = torch_dtype_name(value.dtype)
+        value = value.detach().to("cpu").resolve_conj().resolve_neg()
+        return tensor_form((value.float() if name == "bfloat16" else value).numpy(), name)
+
+    def _forward(self, tensor: torch.Tensor) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return _to_cpu(self._model(tensor.to(self._device)))
+
+    def _warm_up(self) -> None:
+        import torch
+
+        if self._first_layer is None:
+            return
+        weight = self._first_layer.weight
+        try:
+            self._forward(torch.zeros(1, weight.shape[1], dtype=weight.dtype))
+        except Exception as error:  # it may want more dimensions; requests will tell
+            log.warning("warm_up_failed", model=str(self.source), error=type(error).__name__)
+
+    def _check_against_first_layer(self, tensor: torch.Tensor) -> None:
+        if self._first_layer is None:
+            return
+        width, due = self._first_layer.in_features, self._first_layer.weight.dtype
+        if tensor.ndim == 0 or tensor.shape[-1] != width:
+            raise InvalidInput(
+                f"values: expected a last dimension of {width}; given shape {list(tensor.shape)}"
+            )
+        if tensor.dtype != due:
+            expected, given = torch_dtype_name(due), torch_dtype_name(tensor.dtype)
+            raise InvalidInput(f"dtype: expected {expected!r}; given {given!r}")
+
+    def _run_group(self, tensors: list[torch.Tensor]) -> list[Any]:
+        if len(tensors) == 1 or not self._may_batch:
+            return self._run_singly(tensors)
+        try:
+            together = self._run_together(tensors)
+        except Exception as error:
+            return self._run_after_failure(tensors, error)
+        if together is None:
+            self._stop_batching("its output does not have the rows of its input")
+            return self._run_singly(tensors)
+        return together if self._batching_is_proved else self._prove_batching(tensors, together)
+
+    def _run_singly(self, tensors: list[torch.Tensor]) -> list[Any]:
+        return [self._attempt(tensor) for tensor in tensors]
+
+    def _attempt(self, tensor: torch.Tensor) -> Any:
+        try:
+            return self.do_run_model(tensor)
+        except Exception as error:
+            return error
+
+    def _run_together(self, tensors: list[torch.Tensor]) -> list[Any] | None:
+        import torch
+
+        output = self._forward(torch.cat(tensors))
+        return split_rows(output, [tensor.shape[0] for tensor in tensors])
+
+    def _run_after_failure(self, tensors: list[torch.Tensor], error: Exception) -> list[Any]:
+        outputs = self._run_singly(tensors)
+        failed = any(isinstance(output, Exception) for output in outputs)
+        if not failed and not isinstance(explain(error, tensors[0]), OutOfMemory):
+            self._stop_batching("it takes these inputs one by one only")
+        return outputs
+
+    def _prove_batching(self, tensors: list[torch.Tensor], together: list[Any]) -> list[Any]:
+        """Return the single runs' outputs, and learn from them whether batches give the same."""
+        alone = self._run_singly(tensors)
+        if any(isinstance(output, Exception) for output in alone):
+            return alone
+        if not all_close(alone, together):
+            self._stop_batching("its answer for a row depends on the other rows")
+        elif _differ(tensors):
+            self._batching_is_proved = True
+        else:
+            self._prove_with_variation(tensors[0], alone[0])
+        return alone
+
+    def _prove_with_variation(self, tensor: torch.Tensor, alone: Any) -> None:
+        # Rows that are all the same would hide that they are mixed; reversed ones stay legal.
+        varied = tensor.flip(-1)
+        if not _differ([tensor, varied]):
+            return
+        try:
+            together = self._run_together([tensor, varied])
+            also_alone = self._forward(varied)
+        except Exception:  # no input a caller sent: the next batch may tell
+            return
+        if together is None or not all_close([alone, also_alone], together):
+            self._stop_batching("its answer for a row depends on the other rows")
+        else:
+            self._batching_is_proved = True
+
+    def _stop_batching(self, reason: str) -> None:
+        self._may_batch = False
+        log.warning("batching_off", model=str(self.source), reason=reason)
+
+
+def _find_device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"device: {name!r} cannot be used: {reason}") from error
+    return device
+
+
+def _find_first_layer(model: torch.nn.Module) -> torch.nn.Linear | None:
+    """Return the linear layer that a plain `nn.Sequential` begins with.
+
+    Only exact types count: a subclass may do something else with its input.
+    """
+    from torch import nn
+
+    layer = model
+    while type(layer) is nn.Sequential and len(layer):
+        layer = layer[0]
+    return layer if type(layer) is nn.Linear else None
+
+
+def _differ(tensors: Sequence[torch.Tensor]) -> bool:
+    return any(not tensors[0].equal(tensor) for tensor in tensors[1:])
+
+
+def _to_cpu(output: Any) -> Any:
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return output.to("cpu")
+    if isinstance(output, Mapping):
+        return {name: _to_cpu(value) for name, value in output.items()}
+    if isinstance(output, list | tuple):
+        return [_to_cpu(value) for value in output]
+    return output
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: give true or false, not {value!r}")
+    return value
+
+
+def _dotted_paths(paths: Any) -> tuple[str, ...]:
+    if not isinstance(paths, list | tuple) or not all(
+        isinstance(path, str) and "." in path for path in paths
+    ):
+        raise ConfigurationError("safe_classes: give a list of dotted paths such as package.Class")
+    return tuple(paths)
