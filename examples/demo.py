@@ -23,12 +23,13 @@ from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import DataType, Vector, decode_vector
 
 ROOT = Path(__file__).resolve().parent.parent
-URL = "http://127.0.0.1:4998"
+PORT = int(os.environ.get("DEMO_PORT", "4998"))
+URL = f"http://127.0.0.1:{PORT}"
 READY_WITHIN_SECONDS = 120
 
 
 def main() -> int:
-    service = start("classic_ml_inference_service", "127.0.0.1:4998")
+    service = start("classic_ml_inference_service", f"127.0.0.1:{PORT}")
     try:
         wait_until_ready(service)
         ok = ask_classic_service()

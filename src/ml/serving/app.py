@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -77,6 +78,10 @@ class ServiceApp(Quart):
         from ml.serving.metrics import Metrics  # reads the environment set a line above
 
         self.metrics = Metrics()
+        #: Called once the workflow is set up.
+        self.on_ready: Callable[[], None] | None = None
+        #: Whether the server shall wait for the workflow before it listens.
+        self.loads_before_serving = False
         self._executor: ThreadPoolExecutor | None = None
         self._batcher: MicroBatcher | None = None
         self._setup_task: asyncio.Task[None] | None = None
@@ -105,6 +110,9 @@ class ServiceApp(Quart):
             )
         self.workflow.use(executor=self._executor, batcher=self._batcher)
         self._setup_task = asyncio.create_task(self._set_up_workflow(), name="workflow-setup")
+        if self.loads_before_serving:
+            await self._setup_task
+            self.health.require_loaded()
 
     async def _set_up_workflow(self) -> None:
         name = type(self.workflow).__name__
@@ -125,6 +133,8 @@ class ServiceApp(Quart):
         self.metrics.ready.set(1)
         self.health.ready()
         log.info("workflow_ready", workflow=name, seconds=round(seconds, 3))
+        if self.on_ready is not None:
+            self.on_ready()
 
     async def _stop(self) -> None:
         self.health.drain()

@@ -126,7 +126,7 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
         sys.stderr.write(f"serve: {fault}\n")
         return 1
     supervisor = Supervisor(
-        lambda lifeline: run_worker(build, options, lifeline),
+        lambda lifeline, alone: run_worker(build, options, lifeline, alone=alone),
         options.workers,
         stop_seconds=options.graceful_timeout + 10,
     )

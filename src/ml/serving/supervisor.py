@@ -1,8 +1,10 @@
 """Keeps a number of worker processes running.
 
-- The first worker goes ahead alone until its application is built, so that a configuration fault
-  is reported once; it ends everything with the worker's exit code 2.
-- A worker that dies is replaced. Too many deaths in short time end everything with exit code 1.
+- The first worker goes ahead alone until its workflow is loaded: it answers /health meanwhile, a
+  configuration fault is reported once (and ends everything with its exit code 2), and nobody is
+  told "ready" by one worker only to meet another that still loads.
+- The others, and replacements of workers that died, listen once their workflow is loaded.
+- Too many deaths in short time, with no worker left that answers, end everything with code 1.
 - SIGTERM and SIGINT are passed on once; the workers finish what is in flight. A second one kills.
 - A worker whose supervisor is gone reads the end of its lifeline, a pipe, and drains.
 
@@ -23,33 +25,36 @@ from prometheus_client import multiprocess
 
 from ml.errors import CONFIGURATION_EXIT_CODE
 
-__all__ = ["Supervisor", "report_built"]
+__all__ = ["Supervisor", "report_ready"]
 
 #: This many deaths within this time are taken for a fault that restarting does not mend.
 _MOST_DEATHS, _WITHIN_SECONDS = 5, 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_BUILT = signal.SIGUSR1
-_SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD, _BUILT, signal.SIGHUP)
+_READY = signal.SIGUSR1
+_SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD, _READY, signal.SIGHUP)
 
 
-def report_built() -> None:
-    """Tell the supervisor, from a worker, that the application is built."""
-    os.kill(os.getppid(), _BUILT)
+def report_ready() -> None:
+    """Tell the supervisor, from a worker, that its workflow is loaded."""
+    os.kill(os.getppid(), _READY)
 
 
 class Supervisor:
-    """Runs `run_worker(lifeline)` in `workers` forked processes; `lifeline` is a descriptor."""
+    """Runs `run_worker(lifeline, alone)` in `workers` forked processes.
+
+    `lifeline` is a descriptor; `alone` says that no other worker answers yet.
+    """
 
     def __init__(
-        self, run_worker: Callable[[int], NoReturn], workers: int, stop_seconds: float
+        self, run_worker: Callable[[int, bool], NoReturn], workers: int, stop_seconds: float
     ) -> None:
         self._run_worker = run_worker
         self._workers = workers
         self._stop_seconds = stop_seconds
         self._pids: set[int] = set()
+        self._ready: set[int] = set()
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._lifeline = os.pipe()
-        self._wanted = 1
         self._exit_code: int | None = None
         self._kill_at: float | None = None
         self._start_at = 0.0
@@ -62,8 +67,8 @@ class Supervisor:
             received = signal.sigtimedwait(_SIGNALS, self._patience())
             if received is None:
                 self._kill_if_late()
-            elif received.si_signo == _BUILT:
-                self._wanted = self._workers
+            elif received.si_signo == _READY:
+                self._ready.add(received.si_pid)
             elif received.si_signo == signal.SIGCHLD:
                 self._reap()
             else:
@@ -73,20 +78,21 @@ class Supervisor:
     def _start_missing(self) -> None:
         if self._exit_code is not None or time.monotonic() < self._start_at:
             return
-        while len(self._pids) < self._wanted:
+        while len(self._pids) < (self._workers if self._ready else 1):
+            alone = not self._ready
             pid = os.fork()
             if pid == 0:
-                self._become_worker()
+                self._become_worker(alone)
             self._pids.add(pid)
 
-    def _become_worker(self) -> NoReturn:
+    def _become_worker(self, alone: bool) -> NoReturn:
         # A group of its own: Ctrl-C in a terminal then reaches the supervisor alone.
         os.setpgid(0, 0)
         os.close(self._lifeline[1])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         code = 1
         try:
-            self._run_worker(self._lifeline[0])
+            self._run_worker(self._lifeline[0], alone)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
         except BaseException:
@@ -109,6 +115,7 @@ class Supervisor:
             if pid == 0:
                 return
             self._pids.discard(pid)
+            self._ready.discard(pid)
             if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
                 multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
             if self._exit_code is None:
@@ -122,14 +129,14 @@ class Supervisor:
         now = time.monotonic()
         self._deaths.append(now)
         recent = [death for death in self._deaths if now - death < _WITHIN_SECONDS]
-        if len(recent) >= _MOST_DEATHS:
+        if len(recent) >= _MOST_DEATHS and not self._ready:
             self._give_up(
                 1,
                 f"workers died {_MOST_DEATHS} times within {_WITHIN_SECONDS:.0f} seconds "
                 f"(the last: {cause}); giving up",
             )
             return
-        # The first replacement comes at once, the next ones after 1, 2 and 4 seconds.
+        # The first replacement comes at once, the next ones after 1, 2, 4 and 8 seconds.
         self._start_at = now + (2 ** (len(recent) - 2) if len(recent) > 1 else 0)
         _say(f"worker {pid} ended ({cause}); it is replaced")
 

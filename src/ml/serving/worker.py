@@ -13,7 +13,7 @@ import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config, Sockets
 
-from ml.serving.supervisor import report_built
+from ml.serving.supervisor import report_ready
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -35,11 +35,16 @@ def bind_fault(options: argparse.Namespace) -> str | None:
 
 
 def run_worker(
-    build: Callable[[], ServiceApp], options: argparse.Namespace, lifeline: int
+    build: Callable[[], ServiceApp], options: argparse.Namespace, lifeline: int, *, alone: bool
 ) -> NoReturn:
-    """Build the application and serve it until SIGTERM, SIGINT or the supervisor's end."""
+    """Build the application and serve it until SIGTERM, SIGINT or the supervisor's end.
+
+    A worker that is not alone listens once its workflow is loaded.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, there is nothing to finish
     app = build()
-    report_built()
+    app.on_ready = report_ready
+    app.loads_before_serving = not alone
     sockets = _config(options, workers=options.workers).create_sockets()
     config = _config(options, workers=1)
     config.bind = [
@@ -87,6 +92,7 @@ def _config(options: argparse.Namespace, *, workers: int) -> Config:
     config.certfile = options.certfile
     config.keyfile = options.keyfile
     config.include_server_header = False
+    config.startup_timeout = float("inf")  # a large model may load for minutes
     config.errorlog = None  # its logger reaches our JSON lines through the root logger
     return config
 

@@ -1,0 +1,89 @@
+"""A clean environment for every test, applications to talk to in process, and real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import SERVICE, Server, clean_environment, free_port, service_variables
+
+MakeApp = Callable[..., Awaitable[Any]]
+StartServer = Callable[..., Server]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of this machine reaches a test."""
+    clean = clean_environment()
+    for name in list(os.environ):
+        if name not in clean:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def make_app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeApp]:
+    """Start `classic_ml_inference_service` in this process, with a workflow class and settings."""
+    from classic_ml_inference_service import create_app
+
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(workflow_class: type, *, loaded: bool = True, **settings: Any) -> Any:
+            for name, value in service_variables(workflow_class=workflow_class, **settings).items():
+                monkeypatch.setenv(name, value)
+            app = create_app()
+            await stack.enter_async_context(app.test_app())
+            while loaded and app.health.state == "starting":
+                await asyncio.sleep(0.001)
+            return app
+
+        yield make
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """Start real processes; all of them are ended with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            workflow_class: type | str,
+            *options: str,
+            command: str = "serve",
+            workers: int = 1,
+            directory: Path | None = None,
+            port: int | None = None,
+            environment: dict[str, str] | None = None,
+            **settings: Any,
+        ) -> Server:
+            port = port or free_port()
+            service = f"{SERVICE}:create_app()" if command == "hypercorn" else SERVICE
+            bind = f"--bind=127.0.0.1:{port}"
+            server = Server(
+                [command, service, bind, f"--workers={workers}", *options],
+                port=port,
+                directory=directory,
+                environment=clean_environment(workflow_class=workflow_class, **settings)
+                | (environment or {}),
+            )
+            return stack.enter_context(server)
+
+        yield start
+
+
+@pytest.fixture
+def log_lines(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
+    """Return what was logged since the last call, as objects."""
+    sys.stdout.flush()
+
+    def read() -> list[dict[str, Any]]:
+        lines = capfd.readouterr().out.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    return read

@@ -1,0 +1,206 @@
+"""The classic ML service as its documents describe it, on its built-in models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from eth_abi.abi import encode
+
+from ml.infernet.tensor_request import TensorRequest
+from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = ROOT / "services" / "classic_ml_inference_service"
+DOCUMENT_REQUEST = json.loads((ROOT / "examples" / "classic_request.json").read_text())
+BIN = Path(sys.executable).parent
+PLAIN_ENVIRONMENT = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
+
+
+def bash_blocks(path: Path) -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, f"the service ended with {process.returncode}"
+        try:
+            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("not ready within 60 seconds")
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(timeout=30)
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """The service as `serve` starts it from its `.env.example`, with two workers."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        BIN / "serve",
+        "classic_ml_inference_service",
+        f"--env-file={SERVICE / '.env.example'}",
+        f"--bind=127.0.0.1:{port}",
+        "--workers=2",
+    ]
+    process = subprocess.Popen(command, env=PLAIN_ENVIRONMENT)
+    try:
+        wait_until_ready(url, process)
+        yield url
+    finally:
+        code = stop(process)
+    assert code == 0
+
+
+def post(url: str, message: dict[str, Any]) -> httpx.Response:
+    return httpx.post(f"{url}/service_output", json=message, timeout=30)
+
+
+def test_the_documents_request_is_answered_with_a_tensor(service: str) -> None:
+    answer = post(service, DOCUMENT_REQUEST)
+    assert answer.status_code == 200
+    tensor = answer.json()
+    assert tensor["dtype"] == "double"
+    assert tensor["shape"] == [1, 2]
+    assert sum(tensor["values"][0]) == pytest.approx(1.0)
+
+
+def test_the_curl_of_the_readme_gets_an_answer(service: str) -> None:
+    (curl,) = [block for block in bash_blocks(SERVICE / "README.md") if "curl" in block]
+    command = curl.replace("http://localhost:4998", service)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
+    assert json.loads(ran.stdout) == post(service, DOCUMENT_REQUEST).json()
+
+
+def test_an_answer_is_an_input_of_the_next_container(service: str) -> None:
+    answer = post(service, DOCUMENT_REQUEST).json()
+    refused = post(service, {"source": 1, "destination": 1, "data": answer})
+    assert refused.status_code == 400
+    expected = "values: expected a last dimension of 69; given shape [1, 2]"
+    assert refused.json()["description"] == expected
+
+
+@pytest.mark.parametrize("arithmetic", list(Arithmetic))
+def test_a_contract_gets_the_vector_in_the_arithmetic_it_asks_for(
+    service: str, arithmetic: Arithmetic
+) -> None:
+    values = np.array(DOCUMENT_REQUEST["data"]["values"])
+    vector = Vector(values, DataType.FLOAT64)
+    request = TensorRequest(vector, output_arithmetic=arithmetic, output_decimals=9)
+    data = request.encode().hex()
+    answer = post(service, {"source": 0, "data": data}).json()
+    assert set(answer) == {
+        "raw_input",
+        "processed_input",
+        "raw_output",
+        "processed_output",
+        "proof",
+    }
+    assert answer["raw_input"] == data
+    output = decode_vector(bytes.fromhex(answer["raw_output"]))
+    assert output.arithmetic is arithmetic
+    off_chain = post(service, DOCUMENT_REQUEST).json()["values"]
+    np.testing.assert_allclose(output.values, off_chain, atol=1e-9)
+
+
+def test_a_legacy_int256_array_is_one_row_of_doubles(service: str) -> None:
+    row = DOCUMENT_REQUEST["data"]["values"][0]
+    scaled = [round(value * 10**18) for value in row]
+    data = encode(["int256[]"], [scaled]).hex()
+    answer = post(service, {"source": 0, "destination": 0, "data": data}).json()
+    off_chain = post(service, DOCUMENT_REQUEST).json()["values"]
+    output = decode_vector(bytes.fromhex(answer["raw_output"])).values
+    np.testing.assert_allclose(output, off_chain, rtol=1e-9)
+
+
+def test_a_delegated_subscription_gets_the_five_fields_for_an_object(service: str) -> None:
+    answer = post(service, {**DOCUMENT_REQUEST, "destination": 0}).json()
+    assert json.loads(bytes.fromhex(answer["raw_input"])) == DOCUMENT_REQUEST["data"]
+    assert decode_vector(bytes.fromhex(answer["raw_output"])).values.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ({"values": [[1.0]]}, "data.dtype"),
+        ({"dtype": "double"}, "data.values"),
+        ({"dtype": "doubel", "values": [[1.0]]}, "did you mean 'double'"),
+        ({"dtype": "double", "values": [[1.0], [1.0, 2.0]]}, "data.values"),
+        ({"dtype": "double", "values": [["1.0"]]}, "data.values"),
+        ({"dtype": "double", "values": [[1.0, 2.0]]}, "expected a last dimension of 69"),
+        ({"dtype": "float", "values": [[0.0] * 69]}, "expected 'double'; given 'float'"),
+        ("0011", "data"),
+        (None, "data"),
+    ],
+)
+def test_a_wrong_tensor_is_refused_with_the_field_and_what_is_due(
+    service: str, data: Any, fault: str
+) -> None:
+    answer = post(service, {"source": 1, "data": data})
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "400"
+    assert fault in answer.json()["description"]
+
+
+def test_the_router_is_told_which_model_is_served(service: str) -> None:
+    resources = f"{service}/service-resources"
+    assert httpx.get(resources).json()["service_id"] == "classic_ml_inference_service"
+    assert httpx.get(resources, params={"model_id": "classifier_69"}).json() == {"supported": True}
+    assert httpx.get(resources, params={"model_id": "other/model"}).json() == {"supported": False}
+
+
+def test_the_environment_of_the_document_checks_out() -> None:
+    command = [BIN / "serve", "classic_ml_inference_service", "--check"]
+    command += ["--env-file", SERVICE / ".env.example"]
+    ran = subprocess.run(command, env=PLAIN_ENVIRONMENT, capture_output=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr.decode()
+    shown = json.loads(ran.stdout)
+    assert shown["workflow_kw_args"]["model_args"] == {"name": "classifier_69"}
+
+
+def test_the_demo_ends_with_zero_after_right_answers() -> None:
+    environment = {**PLAIN_ENVIRONMENT, "DEMO_ONCE": "1", "DEMO_PORT": str(free_port())}
+    ran = subprocess.run(
+        [sys.executable, ROOT / "examples" / "demo.py"],
+        env=environment,
+        capture_output=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stdout.decode() + ran.stderr.decode()
+    assert "All answers are right." in ran.stdout.decode()
+
+
+def test_the_workflow_of_the_main_readme_runs() -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
+    )
+    assert ran.stdout.strip() == b"HELLO"

@@ -1,0 +1,218 @@
+"""Real server processes on free ports of this machine, and what a test does with them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+__all__ = ["PREFIX", "Server", "clean_environment", "free_port", "until"]
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "CLASSIC_INF_"
+SERVICE = "classic_ml_inference_service"
+#: Generous, because the machine may be busy; nothing waits this long when all is well.
+PATIENCE_SECONDS = 40.0
+_SCRIPTS = Path(sys.executable).parent
+_FOREIGN = ("HUGGING_FACE", "HF_", "TORCH_", "USE_JIT", "PROMETHEUS_", "OMP_", "QUART_", "PORT")
+
+
+def clean_environment(**settings: Any) -> dict[str, str]:
+    """Return this environment without any service's settings, and with these."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith((PREFIX, *_FOREIGN))
+    }
+    kept["PYTHONPATH"] = str(ROOT)
+    return kept | service_variables(**settings)
+
+
+def service_variables(**settings: Any) -> dict[str, str]:
+    """Return settings as environment variables: `max_in_flight=2` is `CLASSIC_INF_MAX_IN_FLIGHT`.
+
+    A workflow class of `tests.support.workflows` may be given as itself.
+    """
+    variables = {}
+    for name, value in settings.items():
+        if isinstance(value, type):
+            value = f"{value.__module__}.{value.__qualname__}"
+        text = value if isinstance(value, str) else json.dumps(value)
+        variables[name if name.isupper() else PREFIX + name.upper()] = text
+    return variables
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Return the condition's first true value; fails when it has none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):
+            if value := condition():
+                return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds:g} seconds: {what}")
+
+
+class Server:
+    """A server process; as a context manager it is ended, with its workers, at the end."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        port: int,
+        environment: dict[str, str],
+        directory: Path | None = None,
+    ) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.workers: set[int] = set()
+        command = [str(_SCRIPTS / command[0]), *command[1:]]
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=directory or ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._output: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._readers = [
+            threading.Thread(target=self._read, args=(name,), daemon=True)
+            for name in self._output
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, name: str) -> None:
+        with getattr(self.process, name) as stream:
+            for line in stream:
+                self._output[name].append(line)
+
+    @property
+    def stdout(self) -> str:
+        return "".join(self._output["stdout"])
+
+    @property
+    def stderr(self) -> str:
+        return "".join(self._output["stderr"])
+
+    def log(self, event: str) -> list[dict[str, Any]]:
+        """Return the JSON log lines of an event."""
+        lines = [json.loads(line) for line in self.stdout.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    # --- talking to it ------------------------------------------------------------------------
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=PATIENCE_SECONDS, **options)
+
+    def post(self, data: Any, *, source: int = 1, **options: Any) -> httpx.Response:
+        return httpx.post(
+            self.url + "/service_output",
+            json={"source": source, "data": data},
+            timeout=PATIENCE_SECONDS,
+            **options,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return each sample of /metrics by its name and labels."""
+        lines = self.get("/metrics").text.splitlines()
+        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    def wait_ready(self, workers: int = 1) -> Server:
+        """Wait until this many workers have their workflow loaded."""
+
+        def loaded() -> bool:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended:\n{self.stdout}\n{self.stderr}")
+            self.children()
+            return len(self.log("workflow_ready")) >= workers and (
+                self.get("/health/ready").status_code == 200
+            )
+
+        until(loaded, f"{workers} workers ready")
+        return self
+
+    # --- its processes ------------------------------------------------------------------------
+
+    def children(self) -> set[int]:
+        """Return the process ids of its workers."""
+        pid = self.process.pid
+        listing = Path(f"/proc/{pid}/task/{pid}/children")
+        found = {int(child) for child in listing.read_text().split()} if listing.exists() else set()
+        self.workers |= found
+        return found
+
+    def signal(self, number: int) -> None:
+        self.children()
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Return the exit code, once it ended and all its output is read."""
+        code = self.process.wait(seconds)
+        for reader in self._readers:
+            reader.join(5)
+        return code
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.children()
+        self.process.kill()
+        for pid in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.wait()
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and has not ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@contextlib.contextmanager
+def in_background(function: Callable[[], Any], times: int = 1) -> Iterator[list[Any]]:
+    """Run a function in threads; at the end the list holds what each returned or raised."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield results
+    finally:
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
