@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.requests import eventually
 from tests.support.processes import SERVICE, Server, clean_environment, free_port, service_variables
 
 MakeApp = Callable[..., Awaitable[Any]]
@@ -40,8 +40,8 @@ async def make_app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeApp]:
                 monkeypatch.setenv(name, value)
             app = create_app()
             await stack.enter_async_context(app.test_app())
-            while loaded and app.health.state == "starting":
-                await asyncio.sleep(0.001)
+            if loaded:
+                await eventually(lambda: app.health.state != "starting")
             return app
 
         yield make

@@ -184,7 +184,7 @@ def test_use_jit_with_another_file_is_told_so(tmp_path: Path) -> None:
 
 def test_an_exported_program_loads_once_it_is_trusted(tmp_path: Path) -> None:
     path = export(tmp_path / "m.pt2")
-    with pytest.raises(ConfigurationError, match="can run code.*allow_pickle"):
+    with pytest.raises(ConfigurationError, match=r"can run code.*allow_pickle"):
         TorchFile().load(path, CPU)
     assert TorchFile(allow_pickle=True).load(path, CPU)(torch.zeros(3, 4)).shape == (3, 2)
 
@@ -226,7 +226,7 @@ def test_a_damaged_file_gives_a_readable_error(
     assert "weights_only" not in str(caught.value)
 
 
-def test_the_layers_and_the_class_all_being_named_at_once(tmp_path: Path) -> None:
+def test_all_refused_names_are_told_at_once(tmp_path: Path) -> None:
     """Every refused name stands in the message, not only the first."""
 
     class Second:

@@ -98,8 +98,7 @@ class Server:
         )
         self._output: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._readers = [
-            threading.Thread(target=self._read, args=(name,), daemon=True)
-            for name in self._output
+            threading.Thread(target=self._read, args=(name,), daemon=True) for name in self._output
         ]
         for reader in self._readers:
             reader.start()

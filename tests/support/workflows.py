@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel
@@ -83,7 +84,7 @@ class Prover(BaseInferenceWorkflow):
 class Pieces(BaseInferenceWorkflow):
     """Streams the pieces that a request lists; `{"fail": true}` raises, `{"wait": s}` sleeps."""
 
-    closed: list[str] = []
+    closed: ClassVar[list[str]] = []
 
     def do_run_model(self, data: Any) -> Any:
         return "".join(piece for piece in data if isinstance(piece, str))
@@ -142,11 +143,9 @@ class Slow(BaseInferenceWorkflow):
 class SlowAsync(BaseInferenceWorkflow):
     """Waits as long as a request asks for, on the event loop."""
 
-    events: list[str] = []
+    events: ClassVar[list[str]] = []
 
     async def do_run_model(self, seconds: float) -> str:
-        import asyncio
-
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:

@@ -39,6 +39,7 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
 
     Configuration faults are printed together, and the process ends with code 2.
     """
+    _limit_math_threads()
     try:
         settings = load_settings(settings_class)
         workflow = load_workflow(
@@ -73,7 +74,6 @@ class ServiceApp(Quart):
         self.keys = Keys(settings.api_keys)
         self.service_output = ServiceOutput(workflow)
         configure_logging(settings.log_level)
-        _limit_math_threads()
         share_between_workers()
         from ml.serving.metrics import Metrics  # reads the environment set a line above
 
@@ -143,7 +143,7 @@ class ServiceApp(Quart):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._setup_task
         if self._batcher is not None:
-            await self._batcher.close()
+            self._batcher.close()
         await self.workflow.close()
         self.metrics.ready.set(0)
         if self._executor is not None:

@@ -1,14 +1,15 @@
 """Gathers the model runs of concurrent requests into batches.
 
-A batch is started as soon as every request in flight waits in the queue: a lone request never
-waits for company that is not there, which a fixed window would make it do.
+A batch starts as soon as every request in flight waits in the queue: a lone request never waits
+for company that is not there, which a fixed window would make it do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
+import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -34,10 +35,13 @@ class _Item:
 
 
 class MicroBatcher:
-    """Runs a workflow's `do_run_batch` on what waits, one batch after the other, in a thread.
+    """Runs a workflow's `do_run_batch` on what waits, one batch after the other.
 
     An item that fails in `before`, in `after`, or that the workflow answers with an exception
     fails alone. A batch that fails as a whole is run again item by item.
+
+    A plain `do_run_batch` runs in one thread of the batcher's own: for a small model, a pool's
+    bookkeeping would take longer than the model.
     """
 
     def __init__(
@@ -55,89 +59,109 @@ class MicroBatcher:
         self._window_seconds = window_seconds
         self._in_flight = in_flight
         self._metrics = metrics
-        self._queue: deque[_Item] = deque()
-        self._arrival = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Item] = deque()
+        self._is_running = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="inference", daemon=True).start()
 
     async def submit(self, before: Callable[[], Any], after: Callable[[Any], T]) -> T:
         """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._work(), name="micro-batcher")
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Item(before, after, result, time.perf_counter()))
-        self._arrival.set()
+        result: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.append(_Item(before, after, result, time.perf_counter()))
+        if not self._is_running:
+            self._run_or_wait()
         return await result
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop; what still waits is cancelled."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        while self._queue:
-            self._queue.popleft().result.cancel()
+        self._batches.put(None)
+        while self._waiting:
+            self._waiting.popleft().result.cancel()
 
-    async def _work(self) -> None:
-        while True:
-            await self._gather()
-            batch = self._take()
-            if not batch:
-                continue
-            started = time.perf_counter()
-            try:
-                outcomes = await self._run(batch)
-            except Exception as error:
-                outcomes = [error] * len(batch)
-            self._metrics.batch_seconds.observe(time.perf_counter() - started)
-            self._metrics.batch_size.observe(len(batch))
-            for item, outcome in zip(batch, outcomes, strict=True):
-                _settle(item.result, outcome)
+    def _run_or_wait(self) -> None:
+        if len(self._waiting) >= min(self._max_size, self._in_flight()):
+            self._run_waiting()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._window_seconds, self._run_waiting)
 
-    async def _gather(self) -> None:
-        while not self._queue:
-            self._arrival.clear()
-            await self._arrival.wait()
-        end = asyncio.get_running_loop().time() + self._window_seconds
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(end):
-                while len(self._queue) < min(self._max_size, self._in_flight()):
-                    self._arrival.clear()
-                    await self._arrival.wait()
+    def _run_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = self._take()
+        if not batch:
+            return
+        self._is_running = True
+        if inspect.iscoroutinefunction(self._run_batch):
+            task = self._loop.create_task(self._work_async(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._batches.put(batch)
 
     def _take(self) -> list[_Item]:
         batch: list[_Item] = []
         now = time.perf_counter()
-        while self._queue and len(batch) < self._max_size:
-            item = self._queue.popleft()
+        while self._waiting and len(batch) < self._max_size:
+            item = self._waiting.popleft()
             if not item.result.done():  # its caller may have gone away
                 batch.append(item)
                 self._metrics.queue_seconds.observe(now - item.arrived)
-        self._metrics.queue_depth.set(len(self._queue))
+        self._metrics.queue_depth.set(len(self._waiting))
         return batch
 
-    async def _run(self, batch: list[_Item]) -> list[Any]:
-        in_thread = self._workflow.in_thread
-        if not inspect.iscoroutinefunction(self._run_batch):
-            return await in_thread(self._run_in_thread, batch)
-        inputs = await in_thread(_attempt_all, [item.before for item in batch])
-        positions = [i for i, value in enumerate(inputs) if not isinstance(value, Exception)]
-        outputs = list(inputs)
-        if positions:
-            for i, output in zip(
-                positions, await self._run_async([inputs[i] for i in positions]), strict=True
-            ):
-                outputs[i] = output
-        return await in_thread(_finish_all, batch, outputs)
+    def _finish(self, batch: list[_Item], outcomes: list[Any], seconds: float) -> None:
+        self._is_running = False
+        self._metrics.batch_seconds.observe(seconds)
+        self._metrics.batch_size.observe(len(batch))
+        for item, outcome in zip(batch, outcomes, strict=True):
+            if item.result.done():
+                continue
+            if isinstance(outcome, StopIteration):  # no future takes it
+                item.result.set_exception(RuntimeError("a hook raised StopIteration"))
+            elif isinstance(outcome, Exception):
+                item.result.set_exception(outcome)
+            else:
+                item.result.set_result(outcome)
+        if self._waiting:
+            self._run_or_wait()
+
+    def _work(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            started = time.perf_counter()
+            try:
+                outcomes = self._run_in_thread(batch)
+            except BaseException as error:  # the thread has to live, whatever a hook raises
+                outcomes = [RuntimeError(f"a hook raised {error!r}")] * len(batch)
+            seconds = time.perf_counter() - started
+            self._loop.call_soon_threadsafe(self._finish, batch, outcomes, seconds)
 
     def _run_in_thread(self, batch: list[_Item]) -> list[Any]:
-        outputs = _attempt_all([item.before for item in batch])
-        positions = [i for i, value in enumerate(outputs) if not isinstance(value, Exception)]
-        if positions:
-            results = self._run_plain([outputs[i] for i in positions])
-            for i, output in zip(positions, results, strict=True):
-                outputs[i] = output
-        return _finish_all(batch, outputs)
+        outcomes = _attempt_all([item.before for item in batch])
+        positions = _succeeded(outcomes)
+        results = self._run_plain([outcomes[i] for i in positions]) if positions else []
+        for i, result in zip(positions, results, strict=True):
+            outcomes[i] = result
+        return _finish_all(batch, outcomes)
+
+    async def _work_async(self, batch: list[_Item]) -> None:
+        started = time.perf_counter()
+        in_thread = self._workflow.in_thread
+        try:
+            outcomes = await in_thread(_attempt_all, [item.before for item in batch])
+            positions = _succeeded(outcomes)
+            results = await self._run_async([outcomes[i] for i in positions]) if positions else []
+            for i, result in zip(positions, results, strict=True):
+                outcomes[i] = result
+            outcomes = await in_thread(_finish_all, batch, outcomes)
+        except BaseException as error:
+            outcomes = [RuntimeError(f"a hook raised {error!r}")] * len(batch)
+            raise
+        finally:
+            self._finish(batch, outcomes, time.perf_counter() - started)
 
     def _run_plain(self, inputs: list[Any]) -> list[Any]:
         try:
@@ -154,6 +178,10 @@ class MicroBatcher:
             if len(inputs) == 1:
                 return [error]
             return [(await self._run_async([one]))[0] for one in inputs]
+
+
+def _succeeded(outcomes: list[Any]) -> list[int]:
+    return [i for i, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
 
 
 def _attempt_all(functions: list[Callable[[], Any]]) -> list[Any]:
@@ -180,12 +208,3 @@ def _checked(outputs: Any, inputs: list[Any]) -> list[Any]:
     if len(outputs) != len(inputs):
         raise RuntimeError(f"do_run_batch returned {len(outputs)} outputs for {len(inputs)} inputs")
     return list(outputs)
-
-
-def _settle(result: asyncio.Future[Any], outcome: Any) -> None:
-    if result.done():
-        return
-    if isinstance(outcome, Exception):
-        result.set_exception(outcome)
-    else:
-        result.set_result(outcome)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from dotenv import load_dotenv
 
+from ml.errors import CONFIGURATION_EXIT_CODE
 from ml.serving.shared_metrics import make_folder
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with _shared_metrics(options.workers):
         if options.server == "granian":
-            return _serve_with_granian(options)
+            return _exit_code_of(build) or _serve_with_granian(options)
         return _supervise(build, options)
 
 
@@ -97,7 +98,11 @@ def _factory(service: str) -> Callable[[], ServiceApp] | None:
         return None
 
     def build() -> ServiceApp:
-        app: ServiceApp = getattr(importlib.import_module(module), name or "create_app")()
+        create = getattr(importlib.import_module(module), name or "create_app", None)
+        if create is None:
+            sys.stderr.write(f"serve: {module!r} has no {name or 'create_app'!r}\n")
+            raise SystemExit(CONFIGURATION_EXIT_CODE)
+        app: ServiceApp = create()
         return app
 
     return build
@@ -115,6 +120,28 @@ def _shared_metrics(workers: int) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exit_code_of(build: Callable[[], ServiceApp]) -> int:
+    """Return the code with which the application refuses its configuration, or 0.
+
+    Asked in a process of its own: granian would start such a worker again and again, and its
+    workers shall not inherit what a build leaves behind.
+    """
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = 1
+    try:
+        build()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ before the body is read.
 from __future__ import annotations
 
 import asyncio
-import os
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,6 +46,8 @@ SERVICE_OUTPUT_PATH = "/service_output"
 _CLIENT_LEFT = 499
 #: Probes and scrapes would drown the log.
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/service-resources"})
+#: Clients may send any word as a method; each would be a label of its own.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,128}\Z")
 
 Receive = Callable[[], Awaitable[Any]]
@@ -222,9 +224,17 @@ class Entry(ASGIHTTPConnection):
         )
 
     async def _send_pieces(self, pieces: AsyncIterator[bytes]) -> None:
-        """Send pieces as they are made; a failure cuts the body, so nobody takes it for whole."""
-        async for piece in pieces:
-            await self._send_raw({"type": "http.response.body", "body": piece, "more_body": True})
+        """Send pieces as they are made; a failure cuts the body, so nobody takes it for whole.
+
+        Servers cut a body when the application returns without having ended it.
+        """
+        try:
+            async for piece in pieces:
+                message = {"type": "http.response.body", "body": piece, "more_body": True}
+                await self._send_raw(message)
+        except Exception:
+            log.exception("stream_failed", path=self.path)
+            return
         self.ending = True
         await self._send_raw({"type": "http.response.body", "body": b""})
 
@@ -240,6 +250,7 @@ class Entry(ASGIHTTPConnection):
         if self.path == SERVICE_OUTPUT_PATH:
             route = SERVICE_OUTPUT_PATH
         method = self.scope["method"]
+        method = method if method in _METHODS else "other"
         self.app.metrics.record(method, route or "other", self.status, seconds)
         if self.app.settings.log_requests and self.path not in _QUIET_PATHS:
             log.info(
@@ -255,7 +266,7 @@ def _request_id(headers: dict[bytes, bytes]) -> bytes:
     given = headers.get(b"x-request-id")
     if given is not None and _REQUEST_ID.match(given):
         return given
-    return os.urandom(16).hex().encode()
+    return b"%032x" % random.getrandbits(128)
 
 
 def _is_json(media_type: bytes) -> bool:

@@ -51,9 +51,10 @@ class ServiceOutput:
                 return await self._stream(message)
 
     async def _run_offchain(self, message: InfernetInput) -> bytes:
-        return await self._workflow.run(
-            lambda: self._decode(message), lambda _, output: to_json(output)
-        )
+        def encode(input_data: Any, output: Any) -> bytes:
+            return to_json(self._workflow.encode_offchain(output, input_data))
+
+        return await self._workflow.run(lambda: self._decode(message), encode)
 
     async def _run_onchain(self, message: InfernetInput) -> OnchainOutput:
         workflow = self._workflow

@@ -12,11 +12,11 @@ import json
 import os
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml.errors import ConfigurationError, fault_lines
-from ml.workflows.loading import did_you_mean
+from ml.workflows.loading import did_you_mean, load_workflow_class
 
 __all__ = ["ServingSettings", "load_settings"]
 
@@ -95,6 +95,16 @@ class ServingSettings(BaseSettings):
     log_payloads: bool = Field(
         default=False, description="Log request bodies too: prompts, tensors, all of it"
     )
+
+    @field_validator("workflow_class")
+    @classmethod
+    def _names_a_workflow(cls, path: str) -> str:
+        """Look at the class here, so that it is reported together with all other faults."""
+        try:
+            load_workflow_class(path)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return path
 
     def public_view(self) -> dict[str, Any]:
         """Return the effective settings for a person to read, with secrets hidden."""

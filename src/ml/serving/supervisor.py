@@ -34,9 +34,10 @@ _READY = signal.SIGUSR1
 _SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD, _READY, signal.SIGHUP)
 
 
-def report_ready() -> None:
-    """Tell the supervisor, from a worker, that its workflow is loaded."""
-    os.kill(os.getppid(), _READY)
+def report_ready(supervisor: int) -> None:
+    """Tell the supervisor, a process id, from a worker that its workflow is loaded."""
+    if os.getppid() == supervisor:  # else it ended, and the signal would hit who adopted us
+        os.kill(supervisor, _READY)
 
 
 class Supervisor:
@@ -53,6 +54,10 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._pids: set[int] = set()
         self._ready: set[int] = set()
+        # Under nohup, the end of the terminal is no reason to stop.
+        self._ignored = {
+            number for number in (signal.SIGHUP,) if signal.getsignal(number) == signal.SIG_IGN
+        }
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._lifeline = os.pipe()
         self._exit_code: int | None = None
@@ -63,15 +68,16 @@ class Supervisor:
         """Supervise until all workers have ended; returns the exit code."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         while self._exit_code is None or self._pids:
+            self._kill_if_late()
             self._start_missing()
             received = signal.sigtimedwait(_SIGNALS, self._patience())
             if received is None:
-                self._kill_if_late()
-            elif received.si_signo == _READY:
+                continue
+            if received.si_signo == _READY:
                 self._ready.add(received.si_pid)
             elif received.si_signo == signal.SIGCHLD:
                 self._reap()
-            else:
+            elif received.si_signo not in self._ignored:
                 self._stop(received.si_signo)
         return self._exit_code
 
@@ -114,6 +120,8 @@ class Supervisor:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            if pid not in self._pids:
+                continue  # an orphan of a worker: the first process of a container adopts those
             self._pids.discard(pid)
             self._ready.discard(pid)
             if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -150,7 +158,7 @@ class Supervisor:
     def _stop(self, number: int) -> None:
         if self._exit_code is None:
             self._exit_code = 0
-            self._signal_all(number)
+            self._signal_all(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
             self._kill_at = time.monotonic() + self._stop_seconds
         else:
             _say("second signal: killing the workers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -29,8 +30,9 @@ def bind_fault(options: argparse.Namespace) -> str | None:
     """
     try:
         _close(_config(options, workers=1).create_sockets())
-    except OSError as error:
-        return f"cannot bind {', '.join(_addresses(options))}: {error.strerror or error}"
+    except (OSError, OverflowError) as error:  # a port over 65535 overflows
+        reason = getattr(error, "strerror", None) or error
+        return f"cannot bind {', '.join(_addresses(options))}: {reason}"
     return None
 
 
@@ -42,8 +44,9 @@ def run_worker(
     A worker that is not alone listens once its workflow is loaded.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, there is nothing to finish
+    supervisor = os.getppid()
     app = build()
-    app.on_ready = report_ready
+    app.on_ready = lambda: report_ready(supervisor)
     app.loads_before_serving = not alone
     sockets = _config(options, workers=options.workers).create_sockets()
     config = _config(options, workers=1)
@@ -93,7 +96,7 @@ def _config(options: argparse.Namespace, *, workers: int) -> Config:
     config.keyfile = options.keyfile
     config.include_server_header = False
     config.startup_timeout = float("inf")  # a large model may load for minutes
-    config.errorlog = None  # its logger reaches our JSON lines through the root logger
+    config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler of its own
     return config
 
 

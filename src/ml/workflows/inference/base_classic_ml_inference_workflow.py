@@ -44,21 +44,23 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         return input_data.values
 
     def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
-        """Return the model's output with each array in its JSON form.
-
-        Raises `UnprocessableOutput` for NaN and infinities, which JSON cannot hold; a vector for a
-        contract can.
-        """
-        output = self._forms(output_data)
-        if not isinstance(input_data, OnchainTensorInput):
-            require_finite(output)
-        return output
+        """Return the model's output with each array in its JSON form."""
+        return self._forms(output_data)
 
     def form_of(self, value: Any) -> dict[str, Any] | None:
         """Return the JSON form of one tensor of the model's library, None if it is not one."""
         if isinstance(value, np.ndarray | np.generic) or _is_nested_numbers(value):
             return tensor_form(np.asarray(value))
         return None
+
+    def encode_offchain(self, output: Any, input_data: Any) -> Any:
+        """Return the output as it is.
+
+        Raises `UnprocessableOutput` for NaN and infinities, which JSON cannot hold; a vector for a
+        contract can.
+        """
+        require_finite(output)
+        return output
 
     def decode_onchain(self, data: bytes) -> OnchainTensorInput:
         """Return the tensor of a tensor request or of a legacy `int256[]`: one row, double.

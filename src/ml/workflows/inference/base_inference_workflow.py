@@ -117,7 +117,8 @@ class BaseInferenceWorkflow(ABC):
         """
         self._require_setup()
         if type(self).do_stream is BaseInferenceWorkflow.do_stream:
-            yield as_text(await self.inference(input_data))
+            output = await self.inference(input_data)
+            yield as_text(self.encode_offchain(output, input_data))
             return
         preprocessed = await self._call(self.do_preprocessing, input_data)
         pieces = self.do_stream(preprocessed)
@@ -207,6 +208,10 @@ class BaseInferenceWorkflow(ABC):
             return self.input_model.model_validate(data)
         except ValidationError as error:
             raise InvalidInput(describe_faults(error, under="data")) from None
+
+    def encode_offchain(self, output: Any, input_data: Any) -> Any:
+        """Return what is written as JSON for an output; the output itself by default."""
+        return output
 
     def decode_onchain(self, data: bytes) -> Any:
         """Return the workflow's input from ABI bytes: `(string)` by default, empty for no bytes."""

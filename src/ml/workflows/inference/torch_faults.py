@@ -27,7 +27,9 @@ _WRONG_INPUT = re.compile(
     r"|greater than actual input size|Guard failed|mat[12]"
 )
 _OUT_OF_RANGE = re.compile(r"index out of range|index .* is out of bounds")
-_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|STATUS_ALLOC_FAILED", re.IGNORECASE
+)
 
 
 @cache
