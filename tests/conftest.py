@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.requests import eventually
 from tests.support.processes import SERVICE, Server, clean_environment, free_port, service_variables
+from tests.support.requests import eventually
 
 MakeApp = Callable[..., Awaitable[Any]]
 StartServer = Callable[..., Server]
@@ -35,7 +35,7 @@ async def make_app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MakeApp]:
 
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(workflow_class: type, *, loaded: bool = True, **settings: Any) -> Any:
+        async def make(workflow_class: type | str, *, loaded: bool = True, **settings: Any) -> Any:
             for name, value in service_variables(workflow_class=workflow_class, **settings).items():
                 monkeypatch.setenv(name, value)
             app = create_app()
@@ -60,6 +60,8 @@ def start_server() -> Iterator[StartServer]:
             directory: Path | None = None,
             port: int | None = None,
             environment: dict[str, str] | None = None,
+            adopting: bool = False,
+            ignoring_hangup: bool = False,
             **settings: Any,
         ) -> Server:
             port = port or free_port()
@@ -71,6 +73,8 @@ def start_server() -> Iterator[StartServer]:
                 directory=directory,
                 environment=clean_environment(workflow_class=workflow_class, **settings)
                 | (environment or {}),
+                adopting=adopting,
+                ignoring_hangup=ignoring_hangup,
             )
             return stack.enter_context(server)
 

@@ -133,7 +133,7 @@ def test_fields_of_a_later_node_are_ignored() -> None:
         (body(source=1.5, data={}), "source", "number"),
         (body(source=None, data={}), "source", "number"),
         (body(source=1, data={}, destination=3), "destination", "0, 1 or 2"),
-        (body(source=1, data={}, destination="chain"), "destination", "0, 1 or 2"),
+        (body(source=1, data={}, destination="chain"), "destination", "number"),
         (body(source=1, data={}, requires_proof="perhaps"), "requires_proof", "boolean"),
         (b'{"source": 1, "data": {"a": NaN}}', "data.a", "NaN"),
         (b'{"source": 1, "data": {"a": [1, {"b": -Infinity}]}}', "data.a.b", "Infinity"),

@@ -199,7 +199,8 @@ def test_the_demo_ends_with_zero_after_right_answers() -> None:
 
 
 def test_the_workflow_of_the_main_readme_runs() -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    text = (ROOT / "README.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
     )

@@ -112,13 +112,17 @@ async def test_a_time_out_of_the_models_own_is_no_504(make_app: MakeApp) -> None
     await is_error(await post(await make_app(Failing), "timeout"), 500)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a StopIteration from a thread is lost in asyncio before Python 3.12",
-)
 async def test_a_hook_that_raises_stop_iteration_fails_at_once(make_app: MakeApp) -> None:
     app = await make_app(Failing, request_timeout_seconds=0.5)
     await is_error(await post(app, "stop iteration"), 500)
+
+
+async def test_a_hook_that_calls_exit_fails_its_request_and_not_the_service(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(Failing)
+    await is_error(await post(app, "exit"), 500)
+    await is_error(await post(app, "not ready"), 503)
 
 
 async def test_507_for_a_model_out_of_memory(make_app: MakeApp) -> None:

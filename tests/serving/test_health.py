@@ -6,6 +6,9 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
+from ml import __version__
 from tests.conftest import MakeApp
 from tests.support.requests import eventually, is_error, post
 from tests.support.workflows import Echo, FailingSetup, Shout, SlowSetup, Stubborn
@@ -58,10 +61,12 @@ async def test_a_failed_load_is_told_with_its_reason_and_stays_alive(make_app: M
     assert "Retry-After" not in response.headers
 
 
-async def test_a_load_that_broke_keeps_its_details_in_the_log(make_app: MakeApp) -> None:
-    app = await make_app(FailingSetup, workflow_positional_args=["else"])
+@pytest.mark.parametrize("way", ["else", "exit"])
+async def test_a_load_that_broke_keeps_its_details_in_the_log(make_app: MakeApp, way: str) -> None:
+    app = await make_app(FailingSetup, workflow_positional_args=[way])
     status, document = await ready(app)
     assert status == 503
+    assert document["state"] == "failed"
     assert "secret" not in json.dumps(document)
 
 
@@ -98,7 +103,7 @@ async def test_the_service_says_what_it_is(make_app: MakeApp) -> None:
     response = await (await make_app(Shout)).test_client().get("/")
     assert json.loads(await response.get_data()) == {
         "name": "classic_ml_inference_service",
-        "version": "0.1.0",
+        "version": __version__,
         "workflow": "tests.support.workflows.Shout",
     }
 

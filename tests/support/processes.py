@@ -24,6 +24,8 @@ PREFIX = "CLASSIC_INF_"
 SERVICE = "classic_ml_inference_service"
 #: Generous, because the machine may be busy; nothing waits this long when all is well.
 PATIENCE_SECONDS = 40.0
+#: A new connection for each request, as the node makes them.
+CLIENT = httpx.Client(timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
 _SCRIPTS = Path(sys.executable).parent
 _FOREIGN = ("HUGGING_FACE", "HF_", "TORCH_", "USE_JIT", "PROMETHEUS_", "OMP_", "QUART_", "PORT")
 
@@ -73,7 +75,11 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
 
 
 class Server:
-    """A server process; as a context manager it is ended, with its workers, at the end."""
+    """A server process; as a context manager it is ended, with its workers, at the end.
+
+    `adopting` lets it adopt orphans of its workers, as the first process of a container does.
+    `ignoring_hangup` starts it as `nohup` would.
+    """
 
     def __init__(
         self,
@@ -82,11 +88,18 @@ class Server:
         port: int,
         environment: dict[str, str],
         directory: Path | None = None,
+        adopting: bool = False,
+        ignoring_hangup: bool = False,
     ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.workers: set[int] = set()
         command = [str(_SCRIPTS / command[0]), *command[1:]]
+        before = "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);" if adopting else ""
+        before += "signal.signal(signal.SIGHUP, signal.SIG_IGN);" if ignoring_hangup else ""
+        if before:
+            code = f"import ctypes, os, signal, sys;{before}os.execv(sys.argv[1], sys.argv[1:])"
+            command = [sys.executable, "-c", code, *command]
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -124,15 +137,11 @@ class Server:
     # --- talking to it ------------------------------------------------------------------------
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=PATIENCE_SECONDS, **options)
+        return CLIENT.get(self.url + path, **options)
 
     def post(self, data: Any, *, source: int = 1, **options: Any) -> httpx.Response:
-        return httpx.post(
-            self.url + "/service_output",
-            json={"source": source, "data": data},
-            timeout=PATIENCE_SECONDS,
-            **options,
-        )
+        message = {"source": source, "data": data}
+        return CLIENT.post(self.url + "/service_output", json=message, **options)
 
     def metrics(self) -> dict[str, float]:
         """Return each sample of /metrics by its name and labels."""

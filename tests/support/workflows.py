@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import structlog
 from pydantic import BaseModel
 
 from ml.errors import ConfigurationError, InvalidInput, NotReady
@@ -95,6 +96,8 @@ class Pieces(BaseInferenceWorkflow):
                 match piece:
                     case {"fail": "input"}:
                         raise InvalidInput("data: not this one")
+                    case {"fail": "exit"}:
+                        sys.exit(2)
                     case {"fail": _}:
                         raise RuntimeError("the model broke at a secret place")
                     case {"bytes": text}:
@@ -121,8 +124,8 @@ class AsyncPieces(BaseInferenceWorkflow):
 class Slow(BaseInferenceWorkflow):
     """Works for the seconds that a request asks for, and notices when nobody waits any more.
 
-    The first argument is a file to which a line is added for each run that was cancelled, and
-    one for each that started.
+    The argument is a file to which a line is added for each run that started and for each that
+    was cancelled, with the process that it ran in.
     """
 
     def __init__(self, journal: str = os.devnull) -> None:
@@ -137,7 +140,7 @@ class Slow(BaseInferenceWorkflow):
 
     def _note(self, event: str) -> None:
         with self.journal.open("a") as file:
-            file.write(f"{event}\n")
+            file.write(f"{event} {os.getpid()}\n")
 
 
 class SlowAsync(BaseInferenceWorkflow):
@@ -169,6 +172,14 @@ class Pid(BaseInferenceWorkflow):
         return {"pid": os.getpid()}
 
 
+class Talkative(BaseInferenceWorkflow):
+    """Logs from its plain hook."""
+
+    def do_run_model(self, data: Any) -> Any:
+        structlog.get_logger().info("from the hook")
+        return data
+
+
 class Failing(BaseInferenceWorkflow):
     """Fails on every request with an error that shall stay inside."""
 
@@ -178,6 +189,8 @@ class Failing(BaseInferenceWorkflow):
                 return next(iter(()))
             case "memory":
                 raise MemoryError
+            case "exit":
+                sys.exit(2)
             case "timeout":
                 raise TimeoutError("a time-out of the model's own")
             case "not ready":
@@ -210,6 +223,8 @@ class FailingSetup(BaseInferenceWorkflow):
     def do_setup(self) -> None:
         if self.way == "readable":
             raise ConfigurationError("there is no model file; set its path")
+        if self.way == "exit":
+            sys.exit(2)
         raise RuntimeError("a secret place: 10.9.8.7")
 
     def do_run_model(self, data: Any) -> Any:
@@ -227,10 +242,15 @@ class DiesAtSetup(BaseInferenceWorkflow):
 
 
 class LeavesOrphans(BaseInferenceWorkflow):
-    """Starts a process whose own child is left behind and ends with the exit code 2."""
+    """Starts a process whose child outlives it, writes its id into a file and ends with code 2."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.file = file
 
     def do_setup(self) -> None:
-        orphan = f"import time; time.sleep(0.2); raise SystemExit({self.args[0]})"
+        orphan = "import os, pathlib, sys, time; time.sleep(0.5)\n"
+        orphan += f"pathlib.Path({self.file!r}).write_text(str(os.getpid())); sys.exit(2)"
         parent = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]])"
         subprocess.run([sys.executable, "-c", parent, orphan], check=True)
 
@@ -251,8 +271,9 @@ class Refusing(BaseInferenceWorkflow):
 class Batched(BaseInferenceWorkflow):
     """Doubles numbers in batches and remembers how large they were.
 
-    A text fails alone, -1 is answered with an exception, -2 fails its whole batch, and a number
-    over 1000 holds its batch until `gate` is open.
+    A text fails alone, -1 is answered with an exception, -2 fails its whole batch, -3 loses
+    items, -4 fails behind the batch, -5 asks the process to exit, and a number over 1000 holds
+    its batch until `gate` is open.
     """
 
     def __init__(self) -> None:
@@ -271,11 +292,21 @@ class Batched(BaseInferenceWorkflow):
         raise AssertionError("the service has to run the batch hook")
 
     def do_run_batch(self, batch: list[int]) -> list[Any]:
+        if self._is_held(batch):
+            self.gate.wait(30)
+        return self._outputs(batch)
+
+    def _is_held(self, batch: list[int]) -> bool:
         self.sizes.append(len(batch))
         self.runs.append(list(batch))
-        if max(batch) > 1000:
-            self.entered.set()
-            self.gate.wait(30)
+        if max(batch) <= 1000:
+            return False
+        self.entered.set()
+        return True
+
+    def _outputs(self, batch: list[int]) -> list[Any]:
+        if -5 in batch:
+            sys.exit(2)
         if -2 in batch:
             raise RuntimeError("the batch broke")
         if -3 in batch:
@@ -292,7 +323,10 @@ class BatchedAsync(Batched):
     """The same with a hook on the event loop."""
 
     async def do_run_batch(self, batch: list[int]) -> list[Any]:
-        return super().do_run_batch(batch)
+        held = self._is_held(batch)
+        while held and not self.gate.is_set():  # noqa: ASYNC110 (a gate for both kinds of hook)
+            await asyncio.sleep(0.002)
+        return self._outputs(batch)
 
 
 def _sleep_until_cancelled(seconds: float) -> bool:

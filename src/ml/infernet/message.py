@@ -73,7 +73,7 @@ class InfernetInput(BaseModel):
             ]
         },
     )
-    destination: JobLocation | None = Field(
+    destination: Annotated[JobLocation, BeforeValidator(_only_numbers)] | None = Field(
         default=None,
         description="0 for ONCHAIN, 1 for OFFCHAIN, 2 for STREAM; the source's side by default",
     )

@@ -124,7 +124,7 @@ class ServiceApp(Quart):
             self.health.failed("workflow_setup_failed", f"{name} could not be set up: {error}")
             log.error("workflow_failed", workflow=name, error=str(error))
             return
-        except Exception:
+        except (Exception, SystemExit):
             self.health.failed("workflow_setup_failed", f"{name} could not be set up; see the log.")
             log.exception("workflow_failed", workflow=name)
             return

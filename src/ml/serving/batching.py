@@ -126,7 +126,11 @@ class MicroBatcher:
                 item.result.set_exception(outcome)
             else:
                 item.result.set_result(outcome)
-        if self._waiting:
+        # Behind the steps that the results above set off: who is answered is in flight no more.
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._waiting and not self._is_running:
             self._run_or_wait()
 
     def _work(self) -> None:
@@ -159,7 +163,8 @@ class MicroBatcher:
             outcomes = await in_thread(_finish_all, batch, outcomes)
         except BaseException as error:
             outcomes = [RuntimeError(f"a hook raised {error!r}")] * len(batch)
-            raise
+            if not isinstance(error, Exception | SystemExit):
+                raise
         finally:
             self._finish(batch, outcomes, time.perf_counter() - started)
 

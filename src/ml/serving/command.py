@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--graceful-timeout", type=float, default=30, help="seconds for requests in flight (30)")
     add("--keep-alive", type=float, default=75, help="seconds an idle connection is kept (75)")
     add("--backlog", type=int, default=2048, help="connections the kernel queues (2048)")
-    add("--root-path", default="", help="prefix that a proxy in front strips")
+    add("--root-path", default="", help="prefix of all paths that a proxy in front leaves on")
     add("--certfile", help="TLS certificate")
     add("--keyfile", help="TLS key")
     add("--server", choices=("hypercorn", "granian"), default="hypercorn")

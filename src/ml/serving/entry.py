@@ -151,7 +151,7 @@ class Entry(ASGIHTTPConnection):
         except MemoryError as error:
             log.exception("out_of_memory", path=self.path)
             raise OutOfMemory from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a hook's sys.exit() shall not end the worker
             if isinstance(error, TimeoutError) and limit.expired():
                 self.app.metrics.timed_out.inc()
                 raise DeadlineExceeded(f"Not finished within {seconds:g} seconds.") from None
@@ -232,7 +232,7 @@ class Entry(ASGIHTTPConnection):
             async for piece in pieces:
                 message = {"type": "http.response.body", "body": piece, "more_body": True}
                 await self._send_raw(message)
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("stream_failed", path=self.path)
             return
         self.ending = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -20,7 +21,10 @@ from ml.workflows.loading import did_you_mean, load_workflow_class
 
 __all__ = ["ServingSettings", "load_settings"]
 
-_SECRET_WORDS = ("token", "key", "secret", "password", "authorization", "cookie", "credential")
+#: Endings of names whose values are secrets: hf_token, X-API-Key; not tokenizer, not max_tokens.
+_SECRET = re.compile(
+    r"(^|[ _-])(token|api_?keys?|key|secret|password|authorization|cookies?|credentials?)( |$)"
+)
 _HIDDEN = "**********"
 
 
@@ -157,9 +161,11 @@ def _unknown_variables(cls: type[ServingSettings]) -> list[str]:
 
 def _hide_secrets(value: Any, *, under: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _hide_secrets(item, under=str(key).lower()) for key, item in value.items()}
+        return {
+            key: _hide_secrets(item, under=f"{under} {key}".lower()) for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_hide_secrets(item, under=under) for item in value]
-    if value is not None and any(word in under for word in _SECRET_WORDS):
+    if value is not None and _SECRET.search(under):
         return _HIDDEN
     return value

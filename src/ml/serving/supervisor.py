@@ -30,7 +30,7 @@ __all__ = ["Supervisor", "report_ready"]
 #: This many deaths within this time are taken for a fault that restarting does not mend.
 _MOST_DEATHS, _WITHIN_SECONDS = 5, 60.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_READY = signal.SIGUSR1
+_READY = signal.SIGRTMIN  # a real-time signal: each of several at once is delivered
 _SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD, _READY, signal.SIGHUP)
 
 

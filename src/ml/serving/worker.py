@@ -28,6 +28,8 @@ def bind_fault(options: argparse.Namespace) -> str | None:
     Workers share a port by SO_REUSEPORT, which a second server could do too without an error;
     this look without it finds one that is there already.
     """
+    if options.workers > 1 and any(bind.startswith("unix:") for bind in _addresses(options)):
+        return "workers cannot share a unix socket: use --workers=1 or a port"
     try:
         _close(_config(options, workers=1).create_sockets())
     except (OSError, OverflowError) as error:  # a port over 65535 overflows

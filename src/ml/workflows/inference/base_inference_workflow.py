@@ -152,7 +152,9 @@ class BaseInferenceWorkflow(ABC):
         context.run(cancellation_flag.set, flag)
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, partial(context.run, function, *args))
+            return await loop.run_in_executor(
+                self._executor, partial(context.run, _shielded, function, *args)
+            )
         except asyncio.CancelledError:
             flag.set()
             raise
@@ -283,6 +285,13 @@ class BaseInferenceWorkflow(ABC):
             flag.set()
             if not inside:
                 asyncio.get_running_loop().run_in_executor(self._executor, close)
+
+
+def _shielded(function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    except StopIteration as error:  # no future takes it, so its caller would wait for ever
+        raise RuntimeError("a hook raised StopIteration") from error
 
 
 def as_text(output: Any) -> str:

@@ -1,0 +1,121 @@
+"""The same application under every server that the documents name."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.support.processes import (
+    CLIENT,
+    ROOT,
+    Server,
+    clean_environment,
+    free_port,
+    in_background,
+    service_variables,
+    until,
+)
+from tests.support.requests import body
+from tests.support.workflows import Pid, Shout, Stubborn
+
+CUSTOM = """
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+
+class Reverse(BaseInferenceWorkflow):
+    def do_run_model(self, text):
+        return text[::-1]
+"""
+
+
+def answered(server: Server) -> float:
+    name = 'http_requests_total{method="POST",route="/service_output",status="200"}'
+    return server.metrics().get(name, 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("serve", []), ("hypercorn", []), ("serve", ["--server=granian"])],
+    ids=["serve", "hypercorn", "granian"],
+)
+def test_two_workers_both_answer_and_count_together(
+    start_server: StartServer, tmp_path: Path, command: str, options: list[str]
+) -> None:
+    if options:
+        pytest.importorskip("granian")
+    server = start_server(
+        Pid,
+        *options,
+        command=command,
+        workers=2,
+        drain_delay_seconds=0,
+        environment={"TMPDIR": str(tmp_path)},
+    ).wait_ready(2)
+    answers: list[int] = []
+
+    def both_answered() -> bool:
+        answers.append(server.post(None).json()["pid"])
+        return len(set(answers)) == 2 and len(answers) >= 20
+
+    until(both_answered, "both workers have answered")
+    # A request is counted behind its reply.
+    until(lambda: answered(server) == len(answers), "all requests are counted")
+    assert {answered(server) for _ in range(5)} == {len(answers)}  # whichever worker is asked
+    assert server.metrics()["workflow_ready"] == 2
+    assert server.metrics()["requests_in_flight"] == 0
+    server.signal(signal.SIGTERM)
+    code = server.wait()
+    if command == "serve":
+        assert code == 0
+    if command == "serve" and not options:
+        assert list(tmp_path.iterdir()) == []  # nothing of the shared counts is left behind
+
+
+def test_quart_run_reads_an_env_file(tmp_path: Path) -> None:
+    file = tmp_path / "classic_inf.env"
+    variables = service_variables(workflow_class=Shout, workflow_kw_args={"ending": "!"})
+    file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    port = free_port()
+    environment = clean_environment(QUART_APP="classic_ml_inference_service:create_app")
+    command = ["quart", "-e", str(file), "run", f"--port={port}"]
+    with Server(command, port=port, environment=environment) as server:
+        server.wait_ready()
+        assert server.post("hello").json() == "HELLO!"
+        server.signal(signal.SIGINT)
+        assert server.wait() in (0, -signal.SIGINT, 1)
+
+
+@pytest.mark.parametrize("place", ["PYTHONPATH", "working directory"])
+def test_a_workflow_class_outside_the_project_is_served(
+    start_server: StartServer, tmp_path: Path, place: str
+) -> None:
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "reverse.py").write_text(CUSTOM)
+    server = start_server(
+        "my_package.reverse.Reverse",
+        directory=tmp_path if place == "working directory" else ROOT,
+        environment={"PYTHONPATH": str(tmp_path) if place == "PYTHONPATH" else ""},
+    ).wait_ready()
+    assert server.post("abc").json() == "cba"
+    assert server.get("/").json()["workflow"] == "my_package.reverse.Reverse"
+
+
+def test_a_plain_hook_that_blocks_leaves_probes_their_answer(start_server: StartServer) -> None:
+    server = start_server(Stubborn, max_concurrency=1).wait_ready()
+    with in_background(lambda: server.post(2)) as replies:
+        until(lambda: server.metrics()["requests_in_flight"] == 1, "the hook is at work")
+        for path in ("/health/live", "/health/ready", "/service-resources", "/metrics"):
+            assert server.get(path).status_code == 200
+        assert replies == []
+    assert replies[0].json() == "done"
+
+
+def test_a_prefix_that_a_proxy_leaves_on_is_taken_off(start_server: StartServer) -> None:
+    server = start_server(Pid, "--root-path=/api")
+    until(lambda: server.get("/api/health/ready").status_code == 200, "it is ready")
+    response = CLIENT.post(server.url + "/api/service_output", content=body(None))
+    assert response.status_code == 200
+    assert 'route="/service_output"' in server.get("/api/metrics").text

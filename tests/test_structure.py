@@ -1,0 +1,156 @@
+"""What holds of all code: which way imports point, how long functions are, what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, clean_environment
+
+SOURCES = {"ml": ROOT / "src" / "ml", "ezkl_patches": ROOT / "ezkl_patches"} | {
+    folder.name: folder for folder in sorted((ROOT / "services").iterdir()) if folder.is_dir()
+}
+SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
+#: What each part may import of the project, the part itself left out. Data goes one way:
+#: service → serving → workflows → (models | jobs | finetuning) → infernet → errors.
+_BASE = ("ml", "ml.errors", "ml.infernet")
+_TOOLS = (*_BASE, "ml.models", "ml.jobs", "ml.finetuning")
+MAY_IMPORT = {
+    "ml": (),
+    "ml.errors": ("ml",),
+    "ml.infernet": ("ml", "ml.errors"),
+    "ml.models": _BASE,
+    "ml.jobs": _BASE,
+    "ml.finetuning": (*_BASE, "ml.models", "ml.jobs"),
+    "ml.workflows": _TOOLS,
+    "ml.testing": (*_TOOLS, "ml.workflows"),
+    "ml.serving": (*_TOOLS, "ml.workflows"),
+    "ezkl_patches": (),
+}
+WEB = {"quart", "quart_schema", "hypercorn", "granian", "werkzeug", "flask", "uvloop"}
+HEAVY = {"torch", "transformers", "huggingface_hub", "sklearn", "pandas", "matplotlib"}
+MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_FILE = 120, 500
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return every module of the project by its name."""
+    found = {}
+    for package, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            inside = path.relative_to(folder).with_suffix("").parts
+            parts = (package, *inside)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(module: str, *, running: bool = True) -> set[str]:
+    """Return what a module imports; `running` leaves out what only type checkers import."""
+    names: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if running and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{module}: no relative imports"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                names.add(full if full in modules() else node.module)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(modules()[module].read_text()))
+    return names
+
+
+def part(module: str) -> str:
+    """Return the part of the house that a module belongs to."""
+    return ".".join(module.split(".")[:2]) if module.startswith("ml.") else module.split(".")[0]
+
+
+def names_of(node: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_every_module_belongs_to_a_known_part() -> None:
+    known = {*MAY_IMPORT, *SERVICES}
+    assert {part(module) for module in modules()} <= known
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_one_way(module: str) -> None:
+    own = part(module)
+    if own in SERVICES:
+        allowed = {"ml", "ml.errors", "ml.serving", "ml.workflows", "ezkl_patches"}
+    else:
+        allowed = set(MAY_IMPORT[own])
+    for name in imported(module, running=False):
+        if name.split(".")[0] in SOURCES:
+            assert part(name) in allowed | {own}, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_nothing_below_serving_knows_http(module: str) -> None:
+    if part(module) not in ("ml.serving", "ml.testing", *SERVICES):
+        roots = {name.split(".")[0] for name in imported(module, running=False)}
+        assert not roots & WEB
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = {name: imported(name) & set(modules()) - {name} for name in modules()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the path
+
+
+@pytest.mark.parametrize("package", ["ml.serving.app", "ml.serving.command", *SERVICES])
+def test_importing_a_service_loads_no_model_library(package: str) -> None:
+    code = f"import sys, {package}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["ml.serving.command", "ml.serving.app", "ml.serving.settings", *SERVICES]
+)
+def test_metrics_are_not_loaded_before_the_folder_that_workers_share_is_known(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "prometheus_client" not in done.stdout.split()
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_files_and_functions_can_be_read_at_a_glance(module: str) -> None:
+    text = modules()[module].read_text()
+    assert text.count("\n") <= MOST_LINES_OF_A_FILE
+    for function in names_of(ast.parse(text)):
+        lines = (function.end_lineno or function.lineno) - function.lineno + 1
+        assert lines <= MOST_LINES_OF_A_FUNCTION, function.name
+
+
+def test_no_environment_is_read_while_a_module_is_imported() -> None:
+    for module, path in modules().items():
+        for statement in ast.parse(path.read_text()).body:
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            assert not re.search("attr='(environ|getenv)'", ast.dump(statement)), module
