@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,62 +16,17 @@ from eth_abi.abi import encode
 
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
+from tests.services.conftest import ServeExample, curl_of_readme
+from tests.support.processes import ROOT, clean_environment, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVICE = ROOT / "services" / "classic_ml_inference_service"
+NAME = "classic_ml_inference_service"
+SERVICE = ROOT / "services" / NAME
 DOCUMENT_REQUEST = json.loads((ROOT / "examples" / "classic_request.json").read_text())
-BIN = Path(sys.executable).parent
-PLAIN_ENVIRONMENT = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
-
-
-def bash_blocks(path: Path) -> list[str]:
-    return re.findall(r"^```bash\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        assert process.poll() is None, f"the service ended with {process.returncode}"
-        try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("not ready within 60 seconds")
-
-
-def stop(process: subprocess.Popen[bytes]) -> int:
-    process.send_signal(signal.SIGINT)
-    try:
-        return process.wait(timeout=30)
-    finally:
-        process.kill()
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[str]:
-    """The service as `serve` starts it from its `.env.example`, with two workers."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    command = [
-        BIN / "serve",
-        "classic_ml_inference_service",
-        f"--env-file={SERVICE / '.env.example'}",
-        f"--bind=127.0.0.1:{port}",
-        "--workers=2",
-    ]
-    process = subprocess.Popen(command, env=PLAIN_ENVIRONMENT)
-    try:
-        wait_until_ready(url, process)
-        yield url
-    finally:
-        code = stop(process)
-    assert code == 0
+def service(serve_example: ServeExample) -> str:
+    return serve_example(NAME, workers=2).url
 
 
 def post(url: str, message: dict[str, Any]) -> httpx.Response:
@@ -94,8 +43,7 @@ def test_the_documents_request_is_answered_with_a_tensor(service: str) -> None:
 
 
 def test_the_curl_of_the_readme_gets_an_answer(service: str) -> None:
-    (curl,) = [block for block in bash_blocks(SERVICE / "README.md") if "curl" in block]
-    command = curl.replace("http://localhost:4998", service)
+    command = curl_of_readme(SERVICE / "README.md", service)
     ran = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
     assert json.loads(ran.stdout) == post(service, DOCUMENT_REQUEST).json()
 
@@ -178,16 +126,16 @@ def test_the_router_is_told_which_model_is_served(service: str) -> None:
 
 
 def test_the_environment_of_the_document_checks_out() -> None:
-    command = [BIN / "serve", "classic_ml_inference_service", "--check"]
-    command += ["--env-file", SERVICE / ".env.example"]
-    ran = subprocess.run(command, env=PLAIN_ENVIRONMENT, capture_output=True, timeout=60)
+    serve = Path(sys.executable).with_name("serve")
+    command = [serve, NAME, "--check", "--env-file", SERVICE / ".env.example"]
+    ran = subprocess.run(command, env=clean_environment(), capture_output=True, timeout=60)
     assert ran.returncode == 0, ran.stderr.decode()
     shown = json.loads(ran.stdout)
     assert shown["workflow_kw_args"]["model_args"] == {"name": "classifier_69"}
 
 
 def test_the_demo_ends_with_zero_after_right_answers() -> None:
-    environment = {**PLAIN_ENVIRONMENT, "DEMO_ONCE": "1", "DEMO_PORT": str(free_port())}
+    environment = clean_environment(DEMO_ONCE="1", DEMO_PORT=str(free_port()))
     ran = subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py"],
         env=environment,

@@ -1,0 +1,41 @@
+"""Services as their documents start them: `serve` with the `.env.example`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT, Server, clean_environment, free_port
+
+ServeExample = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def serve_example() -> Iterator[ServeExample]:
+    """Start a service from its `.env.example`; it is ended after the module's tests."""
+    with ExitStack() as stack:
+
+        def serve(name: str, *, workers: int = 1) -> Server:
+            port = free_port()
+            command = [
+                "serve",
+                name,
+                f"--env-file={ROOT / 'services' / name / '.env.example'}",
+                f"--bind=127.0.0.1:{port}",
+                f"--workers={workers}",
+            ]
+            server = Server(command, port=port, environment=clean_environment())
+            return stack.enter_context(server).wait_ready(workers)
+
+        yield serve
+
+
+def curl_of_readme(readme: Path, url: str) -> str:
+    """Return the one curl command of a service's README, for a service at this address."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", readme.read_text(), re.MULTILINE | re.DOTALL)
+    (command,) = [block for block in blocks if "curl" in block]
+    return re.sub(r"http://localhost:\d+", url, command)
