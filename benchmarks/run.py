@@ -1,0 +1,177 @@
+"""Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
+
+    python -m benchmarks.run [small] [heavy] [codecs] [--rounds 3] [--seconds 3]
+
+    small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
+    heavy   a model of eight layers of 1024: with and without batching, LitServe; overload
+    codecs  ABI tensors: ours and infernet-ml's
+
+The peers live in an environment of their own, benchmarks/.venv, which is made when it is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.measure import load, ratio_row, rounds
+from benchmarks.servers import (
+    PEERS_PYTHON,
+    REQUEST,
+    ROOT,
+    Server,
+    bare_quart,
+    bentoml,
+    litserve,
+    ours,
+)
+
+SECTIONS = ("small", "heavy", "codecs")
+SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
+SMALL_CONNECTIONS = (1, 32, 128)
+HEAVY_CONNECTIONS = (1, 32, 64)
+BATCH = 32
+OVERLOAD = 2.0
+OVERLOAD_CONNECTIONS = 1024
+OVERLOAD_SECONDS = 5.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.run")
+    parser.add_argument("sections", nargs="*", metavar="section", help=" ".join(SECTIONS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    sections = options.sections or SECTIONS
+    install_peers()
+    if "small" in sections:
+        small(options.rounds, options.seconds)
+    if "heavy" in sections:
+        heavy(options.rounds, options.seconds)
+    if "codecs" in sections:
+        codecs()
+
+
+def small(count: int, seconds: float) -> None:
+    """69 doubles through keys, validation, metrics and request ids; the peers do without."""
+    with running(
+        ours("ours", model=SMALL_MODEL, log_requests=False),
+        ours("ours, log lines", model=SMALL_MODEL),
+        bare_quart(),
+        litserve(),
+        bentoml(),
+    ) as servers:
+        runs = rounds(servers, connections=SMALL_CONNECTIONS, seconds=seconds, count=count)
+    heading("69 doubles", "ours / peer")
+    for own in ("ours", "ours, log lines"):
+        for peer in ("bare Quart", "LitServe", "BentoML"):
+            for c in SMALL_CONNECTIONS:
+                print(ratio_row(f"{own} / {peer}, c={c}", runs[own, c], runs[peer, c]))
+
+
+def heavy(count: int, seconds: float) -> None:
+    """A model whose batches cost little more than single runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "heavy.torch")
+        torch.save(heavy_model(), file)
+        body = Path(folder, "request.json")
+        body.write_bytes(REQUEST.read_bytes().replace(b'"double"', b'"float"'))
+        model = {"model_source": "LOCAL", "model_args": {"path": str(file)}}
+        options = {"model": model, "body": body, "log_requests": False}
+        with running(
+            ours("batches", max_batch_size=BATCH, **options),
+            ours("one by one", max_batch_size=1, **options),
+            litserve(file, BATCH, body),
+        ) as servers:
+            runs = rounds(servers, connections=HEAVY_CONNECTIONS, seconds=seconds, count=count)
+            heading("69-(8x1024)-2", "batches / other")
+            for peer in ("one by one", "LitServe"):
+                for c in HEAVY_CONNECTIONS:
+                    title = f"batches / {peer}, c={c}"
+                    print(ratio_row(title, runs["batches", c], runs[peer, c]))
+            overload(servers[0], max(run.per_second for run in runs["batches", 64]))
+
+
+def heavy_model() -> nn.Sequential:
+    torch.manual_seed(0)
+    widths = [69, *[1024] * 8]
+    layers: list[nn.Module] = []
+    for width, next_width in itertools.pairwise(widths):
+        layers += [nn.Linear(width, next_width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(1024, 2))
+
+
+def overload(server: Server, capacity: float) -> None:
+    print(f"\n### Open loop at {OVERLOAD:g} x the closed loop's best rate\n")
+    print("| run | asked | p50 of 200 | p99 of 200 | 503 | neither | sent late, p50 |")
+    print("|---|---|---|---|---|---|---|")
+    for number in (1, 2, 3):
+        run = load(
+            server,
+            connections=OVERLOAD_CONNECTIONS,
+            seconds=OVERLOAD_SECONDS,
+            rate=OVERLOAD * capacity,
+        )
+        asked = sum(run.statuses.values()) + run.unanswered
+        neither = asked - run.statuses.get(200, 0) - run.statuses.get(503, 0)
+        print(
+            f"| {number} | {OVERLOAD * capacity:.0f}/s | {run.p50_ms:.0f} ms | {run.p99_ms:.0f} ms "
+            f"| {run.share_of_503:.0%} | {neither} of {asked} | {run.sent_late_ms:.1f} ms |"
+        )
+
+
+def codecs() -> None:
+    """Both sides are imported into one process, the peers' environment."""
+    print("\n### ABI tensors\n\n```", flush=True)
+    subprocess.run(
+        [PEERS_PYTHON, ROOT / "benchmarks" / "codecs.py"],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+    print("```")
+
+
+def install_peers() -> None:
+    folder = PEERS_PYTHON.parent.parent
+    requirements = ROOT / "benchmarks" / "requirements.txt"
+    stamp = folder / "installed"
+    if stamp.exists() and stamp.stat().st_mtime > requirements.stat().st_mtime:
+        return
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [PEERS_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", requirements], check=True)
+    without = requirements.with_name("requirements-no-deps.txt")
+    subprocess.run([*pip, "--no-deps", "-r", without], check=True)
+    stamp.touch()
+
+
+@contextlib.contextmanager
+def running(*servers: Server) -> Iterator[Sequence[Server]]:
+    with contextlib.ExitStack() as started:
+        for server in servers:
+            server.start()
+            started.callback(server.stop)
+        for server in servers:
+            server.wait_until_it_answers()
+        yield servers
+
+
+def heading(title: str, ratio: str) -> None:
+    print(f"\n### {title}\n\n| {ratio} | requests per second | server CPU per request |")
+    print("|---|---|---|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Server processes on free loopback ports: started, asked once, their CPU time read, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "KEY",
+    "PEERS_PYTHON",
+    "REQUEST",
+    "ROOT",
+    "Server",
+    "bare_quart",
+    "bentoml",
+    "litserve",
+    "ours",
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / "benchmarks" / "peers"
+PEERS_PYTHON = ROOT / "benchmarks" / ".venv" / "bin" / "python"
+REQUEST = ROOT / "benchmarks" / "request.json"
+KEY = "a-key-for-the-benchmark"
+READY_WITHIN_SECONDS = 60
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    """A server and all its processes.
+
+    Children are found by their parents: BentoML's lead sessions of their own, and LitServe's
+    survive the end of their parent, so neither a process group nor a SIGTERM reaches all of them.
+    """
+
+    def __init__(
+        self, name: str, command: list[str], port: int, body: Path = REQUEST, **settings: str
+    ) -> None:
+        self.name = name
+        self.port = port
+        self.body = body
+        self._command = command
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("CLASSIC_INF_")},
+            "OMP_NUM_THREADS": "1",
+            "BENTOML_DO_NOT_TRACK": "True",
+            **settings,
+        }
+
+    def start(self) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
+        self._process = subprocess.Popen(
+            self._command, cwd=ROOT, env=self._environment, stdout=self._log, stderr=self._log
+        )
+
+    def wait_until_it_answers(self) -> None:
+        end = time.monotonic() + READY_WITHIN_SECONDS
+        while True:
+            try:
+                self.ask()
+            except (OSError, urllib.error.URLError) as error:
+                if self._process.poll() is not None or time.monotonic() > end:
+                    self._log.seek(0)
+                    text = self._log.read().decode(errors="replace")[-2000:]
+                    raise SystemExit(f"{self.name} does not answer: {error}\n{text}") from None
+                time.sleep(0.2)
+            else:
+                return
+
+    def ask(self) -> Any:
+        """Return the answer to the body: two numbers for its one row."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/service_output",
+            self.body.read_bytes(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310
+            values = json.load(reply)["values"]
+        assert len(values) == 1, values
+        assert len(values[0]) == 2, values
+        return values
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all processes until now, to 1/100 s."""
+        return sum(_cpu_ticks(pid) for pid in self.processes()) / _TICKS
+
+    def processes(self) -> list[int]:
+        """Return the server's process and its descendants."""
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+        found = [self._process.pid]
+        for pid in found:
+            found.extend(children.get(pid, []))
+        return found
+
+    def stop(self) -> None:
+        """End all processes: the first by SIGTERM, what is left of the others by SIGKILL."""
+        born = {pid: _born(pid) for pid in self.processes()}
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        for pid, moment in born.items():
+            if moment and _born(pid) == moment:  # a pid may have passed to somebody else
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+
+def ours(name: str, *, model: dict[str, Any], body: Path = REQUEST, **settings: Any) -> Server:
+    """Return our service with one worker and a bearer key; settings as `max_batch_size=1`."""
+    port = _free_port()
+    serve = str(Path(sys.executable).with_name("serve"))
+    variables = {
+        f"CLASSIC_INF_{key.upper()}": str(value)
+        for key, value in {
+            "workflow_kw_args": json.dumps(model),
+            "api_keys": KEY,
+            "drain_delay_seconds": 0,
+            **settings,
+        }.items()
+    }
+    command = [serve, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+    return Server(name, command, port, body, **variables)
+
+
+def bare_quart() -> Server:
+    port = _free_port()
+    return Server("bare Quart", [sys.executable, str(PEERS / "bare_quart.py"), str(port)], port)
+
+
+def litserve(model_file: Path | None = None, batch: int = 1, body: Path = REQUEST) -> Server:
+    port = _free_port()
+    command = [str(PEERS_PYTHON), str(PEERS / "litserve_server.py"), str(port)]
+    if model_file is not None:
+        command += [str(model_file), str(batch)]
+    return Server("LitServe", command, port, body)
+
+
+def bentoml() -> Server:
+    port = _free_port()
+    command = [str(PEERS_PYTHON), "-m", "bentoml", "serve", "bentoml_service:Classifier"]
+    command += [f"--working-dir={PEERS}", "--host=127.0.0.1", f"--port={port}"]
+    return Server("BentoML", command, port)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/<pid>/stat from the state on: parent 1, user 11, system 12."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _born(pid: int) -> str:
+    """Return when a process started, in ticks since boot; empty if there is none."""
+    return "".join(_stat(pid)[19:20])
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
