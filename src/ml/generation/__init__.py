@@ -1,0 +1,1 @@
+"""Text generation: many requests share one causal language model, token by token."""

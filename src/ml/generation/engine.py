@@ -1,0 +1,265 @@
+"""Continuous batching: requests join and leave a running batch between two tokens.
+
+One thread runs the model. Each round it reads a piece of the newcomers' prompts, so that a long
+prompt does not stall the others, and then makes one token for every running request.
+
+The rows of the cache: `[0, n)` belong to the running requests, row `n` to the one that joins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ml.errors import InternalError, OutOfMemory
+from ml.generation.request import Finished, FinishReason, SamplingParameters, Token
+from ml.generation.sampling import choose, new_generator
+from ml.generation.slots import SlotCache, Span
+
+__all__ = ["Engine", "Observer"]
+
+log = logging.getLogger(__name__)
+
+#: Attention reads a multiple of this many positions, so that shapes repeat.
+_BUCKET = 64
+#: Prompt tokens read between two tokens of the running requests.
+_PREFILL_TOKENS = 256
+
+Event = Token | Finished
+
+
+class Observer:
+    """Hears what the engine does; every method is called on the engine's thread."""
+
+    def joined(self, waited_seconds: float) -> None:
+        """A request got a slot."""
+
+    def first_token(self, seconds: float) -> None:
+        """A request got its first token, so long after it was submitted."""
+
+    def stepped(self, running: int) -> None:
+        """Every running request got a token."""
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    prompt: list[int]
+    parameters: SamplingParameters
+    send: Callable[[Event], None]
+    random: torch.Generator
+    arrived: float = field(default_factory=time.monotonic)
+    cancelled: bool = False
+    made: int = 0  # tokens generated
+    last: int = 0  # the newest token, which is not in the cache yet
+    length: int = 0  # positions in the cache
+
+
+class Engine:
+    """Runs a causal language model of transformers for many requests at once.
+
+    Greedy tokens are those of `model.generate` for the same prompt: exactly in float32; in
+    bfloat16 as long as no two tokens are as likely as each other within its precision.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        end_tokens: Sequence[int],
+        slots: int = 16,
+        max_length: int = 2048,
+        observer: Observer | None = None,
+    ) -> None:
+        self.max_length = max_length
+        self._model = model
+        self._end_tokens = frozenset(end_tokens)
+        self._observer = observer or Observer()
+        layers = model.config.get_text_config().num_hidden_layers
+        self._cache = SlotCache(layers, slots, max_length)
+        self._waiting: deque[_Request] = deque()
+        self._running: list[_Request] = []
+        self._joining: _Request | None = None
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the current step; what runs or waits ends as cancelled."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    async def generate(
+        self, prompt: Sequence[int], parameters: SamplingParameters
+    ) -> AsyncIterator[Event]:
+        """Yield tokens and, last, how it ended. Closing the iterator frees the slot.
+
+        `prompt` holds at least one and less than `max_length` token ids.
+        """
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event] = asyncio.Queue()
+
+        def send(event: Event) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        request = _Request(list(prompt), parameters, send, new_generator(parameters))
+        with self._wake:
+            self._waiting.append(request)
+            self._wake.notify()
+        try:
+            while True:
+                event = await events.get()
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            request.cancelled = True
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        with torch.inference_mode():
+            while self._wait_for_work():
+                try:
+                    self._round()
+                except Exception as error:
+                    log.exception("a generation step failed")
+                    self._fail_all(error)
+        self._fail_all(None)
+
+    def _wait_for_work(self) -> bool:
+        with self._wake:
+            while not (self._stopping or self._waiting or self._running or self._joining):
+                self._wake.wait()
+            return not self._stopping
+
+    def _round(self) -> None:
+        for row in range(len(self._running) - 1, -1, -1):
+            if self._running[row].cancelled:
+                self._leave(row, FinishReason.CANCELLED)
+        self._take_in()
+        if self._running:
+            self._step()
+
+    def _take_in(self) -> None:
+        """Read newcomers' prompts, at most `_PREFILL_TOKENS` of them in a round."""
+        budget = _PREFILL_TOKENS
+        while budget > 0 and len(self._running) < self._cache.slots:
+            request = self._next_joining()
+            if request is None:
+                return
+            piece = request.prompt[request.length : request.length + budget]
+            budget -= len(piece)
+            logits = self._read(request, piece)
+            if request.length == len(request.prompt):
+                self._joining = None
+                self._running.append(request)
+                self._accept([request], logits)
+
+    def _next_joining(self) -> _Request | None:
+        while self._joining is None or self._joining.cancelled:
+            if self._joining is not None:
+                self._finish(self._joining, FinishReason.CANCELLED)
+                self._joining = None
+            if not self._waiting:
+                return None
+            self._joining = self._waiting.popleft()
+            self._observer.joined(time.monotonic() - self._joining.arrived)
+        return self._joining
+
+    def _read(self, request: _Request, piece: list[int]) -> torch.Tensor:
+        row, start = len(self._running), request.length
+        end = start + len(piece)
+        self._cache.span = Span(slice(row, row + 1), start, end)
+        positions = torch.arange(start, end, device=self._model.device)
+        mask = torch.arange(end, device=self._model.device)[None, :] <= positions[:, None]
+        request.length = end
+        return self._forward([piece], positions[None], mask[None, None])
+
+    def _step(self) -> None:
+        requests = list(self._running)
+        lengths = torch.tensor([r.length for r in requests], device=self._model.device)
+        longest = max(r.length for r in requests) + 1
+        read = min(-(-longest // _BUCKET) * _BUCKET, self.max_length)
+        self._cache.span = Span(slice(0, len(requests)), lengths, read)
+        mask = torch.arange(read, device=self._model.device)[None, :] <= lengths[:, None]
+        logits = self._forward([[r.last] for r in requests], lengths[:, None], mask[:, None, None])
+        for request in requests:
+            request.length += 1
+        self._observer.stepped(len(requests))
+        self._accept(requests, logits)
+
+    def _forward(
+        self, ids: list[list[int]], positions: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        output = self._model(
+            input_ids=torch.tensor(ids, device=self._model.device),
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _accept(self, requests: list[_Request], logits: torch.Tensor) -> None:
+        """Give each request its next token; those that end with it leave."""
+        tokens = choose(logits, [(r.parameters, r.random) for r in requests])
+        for request, token in zip(requests, tokens, strict=True):
+            row = self._running.index(request)
+            if token is None:
+                self._leave(row, FinishReason.ERROR, InternalError("The logits are not finite."))
+                continue
+            if not request.made:
+                self._observer.first_token(time.monotonic() - request.arrived)
+            request.last = token.id
+            request.made += 1
+            request.send(token)
+            if token.id in self._end_tokens:
+                self._leave(row, FinishReason.STOP)
+            elif request.made >= request.parameters.max_new_tokens:
+                self._leave(row, FinishReason.LENGTH)
+            elif request.length + 1 >= self.max_length:
+                self._leave(row, FinishReason.LENGTH)
+
+    def _leave(self, row: int, reason: FinishReason, error: Exception | None = None) -> None:
+        request = self._running[row]
+        last = self._running.pop()
+        free = len(self._running)
+        if last is not request:
+            self._cache.move(free, row, last.length)
+            self._running[row] = last
+        if self._joining is not None and self._joining.length:
+            self._cache.move(free + 1, free, self._joining.length)
+        self._finish(request, reason, error)
+
+    def _finish(
+        self, request: _Request, reason: FinishReason, error: Exception | None = None
+    ) -> None:
+        request.send(Finished(reason, len(request.prompt), request.made, error))
+
+    def _fail_all(self, error: Exception | None) -> None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+            error = OutOfMemory()
+        reason = FinishReason.CANCELLED if error is None else FinishReason.ERROR
+        ended = [*self._running, *([self._joining] if self._joining else [])]
+        if error is None:
+            ended += self._waiting
+            self._waiting.clear()
+        self._running.clear()
+        self._joining = None
+        for request in ended:
+            self._finish(request, reason, error)

@@ -1,0 +1,56 @@
+"""What a generation is asked for, and what it yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["FinishReason", "Finished", "SamplingParameters", "Token"]
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    #: The model ended its turn, or a stop string came.
+    STOP = "stop"
+    #: `max_new_tokens` were generated, or the context is full.
+    LENGTH = "length"
+    #: The caller went away or its deadline passed.
+    CANCELLED = "cancelled"
+    #: It failed; the others go on.
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How tokens are chosen.
+
+    `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 keep all. The same `seed`
+    gives the same choices for the same logits; logits differ in their last bits with the number of
+    requests that share a step.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token; `logprob` is the natural logarithm of its probability."""
+
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a generation."""
+
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    error: Exception | None = None
