@@ -1,0 +1,112 @@
+"""Causal language models of transformers, from the hub, a folder, or the embedded one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml.errors import ConfigurationError
+from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
+
+__all__ = ["CausalLM", "load_causal_lm"]
+
+_DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A loaded model with its tokenizer.
+
+    Attributes:
+        end_tokens: ids that end the model's turn.
+        max_length: positions that the model was made for.
+    """
+
+    model: Any
+    tokenizer: Any
+    end_tokens: tuple[int, ...]
+    max_length: int
+
+
+def load_causal_lm(
+    name: str,
+    *,
+    revision: str | None = None,
+    adapter: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+) -> CausalLM:
+    """Load a model by its hub name or folder, with a LoRA adapter of peft merged into it.
+
+    Only safetensors are read and no code of a repository is run. `dtype` "auto" is bfloat16 where
+    the processor has instructions for it, else float32. Raises `ConfigurationError` saying what is
+    missing.
+    """
+    if dtype not in _DTYPES:
+        raise ConfigurationError(f"dtype: {dtype!r} is none of {', '.join(_DTYPES)}")
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("install the extra 'llm', which brings transformers") from error
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = _best_dtype(place.type) if dtype == "auto" else dtype
+    source = _resolve(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            revision=revision,
+            dtype=getattr(torch, chosen),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}") from error
+    if adapter is not None:
+        model = _with_adapter(model, adapter)
+    model = model.eval().to(place)
+    return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
+
+
+def _resolve(name: str) -> str:
+    if name != EMBEDDED_LLM:
+        return name
+    folder = embedded_llm_path()
+    if not folder.is_dir():
+        raise ConfigurationError(
+            f"{EMBEDDED_LLM} is not installed in {folder}: run python -m ml.models.embedded_llm"
+        )
+    return str(folder)
+
+
+def _best_dtype(device: str) -> str:
+    if device == "cuda":
+        return "bfloat16"
+    listing = Path("/proc/cpuinfo")
+    flags = listing.read_text() if listing.exists() else ""
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def _with_adapter(model: Any, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("an adapter needs peft, as in the extra 'llm'") from error
+    try:
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"adapter {adapter!r} cannot be loaded: {reason}") from error
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return tuple({id_ for id_ in (*ids, tokenizer.eos_token_id) if id_ is not None})
+
+
+def _max_length(model: Any) -> int:
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))

