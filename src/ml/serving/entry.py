@@ -145,7 +145,9 @@ class Entry(ASGIHTTPConnection):
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await self.app.service_output.answer(body)
+                return await self.app.service_output.answer(
+                    body, prefers_text=self.headers.get(b"accept", b"").startswith(b"text/plain")
+                )
         except ServiceError:
             raise
         except MemoryError as error:

@@ -33,8 +33,11 @@ class ServiceOutput:
     def __init__(self, workflow: BaseInferenceWorkflow) -> None:
         self._workflow = workflow
 
-    async def answer(self, body: bytes) -> Reply:
+    async def answer(self, body: bytes, *, prefers_text: bool = False) -> Reply:
         """Return the reply in the form that the message's destination needs.
+
+        With `prefers_text`, an off-chain answer that is a string comes as it is, without JSON's
+        quotes.
 
         Raises a `ServiceError` for what the caller can change, and whatever the workflow raises.
         """
@@ -44,15 +47,18 @@ class ServiceOutput:
             message = await self._workflow.in_thread(parse_message, body)
         match message.goes_to:
             case JobLocation.OFFCHAIN:
-                return Reply(200, await self._run_offchain(message))
+                return await self._run_offchain(message, prefers_text)
             case JobLocation.ONCHAIN:
                 return Reply(200, to_json((await self._run_onchain(message)).to_json()))
             case JobLocation.STREAM:
                 return await self._stream(message)
 
-    async def _run_offchain(self, message: InfernetInput) -> bytes:
-        def encode(input_data: Any, output: Any) -> bytes:
-            return to_json(self._workflow.encode_offchain(output, input_data))
+    async def _run_offchain(self, message: InfernetInput, prefers_text: bool) -> Reply:
+        def encode(input_data: Any, output: Any) -> Reply:
+            output = self._workflow.encode_offchain(output, input_data)
+            if prefers_text and isinstance(output, str):
+                return Reply(200, output.encode(errors="replace"), TEXT)
+            return Reply(200, to_json(output))
 
         return await self._workflow.run(lambda: self._decode(message), encode)
 

@@ -64,8 +64,11 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         self.model_name = model
         self.system_prompt = system_prompt
         self._load = {
-            "revision": revision, "adapter": adapter, "dtype": dtype, "device": device,
-        }  # fmt: skip
+            "revision": revision,
+            "adapter": adapter,
+            "dtype": dtype,
+            "device": device,
+        }
         self._slots = _at_least("slots", slots, 1)
         self._max_length = _at_least("max_length", max_length, 16)
         self._defaults = _checked_defaults(
@@ -183,7 +186,8 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             )
         stop = self._defaults.stop if request.stop is None else tuple(request.stop)
         defaults = {
-            name: getattr(self._defaults, name) for name in ("temperature", "top_p", "top_k", "seed")
+            name: getattr(self._defaults, name)
+            for name in ("temperature", "top_p", "top_k", "seed")
         }
         return SamplingParameters(max_new_tokens=wanted, stop=stop, **{**defaults, **given})
 
