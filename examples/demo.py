@@ -20,78 +20,97 @@ from typing import Any
 import numpy as np
 
 from ml.infernet.tensor_request import TensorRequest
+from ml.infernet.text import decode_text, encode_text
 from ml.infernet.vector import DataType, Vector, decode_vector
 
 ROOT = Path(__file__).resolve().parent.parent
-PORT = int(os.environ.get("DEMO_PORT", "4998"))
-URL = f"http://127.0.0.1:{PORT}"
-READY_WITHIN_SECONDS = 120
+CLASSIC_PORT = int(os.environ.get("DEMO_CLASSIC_PORT", "4998"))
+LLM_PORT = int(os.environ.get("DEMO_LLM_PORT", "4999"))
+READY_WITHIN_SECONDS = 180
+QUESTION = "I am launching a revolutionary product today, buy my shares before they are gone!"
+
+Process = subprocess.Popen[bytes]
 
 
 def main() -> int:
-    service = start("classic_ml_inference_service", f"127.0.0.1:{PORT}")
+    services: list[Process] = []
     try:
-        wait_until_ready(service)
-        ok = ask_classic_service()
-        say("All answers are right." if ok else "AN ANSWER IS WRONG.")
+        classic = start(services, "classic_ml_inference_service", CLASSIC_PORT, workers=2)
+        llm = start(services, "llm_inference_service", LLM_PORT, workers=1)
+        wait_until_ready(services)
+        right = [ask_classic_service(classic), ask_llm_service(llm)]
+        say("All answers are right." if all(right) else "AN ANSWER IS WRONG.")
         if os.environ.get("DEMO_ONCE") == "1":
-            return 0 if ok else 1
-        say(f"The service stays up: {URL}/docs shows its API. Ctrl-C ends it.")
-        return service.wait()
+            return 0 if all(right) else 1
+        say(f"The services stay up: {classic}/docs and {llm}/docs show the APIs. Ctrl-C ends them.")
+        return max(process.wait() for process in services)
     except KeyboardInterrupt:
         return 0
     except DemoError as error:
         say(str(error))
         return 1
     finally:
-        stop(service)
+        stop(services)
 
 
 class DemoError(Exception):
     """The demo cannot go on."""
 
 
-def start(name: str, bind: str) -> subprocess.Popen[bytes]:
-    say(f"Starting {name} on {bind} with 2 workers …")
-    environment = ROOT / "services" / name / ".env.example"
+def start(services: list[Process], name: str, port: int, *, workers: int) -> str:
+    """Start a service from its `.env.example`; returns its address."""
+    say(f"Starting {name} on port {port} …")
     serve = Path(sys.executable).with_name("serve")
-    command = [serve, name, f"--bind={bind}", "--workers=2", f"--env-file={environment}"]
-    return subprocess.Popen(command)
+    settings = ROOT / "services" / name / ".env.example"
+    bind = f"--bind=127.0.0.1:{port}"
+    command = [serve, name, bind, f"--workers={workers}", f"--env-file={settings}"]
+    services.append(subprocess.Popen(command))
+    return f"http://127.0.0.1:{port}"
 
 
-def stop(service: subprocess.Popen[bytes]) -> None:
-    if service.poll() is None:
-        service.send_signal(signal.SIGINT)
-    try:
-        service.wait(timeout=45)
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        service.kill()
-
-
-def wait_until_ready(service: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + READY_WITHIN_SECONDS
-    while time.monotonic() < end:
-        if service.poll() is not None:
-            raise DemoError(f"The service ended with code {service.returncode}; see its log above.")
+def stop(services: list[Process]) -> None:
+    for process in services:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    for process in services:
         try:
-            with urllib.request.urlopen(f"{URL}/health/ready", timeout=5):
-                return
-        except urllib.error.HTTPError as error:
-            state = json.load(error)
-            if state.get("state") == "failed":
-                raise DemoError(f"The service failed: {state['description']}") from None
-        except OSError:
-            pass
+            process.wait(timeout=45)
+        except (KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.kill()
+
+
+def wait_until_ready(services: list[Process]) -> None:
+    end = time.monotonic() + READY_WITHIN_SECONDS
+    waiting = [CLASSIC_PORT, LLM_PORT]
+    while waiting:
+        for process in services:
+            if process.poll() is not None:
+                raise DemoError(f"A service ended with code {process.returncode}; see above.")
+        if time.monotonic() > end:
+            raise DemoError(f"Not ready within {READY_WITHIN_SECONDS} seconds.")
+        waiting = [port for port in waiting if not is_ready(f"http://127.0.0.1:{port}")]
         time.sleep(0.2)
-    raise DemoError(f"Not ready within {READY_WITHIN_SECONDS} seconds.")
 
 
-def ask_classic_service() -> bool:
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        state = json.load(error)
+        if state.get("state") == "failed":
+            raise DemoError(f"The service failed: {state['description']}") from None
+    except OSError:
+        pass
+    return False
+
+
+def ask_classic_service(url: str) -> bool:
     request = json.loads((ROOT / "examples" / "classic_request.json").read_text())
-    answer = ask("OFFCHAIN, the document's request", request)
+    answer = ask(url, "OFFCHAIN, the document's request", request)
     off_chain = np.array(answer["values"])
     chain_request = to_chain_request(request["data"]["values"])
-    chain_answer = ask("CHAIN, the same values as a contract sends them", chain_request)
+    chain_answer = ask(url, "CHAIN, the same values as a contract sends them", chain_request)
     on_chain = decode_vector(bytes.fromhex(chain_answer["raw_output"])).values
     say(f"raw_output decodes to {on_chain.tolist()}")
     return (
@@ -108,20 +127,29 @@ def to_chain_request(values: list[list[float]]) -> dict[str, Any]:
     return {"source": 0, "data": TensorRequest(vector).encode().hex()}
 
 
-def ask(title: str, request: dict[str, Any]) -> dict[str, Any]:
+def ask_llm_service(url: str) -> bool:
+    data = {"text": QUESTION, "key": "123", "messageId": "123456", "history": []}
+    answer = ask(url, "OFFCHAIN, the document's request", {"source": 1, "data": data})
+    chain_request = {"source": 0, "data": encode_text(QUESTION).hex()}
+    chain_answer = ask(url, "CHAIN, the same text as a contract sends it", chain_request)
+    text = decode_text(bytes.fromhex(chain_answer["raw_output"]))
+    say(f"raw_output decodes to {text!r}")
+    return bool(answer) and text == answer
+
+
+def ask(url: str, title: str, request: dict[str, Any]) -> Any:
     body = json.dumps(request)
-    say(f"\n{title}\nPOST {URL}/service_output  {shorten(body)}")
+    say(f"\n{title}\nPOST {url}/service_output  {shorten(body)}")
     post = urllib.request.Request(
-        f"{URL}/service_output", body.encode(), {"Content-Type": "application/json"}
+        f"{url}/service_output", body.encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(post, timeout=30) as reply:
+        with urllib.request.urlopen(post, timeout=120) as reply:
             text = reply.read().decode()
     except urllib.error.HTTPError as error:
         raise DemoError(f"{error.code}: {error.read().decode()}") from None
     say(f"→ {shorten(text)}")
-    answer: dict[str, Any] = json.loads(text)
-    return answer
+    return json.loads(text)
 
 
 def shorten(text: str, most: int = 400) -> str:

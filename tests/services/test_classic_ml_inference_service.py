@@ -135,7 +135,8 @@ def test_the_environment_of_the_document_checks_out() -> None:
 
 
 def test_the_demo_ends_with_zero_after_right_answers() -> None:
-    environment = clean_environment(DEMO_ONCE="1", DEMO_PORT=str(free_port()))
+    ports = {"DEMO_CLASSIC_PORT": str(free_port()), "DEMO_LLM_PORT": str(free_port())}
+    environment = clean_environment(DEMO_ONCE="1", **ports)
     ran = subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py"],
         env=environment,

@@ -230,10 +230,14 @@ class Engine:
             request.send(token)
             if token.id in self._end_tokens:
                 self._leave(row, FinishReason.STOP)
-            elif request.made >= request.parameters.max_new_tokens:
+            elif self._is_full(request):
                 self._leave(row, FinishReason.LENGTH)
-            elif request.length + 1 >= self.max_length:
-                self._leave(row, FinishReason.LENGTH)
+
+    def _is_full(self, request: _Request) -> bool:
+        return (
+            request.made >= request.parameters.max_new_tokens
+            or request.length + 1 >= self.max_length
+        )
 
     def _leave(self, row: int, reason: FinishReason, error: Exception | None = None) -> None:
         request = self._running[row]

@@ -30,6 +30,9 @@ class Span:
 
 
 class _Layer(CacheLayerMixin):
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()
         self._cache = cache
@@ -79,9 +82,10 @@ class SlotCache(Cache):
         self.slots = slots
         self.max_length = max_length
         self.span = Span(slice(0, 0), 0, 0)
-        super().__init__(layers=[_Layer(self) for _ in range(layers)])
+        self._rows = [_Layer(self) for _ in range(layers)]
+        super().__init__(layers=list(self._rows))
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a row over another."""
-        for layer in self.layers:
+        for layer in self._rows:
             layer.move(source, target, length)

@@ -67,7 +67,8 @@ def load_causal_lm(
         raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}") from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    model = model.eval().to(place)
+    model.train(False)
+    model = model.to(place)
     return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
 
 

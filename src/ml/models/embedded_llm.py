@@ -31,7 +31,7 @@ def embedded_llm_path() -> Path:
 
 
 def install() -> Path:
-    """Return the model's folder, made if it is not there; the folder appears whole or not at all."""
+    """Return the model's folder, made if it is not there; it appears whole or not at all."""
     target = embedded_llm_path()
     if target.is_dir():
         return target
@@ -90,12 +90,13 @@ def _repaired(tokenizer: Any) -> Any:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         ]
     )
+    begin, end, unknown = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
     repaired = PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        unk_token="<|endoftext|>",
+        bos_token=begin,
+        eos_token=end,
+        pad_token=end,
+        unk_token=unknown,
         model_max_length=8192,
         clean_up_tokenization_spaces=False,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -63,12 +64,9 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         super().__init__()
         self.model_name = model
         self.system_prompt = system_prompt
-        self._load = {
-            "revision": revision,
-            "adapter": adapter,
-            "dtype": dtype,
-            "device": device,
-        }
+        self._load = partial(
+            load_causal_lm, model, revision=revision, adapter=adapter, dtype=dtype, device=device
+        )
         self._slots = _at_least("slots", slots, 1)
         self._max_length = _at_least("max_length", max_length, 16)
         self._defaults = _checked_defaults(
@@ -88,7 +86,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
 
     def do_setup(self) -> None:
         """Load the model and start the engine."""
-        loaded = load_causal_lm(self.model_name, **self._load)
+        loaded = self._load()
         from ml.generation.engine import Engine
 
         self._language_model = loaded

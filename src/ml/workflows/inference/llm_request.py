@@ -42,7 +42,7 @@ class LLMRequest(BaseModel):
         return data
 
     def messages(self, system_prompt: str | None) -> list[dict[str, str]]:
-        """Return the conversation for a chat template; `bot` is the assistant, `player` the user."""
+        """Return the conversation for a chat template: `bot` is assistant, `player` is user."""
         messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
         roles = {"bot": "assistant", "player": "user"}
         for entry in self.history or []:
