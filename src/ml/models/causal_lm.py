@@ -55,7 +55,7 @@ def load_causal_lm(
     source = _resolve(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
             dtype=getattr(torch, chosen),
@@ -67,8 +67,7 @@ def load_causal_lm(
         raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}") from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    model.train(False)
-    model = model.to(place)
+    model = model.eval().to(place)
     return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
 
 
