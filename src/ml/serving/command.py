@@ -155,7 +155,7 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
     supervisor = Supervisor(
         lambda lifeline, alone: run_worker(build, options, lifeline, alone=alone),
         options.workers,
-        stop_seconds=options.graceful_timeout + 40,  # the drain delay may take 30 of them
+        stop_seconds=options.graceful_timeout + 70,  # the drain delay may take 60 of them
     )
     return supervisor.run()
 

@@ -90,7 +90,7 @@ class ServingSettings(BaseSettings):
         default=0.002, ge=0, le=1, description="Longest wait for a batch to fill"
     )
     drain_delay_seconds: float = Field(
-        default=1, ge=0, le=30, description="From SIGTERM until new connections are refused"
+        default=1, ge=0, le=60, description="From SIGTERM until new connections are refused"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged"
