@@ -33,6 +33,9 @@ Process = subprocess.Popen[bytes]
 
 
 def main() -> int:
+    # Whichever way it is told to end, it ends the services too.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     services: list[Process] = []
     try:
         classic = start(services, "classic_ml_inference_service", CLASSIC_PORT, workers=2)
