@@ -25,10 +25,6 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
-#: The states in which a request is answered.
-ANSWERING = frozenset({State.READY, State.BUSY})
-
-
 @dataclass
 class Health:
     """The state of one worker, with a reason for a machine and a sentence for a person."""
