@@ -12,10 +12,9 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from ml.generation.request import Finished, FinishReason, SamplingParameters, To
 from ml.generation.sampling import choose, new_generator
 from ml.generation.slots import SlotCache, Span
 
-__all__ = ["Engine", "Observer"]
+__all__ = ["Engine"]
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +36,12 @@ _PREFILL_TOKENS = 256
 Event = Token | Finished
 
 
-class Observer:
-    """Hears what the engine does; every method is called on the engine's thread."""
-
-    def joined(self, waited_seconds: float) -> None:
-        """A request got a slot."""
-
-    def first_token(self, seconds: float) -> None:
-        """A request got its first token, so long after it was submitted."""
-
-    def stepped(self, running: int) -> None:
-        """Every running request got a token."""
-
-
 @dataclass(eq=False, slots=True)
 class _Request:
     prompt: list[int]
     parameters: SamplingParameters
     send: Callable[[Event], None]
     random: torch.Generator
-    arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     made: int = 0  # tokens generated
     last: int = 0  # the newest token, which is not in the cache yet
@@ -77,12 +62,10 @@ class Engine:
         end_tokens: Sequence[int],
         slots: int = 16,
         max_length: int = 2048,
-        observer: Observer | None = None,
     ) -> None:
         self.max_length = max_length
         self._model = model
         self._end_tokens = frozenset(end_tokens)
-        self._observer = observer or Observer()
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = SlotCache(layers, slots, max_length)
         self._waiting: deque[_Request] = deque()
@@ -176,7 +159,6 @@ class Engine:
             if not self._waiting:
                 return None
             self._joining = self._waiting.popleft()
-            self._observer.joined(time.monotonic() - self._joining.arrived)
         return self._joining
 
     def _read(self, request: _Request, piece: list[int]) -> torch.Tensor:
@@ -198,7 +180,6 @@ class Engine:
         logits = self._forward([[r.last] for r in requests], lengths[:, None], mask[:, None, None])
         for request in requests:
             request.length += 1
-        self._observer.stepped(len(requests))
         self._accept(requests, logits)
 
     def _forward(
@@ -223,8 +204,6 @@ class Engine:
             if token is None:
                 self._leave(row, FinishReason.ERROR, InternalError("The logits are not finite."))
                 continue
-            if not request.made:
-                self._observer.first_token(time.monotonic() - request.arrived)
             request.last = token.id
             request.made += 1
             request.send(token)
