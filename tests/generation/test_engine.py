@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ml.errors import InternalError
+from ml.errors import InternalError, NotReady
 from ml.generation.engine import Engine
 from ml.generation.request import Finished, FinishReason, SamplingParameters, Token
 
@@ -163,3 +163,10 @@ async def test_closing_the_engine_ends_what_runs(model: Any) -> None:
     rest = [event async for event in events]
     assert isinstance(rest[-1], Finished)
     assert rest[-1].reason is FinishReason.CANCELLED
+
+
+async def test_a_closed_engine_refuses_instead_of_waiting_for_ever(model: Any) -> None:
+    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
+    await asyncio.to_thread(engine.close)
+    with pytest.raises(NotReady):
+        await generate(engine, PROMPTS[0])

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ml.errors import InternalError, OutOfMemory
+from ml.errors import InternalError, NotReady, OutOfMemory
 from ml.generation.request import Finished, FinishReason, SamplingParameters, Token
 from ml.generation.sampling import choose, new_generator
 from ml.generation.slots import SlotCache, Span
@@ -88,7 +88,8 @@ class Engine:
     ) -> AsyncIterator[Event]:
         """Yield tokens and, last, how it ended. Closing the iterator frees the slot.
 
-        `prompt` holds at least one and less than `max_length` token ids.
+        `prompt` holds at least one and less than `max_length` token ids. Raises `NotReady` once
+        the engine is closed.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
@@ -99,6 +100,8 @@ class Engine:
 
         request = _Request(list(prompt), parameters, send, new_generator(parameters))
         with self._wake:
+            if self._stopping:
+                raise NotReady("The model is being unloaded.")
             self._waiting.append(request)
             self._wake.notify()
         try:
@@ -235,7 +238,9 @@ class Engine:
         request.send(Finished(reason, len(request.prompt), request.made, error))
 
     def _fail_all(self, error: Exception | None) -> None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        ):
             error = OutOfMemory()
         reason = FinishReason.CANCELLED if error is None else FinishReason.ERROR
         ended = [*self._running, *([self._joining] if self._joining else [])]
