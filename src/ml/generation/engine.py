@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 
 from ml.errors import InternalError, NotReady, OutOfMemory
-from ml.generation.request import Finished, FinishReason, SamplingParameters, Token
+from ml.generation.request import Finished, FinishReason, Observer, SamplingParameters, Token
 from ml.generation.sampling import choose, new_generator
 from ml.generation.slots import SlotCache, Span
 
@@ -42,6 +43,7 @@ class _Request:
     parameters: SamplingParameters
     send: Callable[[Event], None]
     random: torch.Generator
+    arrived: float
     cancelled: bool = False
     made: int = 0  # tokens generated
     last: int = 0  # the newest token, which is not in the cache yet
@@ -62,8 +64,10 @@ class Engine:
         end_tokens: Sequence[int],
         slots: int = 16,
         max_length: int = 2048,
+        observer: Observer | None = None,
     ) -> None:
         self.max_length = max_length
+        self._observer = observer or Observer()
         self._model = model
         self._end_tokens = frozenset(end_tokens)
         layers = model.config.get_text_config().num_hidden_layers
@@ -98,7 +102,8 @@ class Engine:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
-        request = _Request(list(prompt), parameters, send, new_generator(parameters))
+        random = new_generator(parameters)
+        request = _Request(list(prompt), parameters, send, random, time.monotonic())
         with self._wake:
             if self._stopping:
                 raise NotReady("The model is being unloaded.")
@@ -162,6 +167,7 @@ class Engine:
             if not self._waiting:
                 return None
             self._joining = self._waiting.popleft()
+            self._observer.taken_in(time.monotonic() - self._joining.arrived)
         return self._joining
 
     def _read(self, request: _Request, piece: list[int]) -> torch.Tensor:
@@ -183,6 +189,7 @@ class Engine:
         logits = self._forward([[r.last] for r in requests], lengths[:, None], mask[:, None, None])
         for request in requests:
             request.length += 1
+        self._observer.stepped(len(requests))
         self._accept(requests, logits)
 
     def _forward(
@@ -209,6 +216,8 @@ class Engine:
                 continue
             request.last = token.id
             request.made += 1
+            if request.made == 1:
+                self._observer.began(time.monotonic() - request.arrived)
             request.send(token)
             if token.id in self._end_tokens:
                 self._leave(row, FinishReason.STOP)
@@ -235,6 +244,7 @@ class Engine:
     def _finish(
         self, request: _Request, reason: FinishReason, error: Exception | None = None
     ) -> None:
+        self._observer.ended(reason, len(request.prompt), request.made)
         request.send(Finished(reason, len(request.prompt), request.made, error))
 
     def _fail_all(self, error: Exception | None) -> None:

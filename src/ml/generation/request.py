@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["FinishReason", "Finished", "SamplingParameters", "Token"]
+__all__ = ["FinishReason", "Finished", "Observer", "SamplingParameters", "Token"]
 
 
 class FinishReason(StrEnum):
@@ -54,3 +54,19 @@ class Finished:
     prompt_tokens: int
     completion_tokens: int
     error: Exception | None = None
+
+
+class Observer:
+    """Hears of what an engine does, in the engine's thread; this one does nothing with it."""
+
+    def taken_in(self, waited_seconds: float) -> None:
+        """A request got a slot."""
+
+    def began(self, seconds: float) -> None:
+        """A request's first token was made, so long after the request arrived."""
+
+    def stepped(self, rows: int) -> None:
+        """One step made a token for so many requests."""
+
+    def ended(self, reason: FinishReason, prompt_tokens: int, completion_tokens: int) -> None:
+        """A request ended."""
