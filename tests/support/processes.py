@@ -197,12 +197,17 @@ class Server:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process exists and has not ended."""
+    """Return whether a process exists and has not ended.
+
+    Its first thread may be gone before the others, and until the last is gone it holds its
+    sockets.
+    """
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return status.rpartition(")")[2].split()[0] != "Z"
+    return threads > 1 or status.rpartition(")")[2].split()[0] != "Z"
 
 
 @contextlib.contextmanager
