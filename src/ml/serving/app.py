@@ -19,11 +19,12 @@ from ml.serving.admission import Admission
 from ml.serving.auth import Keys
 from ml.serving.batching import MicroBatcher
 from ml.serving.documentation import add_documentation
+from ml.serving.endpoint import Endpoint
 from ml.serving.entry import Entry
 from ml.serving.health import Health
 from ml.serving.logs import configure_logging
 from ml.serving.routes import add_error_handlers, add_routes
-from ml.serving.service_output import ServiceOutput
+from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.serving.settings import ServingSettings, load_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -72,7 +73,7 @@ class ServiceApp(Quart):
         self.health = Health()
         self.admission = Admission(settings.max_in_flight)
         self.keys = Keys(settings.api_keys)
-        self.service_output = ServiceOutput(workflow)
+        self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
         configure_logging(settings.log_level)
         share_between_workers()
         from ml.serving.metrics import Metrics  # reads the environment set a line above

@@ -1,11 +1,11 @@
 """The door of a service: every HTTP request passes here, in this order.
 
-request id → key → `/service_output`: place → body → deadline → workflow → reply
+request id → key → an endpoint: place → body → deadline → workflow → reply
                  → every other address: Quart
 
-`/service_output` is answered here and not by a Quart view, because Quart's request object, context
-and routing cost as much as all the rest together (see benchmarks/). Shedding, too, has to come
-before the body is read.
+Endpoints, the addresses that run the model, are answered here and not by a Quart view, because
+Quart's request object, context and routing cost as much as all the rest together (see
+benchmarks/). Shedding, too, has to come before the body is read.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ml.serving.reply import Reply, error_reply
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
+    from ml.serving.endpoint import Endpoint
 
-__all__ = ["SERVICE_OUTPUT_PATH", "Entry"]
+__all__ = ["Entry"]
 
 log = structlog.get_logger(__name__)
 
-SERVICE_OUTPUT_PATH = "/service_output"
 #: The status that is logged and counted when the client left before the reply (nginx's 499).
 _CLIENT_LEFT = 499
 #: Probes and scrapes would drown the log.
@@ -66,6 +66,8 @@ class Entry(ASGIHTTPConnection):
         self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = _request_id(self.headers)
+        is_post = scope["method"] == "POST"
+        self.endpoint = self.app.endpoints.get(self.path) if is_post else None
         self.status = 0
         self.ending = False
         self._send_raw = send
@@ -79,16 +81,19 @@ class Entry(ASGIHTTPConnection):
         try:
             self.app.keys.check(self.path, self.headers.get(b"authorization", b""))
         except ServiceError as error:
-            await self._send_reply(error_reply(error))
+            await self._send_reply(self._refusal(error))
             return
-        if self.path == SERVICE_OUTPUT_PATH and self.scope["method"] == "POST":
-            await self._service_output(receive)
-        else:
+        if self.endpoint is None:
             await super().__call__(receive, self._send_from_quart)
+        else:
+            await self._run_endpoint(self.endpoint, receive)
 
-    # --- /service_output ----------------------------------------------------------------------
+    def _refusal(self, error: ServiceError) -> Reply:
+        return error_reply(error) if self.endpoint is None else self.endpoint.refusal(error)
 
-    async def _service_output(self, receive: Receive) -> None:
+    # --- endpoints ----------------------------------------------------------------------------
+
+    async def _run_endpoint(self, endpoint: Endpoint, receive: Receive) -> None:
         app = self.app
         try:
             app.health.require_loaded()
@@ -96,16 +101,16 @@ class Entry(ASGIHTTPConnection):
         except ServiceError as error:
             if isinstance(error, Overloaded):
                 app.metrics.shed.inc()
-            await self._send_reply(error_reply(error))
+            await self._send_reply(endpoint.refusal(error))
             return
         app.metrics.in_flight.inc()
         try:
-            await self._answer_unless_client_leaves(receive)
+            await self._answer_unless_client_leaves(endpoint, receive)
         finally:
             app.admission.leave()
             app.metrics.in_flight.dec()
 
-    async def _answer_unless_client_leaves(self, receive: Receive) -> None:
+    async def _answer_unless_client_leaves(self, endpoint: Endpoint, receive: Receive) -> None:
         """Cancel the work as soon as the client closes its connection."""
         task = cast(asyncio.Task[None], asyncio.current_task())
         watch: asyncio.Task[None] | None = None
@@ -123,9 +128,9 @@ class Entry(ASGIHTTPConnection):
             try:
                 body = await self._read_body(receive)
                 watch = asyncio.create_task(watch_client())
-                reply = await self._answer(body)
+                reply = await self._answer(endpoint, body)
             except ServiceError as error:
-                reply = error_reply(error)
+                reply = endpoint.refusal(error)
             await self._send_reply(reply)
         except asyncio.CancelledError:
             if not left:
@@ -138,16 +143,14 @@ class Entry(ASGIHTTPConnection):
             if watch is not None:
                 watch.cancel()
 
-    async def _answer(self, body: bytes) -> Reply:
+    async def _answer(self, endpoint: Endpoint, body: bytes) -> Reply:
         if self.app.settings.log_payloads:
             log.info("payload", body=body.decode("utf-8", "replace"))
         seconds = self.app.settings.request_timeout_seconds
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                return await self.app.service_output.answer(
-                    body, prefers_text=self.headers.get(b"accept", b"").startswith(b"text/plain")
-                )
+                return await endpoint.answer(body, self.headers)
         except ServiceError:
             raise
         except MemoryError as error:
@@ -197,7 +200,7 @@ class Entry(ASGIHTTPConnection):
     async def _refuse_on_shutdown(self) -> None:
         if not self.status:
             error = NotReady("The service shut down before the request was finished.")
-            await self._send_reply(error_reply(error))
+            await self._send_reply(self._refusal(error))
 
     # --- sending ------------------------------------------------------------------------------
 
@@ -249,8 +252,8 @@ class Entry(ASGIHTTPConnection):
 
     def _record(self, seconds: float) -> None:
         route = cast(dict[str, Any], self.scope).get("route", "")
-        if self.path == SERVICE_OUTPUT_PATH:
-            route = SERVICE_OUTPUT_PATH
+        if self.endpoint is not None:
+            route = self.path
         method = self.scope["method"]
         method = method if method in _METHODS else "other"
         self.app.metrics.record(method, route or "other", self.status, seconds)

@@ -9,10 +9,12 @@ import orjson
 
 from ml.errors import ServiceError, Unauthorized
 
-__all__ = ["Reply", "error_reply"]
+__all__ = ["JSON", "STREAM_HEADERS", "TEXT", "Reply", "error_headers", "error_reply"]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
+#: Keep proxies from storing a stream, or from holding it back until it is whole.
+STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
 @dataclass(slots=True)
@@ -27,9 +29,14 @@ class Reply:
 
 def error_reply(error: ServiceError) -> Reply:
     """Return the one error form of every service."""
+    return Reply(error.status, orjson.dumps(error.body()), headers=error_headers(error))
+
+
+def error_headers(error: ServiceError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that belong to a failure."""
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
     if isinstance(error, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
-    return Reply(error.status, orjson.dumps(error.body()), headers=headers)
+    return headers

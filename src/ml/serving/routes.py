@@ -15,9 +15,9 @@ from werkzeug.exceptions import HTTPException
 from ml.errors import InternalError, MethodNotAllowed, NotFound, ServiceError, error_body
 from ml.infernet.message import InfernetInput
 from ml.infernet.resources import service_resources
-from ml.serving.entry import SERVICE_OUTPUT_PATH
 from ml.serving.health import State
 from ml.serving.reply import error_reply
+from ml.serving.service_output import SERVICE_OUTPUT_PATH
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp

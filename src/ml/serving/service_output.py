@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from ml.errors import InvalidInput
+from ml.errors import InvalidInput, ServiceError
 from ml.infernet.json_text import to_json
 from ml.infernet.message import (
     InfernetInput,
@@ -17,14 +17,15 @@ from ml.infernet.message import (
     OnchainOutput,
     parse_message,
 )
-from ml.serving.reply import TEXT, Reply
+from ml.serving.endpoint import Headers
+from ml.serving.reply import STREAM_HEADERS, TEXT, Reply, error_reply
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
-__all__ = ["ServiceOutput"]
+__all__ = ["SERVICE_OUTPUT_PATH", "ServiceOutput"]
 
+SERVICE_OUTPUT_PATH = "/service_output"
 #: Bodies up to this size are parsed on the event loop: a thread hop would take longer.
 _SMALL_BODY_BYTES = 32 * 1024
-_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class ServiceOutput:
@@ -33,11 +34,11 @@ class ServiceOutput:
     def __init__(self, workflow: BaseInferenceWorkflow) -> None:
         self._workflow = workflow
 
-    async def answer(self, body: bytes, *, prefers_text: bool = False) -> Reply:
+    async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return the reply in the form that the message's destination needs.
 
-        With `prefers_text`, an off-chain answer that is a string comes as it is, without JSON's
-        quotes.
+        With `Accept: text/plain`, an off-chain answer that is a string comes as it is, without
+        JSON's quotes.
 
         Raises a `ServiceError` for what the caller can change, and whatever the workflow raises.
         """
@@ -47,11 +48,16 @@ class ServiceOutput:
             message = await self._workflow.in_thread(parse_message, body)
         match message.goes_to:
             case JobLocation.OFFCHAIN:
+                prefers_text = headers.get(b"accept", b"").startswith(b"text/plain")
                 return await self._run_offchain(message, prefers_text)
             case JobLocation.ONCHAIN:
                 return Reply(200, to_json((await self._run_onchain(message)).to_json()))
             case JobLocation.STREAM:
                 return await self._stream(message)
+
+    def refusal(self, error: ServiceError) -> Reply:
+        """Return the one error form, which the node recognises by its `code`."""
+        return error_reply(error)
 
     async def _run_offchain(self, message: InfernetInput, prefers_text: bool) -> Reply:
         def encode(input_data: Any, output: Any) -> Reply:
@@ -83,7 +89,7 @@ class ServiceOutput:
         pieces = _whole_characters(self._workflow.stream(input_data))
         # The status is only sent with the first piece, so that a failure before it has its own.
         first = await anext(pieces, b"")
-        return Reply(200, _with_first(first, pieces), TEXT, list(_STREAM_HEADERS))
+        return Reply(200, _with_first(first, pieces), TEXT, list(STREAM_HEADERS))
 
     def _decode(self, message: InfernetInput) -> Any:
         if message.source == InfernetInputSource.CHAIN:
