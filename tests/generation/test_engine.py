@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ml.errors import InternalError, NotReady
 from ml.generation.engine import Engine
-from ml.generation.request import Finished, FinishReason, SamplingParameters, Token
+from ml.generation.request import Finished, FinishReason, SamplingParameters
 
 MAX_LENGTH = 512
 GREEDY = SamplingParameters(max_new_tokens=24)
@@ -45,11 +45,11 @@ async def generate(
     engine: Engine, prompt: list[int], parameters: SamplingParameters = GREEDY
 ) -> tuple[list[int], Finished]:
     ids: list[int] = []
-    async for event in engine.generate(prompt, parameters):
-        if isinstance(event, Token):
-            ids.append(event.id)
-        else:
-            return ids, event
+    async for step in engine.generate(prompt, parameters):
+        if step.token is not None:
+            ids.append(step.token.id)
+        if step.finished is not None:
+            return ids, step.finished
     raise AssertionError("no end")
 
 
@@ -160,9 +160,9 @@ async def test_closing_the_engine_ends_what_runs(model: Any) -> None:
     events = engine.generate(PROMPTS[0], SamplingParameters(max_new_tokens=400))
     await anext(events)
     await asyncio.to_thread(engine.close)
-    rest = [event async for event in events]
-    assert isinstance(rest[-1], Finished)
-    assert rest[-1].reason is FinishReason.CANCELLED
+    rest = [step async for step in events]
+    assert rest[-1].finished is not None
+    assert rest[-1].finished.reason is FinishReason.CANCELLED
 
 
 async def test_a_closed_engine_refuses_instead_of_waiting_for_ever(model: Any) -> None:

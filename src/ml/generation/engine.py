@@ -14,14 +14,21 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ml.errors import InternalError, NotReady, OutOfMemory
-from ml.generation.request import Finished, FinishReason, Observer, SamplingParameters, Token
+from ml.generation.request import (
+    Finished,
+    FinishReason,
+    Observer,
+    SamplingParameters,
+    Step,
+    Token,
+)
 from ml.generation.sampling import choose, new_generator
 from ml.generation.slots import SlotCache, Span
 
@@ -34,14 +41,12 @@ _BUCKET = 64
 #: Prompt tokens read between two tokens of the running requests.
 _PREFILL_TOKENS = 256
 
-Event = Token | Finished
-
 
 @dataclass(eq=False, slots=True)
 class _Request:
     prompt: list[int]
     parameters: SamplingParameters
-    send: Callable[[Event], None]
+    send: Callable[[Step], None]
     random: torch.Generator
     arrived: float
     cancelled: bool = False
@@ -89,18 +94,18 @@ class Engine:
 
     async def generate(
         self, prompt: Sequence[int], parameters: SamplingParameters
-    ) -> AsyncIterator[Event]:
-        """Yield tokens and, last, how it ended. Closing the iterator frees the slot.
+    ) -> AsyncGenerator[Step, None]:
+        """Yield token by token; the last step says how it ended. Closing it frees the slot.
 
         `prompt` holds at least one and less than `max_length` token ids. Raises `NotReady` once
         the engine is closed.
         """
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event] = asyncio.Queue()
+        steps: asyncio.Queue[Step] = asyncio.Queue()
 
-        def send(event: Event) -> None:
+        def send(step: Step) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(events.put_nowait, event)
+                loop.call_soon_threadsafe(steps.put_nowait, step)
 
         random = new_generator(parameters)
         request = _Request(list(prompt), parameters, send, random, time.monotonic())
@@ -111,9 +116,9 @@ class Engine:
             self._wake.notify()
         try:
             while True:
-                event = await events.get()
-                yield event
-                if isinstance(event, Finished):
+                step = await steps.get()
+                yield step
+                if step.finished is not None:
                     return
         finally:
             request.cancelled = True
@@ -212,17 +217,19 @@ class Engine:
         for request, token in zip(requests, tokens, strict=True):
             row = self._running.index(request)
             if token is None:
-                self._leave(row, FinishReason.ERROR, InternalError("The logits are not finite."))
+                error = InternalError("The logits are not finite.")
+                self._leave(row, FinishReason.ERROR, error=error)
                 continue
             request.last = token.id
             request.made += 1
             if request.made == 1:
                 self._observer.began(time.monotonic() - request.arrived)
-            request.send(token)
             if token.id in self._end_tokens:
-                self._leave(row, FinishReason.STOP)
+                self._leave(row, FinishReason.STOP, token=token)
             elif self._is_full(request):
-                self._leave(row, FinishReason.LENGTH)
+                self._leave(row, FinishReason.LENGTH, token=token)
+            else:
+                request.send(Step(token))
 
     def _is_full(self, request: _Request) -> bool:
         return (
@@ -230,7 +237,14 @@ class Engine:
             or request.length + 1 >= self.max_length
         )
 
-    def _leave(self, row: int, reason: FinishReason, error: Exception | None = None) -> None:
+    def _leave(
+        self,
+        row: int,
+        reason: FinishReason,
+        *,
+        token: Token | None = None,
+        error: Exception | None = None,
+    ) -> None:
         request = self._running[row]
         last = self._running.pop()
         free = len(self._running)
@@ -239,13 +253,19 @@ class Engine:
             self._running[row] = last
         if self._joining is not None and self._joining.length:
             self._cache.move(free + 1, free, self._joining.length)
-        self._finish(request, reason, error)
+        self._finish(request, reason, token=token, error=error)
 
     def _finish(
-        self, request: _Request, reason: FinishReason, error: Exception | None = None
+        self,
+        request: _Request,
+        reason: FinishReason,
+        *,
+        token: Token | None = None,
+        error: Exception | None = None,
     ) -> None:
         self._observer.ended(reason, len(request.prompt), request.made)
-        request.send(Finished(reason, len(request.prompt), request.made, error))
+        finished = Finished(reason, len(request.prompt), request.made, error)
+        request.send(Step(token, finished))
 
     def _fail_all(self, error: Exception | None) -> None:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
@@ -260,4 +280,4 @@ class Engine:
         self._running.clear()
         self._joining = None
         for request in ended:
-            self._finish(request, reason, error)
+            self._finish(request, reason, error=error)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["FinishReason", "Finished", "Observer", "SamplingParameters", "Token"]
+__all__ = ["FinishReason", "Finished", "Observer", "Piece", "SamplingParameters", "Step", "Token"]
 
 
 class FinishReason(StrEnum):
     """Why a generation ended."""
 
-    #: The model ended its turn, or a stop string came.
+    #: The model ended its turn.
     STOP = "stop"
+    #: One of the caller's stop strings came.
+    STOP_STRING = "stop_string"
     #: `max_new_tokens` were generated, or the context is full.
     LENGTH = "length"
     #: The caller went away or its deadline passed.
@@ -54,6 +56,26 @@ class Finished:
     prompt_tokens: int
     completion_tokens: int
     error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an engine yields: a token, and with the last one how it ended.
+
+    A generation that fails or is cancelled ends without a token.
+    """
+
+    token: Token | None
+    finished: Finished | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A step as text: what its token completed, often none."""
+
+    text: str
+    token: Token | None
+    finished: Finished | None = None
 
 
 class Observer:

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from tokenizers.decoders import DecodeStream
 
-__all__ = ["StopStrings", "TextStream"]
+from ml.generation.request import Finished, FinishReason, Piece, Step
+
+__all__ = ["StopStrings", "TextStream", "read_text"]
 
 
 class StopStrings:
-    """Passes text on until one of the stop strings comes, which is never passed on.
+    """Passes text on until one of the stop strings comes, which is passed on if it is `kept`.
 
     The end of the text that may turn out to be the beginning of a stop string is held back.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, kept: bool = False) -> None:
         self._stops = [stop for stop in stops if stop]
+        self._kept = kept
         self._held = ""
         self.stopped = False
 
     def feed(self, text: str) -> str:
         """Return what may be passed on after more text came."""
         text = self._held + text
-        found = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        found = [(position, stop) for stop in self._stops if (position := text.find(stop)) >= 0]
         if found:
             self.stopped = True
             self._held = ""
-            return text[: min(found)]
+            position, stop = min(found)
+            return text[: position + len(stop) if self._kept else position]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -48,10 +53,12 @@ def _overlap(text: str, stop: str) -> int:
 class TextStream:
     """Decodes tokens to text that ends on character boundaries; special tokens have no text."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Any, stops: Sequence[str] = (), *, keeps_stop: bool = False
+    ) -> None:
         self._tokenizer = tokenizer.backend_tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
-        self._stops = StopStrings(stops)
+        self._stops = StopStrings(stops, kept=keeps_stop)
 
     @property
     def stopped(self) -> bool:
@@ -65,3 +72,26 @@ class TextStream:
     def rest(self) -> str:
         """Return what was held back, when no more tokens come."""
         return self._stops.rest()
+
+
+async def read_text(
+    steps: AsyncGenerator[Step, None], text: TextStream, *, prompt_tokens: int
+) -> AsyncGenerator[Piece, None]:
+    """Yield a piece of text for each step. The steps are closed with the pieces.
+
+    A stop string ends the generation, and the last piece says so.
+    """
+    made = 0
+    async with contextlib.aclosing(steps):
+        async for step in steps:
+            finished, new = step.finished, ""
+            if step.token is not None:
+                made += 1
+                new = text.feed(step.token.id)
+            if text.stopped:
+                finished = Finished(FinishReason.STOP_STRING, prompt_tokens, made)
+            elif finished is not None:
+                new += text.rest()
+            yield Piece(new, step.token, finished)
+            if finished is not None:
+                return

@@ -50,3 +50,9 @@ class LLMRequest(BaseModel):
                 if speaker in roles and said:
                     messages.append({"role": roles[speaker], "content": said})
         return [*messages, {"role": "user", "content": self.text}]
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what the request says about sampling; None where it says nothing."""
+        fields = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
+        stop = None if self.stop is None else tuple(self.stop)
+        return {**{name: getattr(self, name) for name in fields}, "stop": stop}
