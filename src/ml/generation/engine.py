@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from ml.errors import InternalError, NotReady, OutOfMemory
+from ml.generation.adapters import Adapters, Lease
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -49,6 +50,7 @@ class _Request:
     send: Callable[[Step], None]
     random: torch.Generator
     arrived: float
+    adapter: Lease | None = None
     cancelled: bool = False
     made: int = 0  # tokens generated
     last: int = 0  # the newest token, which is not in the cache yet
@@ -70,8 +72,10 @@ class Engine:
         slots: int = 16,
         max_length: int = 2048,
         observer: Observer | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self.max_length = max_length
+        self._adapters = adapters
         self._observer = observer or Observer()
         self._model = model
         self._end_tokens = frozenset(end_tokens)
@@ -93,13 +97,19 @@ class Engine:
         self._thread.join()
 
     async def generate(
-        self, prompt: Sequence[int], parameters: SamplingParameters
+        self,
+        prompt: Sequence[int],
+        parameters: SamplingParameters,
+        adapter: Lease | None = None,
     ) -> AsyncGenerator[Step, None]:
         """Yield token by token; the last step says how it ended. Closing it frees the slot.
 
-        `prompt` holds at least one and less than `max_length` token ids. Raises `NotReady` once
-        the engine is closed.
+        `prompt` holds at least one and less than `max_length` token ids. `adapter` is a lease of
+        the engine's adapters, which the engine shares until its thread is done with the request.
+        Raises `NotReady` once the engine is closed.
         """
+        if adapter is not None and self._adapters is None:
+            raise ValueError("the engine was made without adapters")
         loop = asyncio.get_running_loop()
         steps: asyncio.Queue[Step] = asyncio.Queue()
 
@@ -112,6 +122,7 @@ class Engine:
         with self._wake:
             if self._stopping:
                 raise NotReady("The model is being unloaded.")
+            request.adapter = adapter and adapter.share()
             self._waiting.append(request)
             self._wake.notify()
         try:
@@ -182,7 +193,7 @@ class Engine:
         positions = torch.arange(start, end, device=self._model.device)
         mask = torch.arange(end, device=self._model.device)[None, :] <= positions[:, None]
         request.length = end
-        return self._forward([piece], positions[None], mask[None, None])
+        return self._forward([request], [piece], positions[None], mask[None, None])
 
     def _step(self) -> None:
         requests = list(self._running)
@@ -191,15 +202,22 @@ class Engine:
         read = min(-(-longest // _BUCKET) * _BUCKET, self.max_length)
         self._cache.span = Span(slice(0, len(requests)), lengths, read)
         mask = torch.arange(read, device=self._model.device)[None, :] <= lengths[:, None]
-        logits = self._forward([[r.last] for r in requests], lengths[:, None], mask[:, None, None])
+        ids = [[r.last] for r in requests]
+        logits = self._forward(requests, ids, lengths[:, None], mask[:, None, None])
         for request in requests:
             request.length += 1
         self._observer.stepped(len(requests))
         self._accept(requests, logits)
 
     def _forward(
-        self, ids: list[list[int]], positions: torch.Tensor, mask: torch.Tensor
+        self,
+        requests: list[_Request],
+        ids: list[list[int]],
+        positions: torch.Tensor,
+        mask: torch.Tensor,
     ) -> torch.Tensor:
+        if self._adapters is not None:
+            self._adapters.select([r.adapter for r in requests])
         output = self._model(
             input_ids=torch.tensor(ids, device=self._model.device),
             position_ids=positions,
@@ -263,6 +281,8 @@ class Engine:
         token: Token | None = None,
         error: Exception | None = None,
     ) -> None:
+        if request.adapter is not None:
+            request.adapter.close()
         self._observer.ended(reason, len(request.prompt), request.made)
         finished = Finished(reason, len(request.prompt), request.made, error)
         request.send(Step(token, finished))

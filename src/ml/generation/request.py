@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["FinishReason", "Finished", "Observer", "Piece", "SamplingParameters", "Step", "Token"]
+__all__ = [
+    "FinishReason",
+    "Finished",
+    "Observer",
+    "Piece",
+    "SamplingParameters",
+    "Step",
+    "Token",
+    "collect",
+]
 
 
 class FinishReason(StrEnum):
@@ -71,11 +82,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A step as text: what its token completed, often none."""
+    """A token with the text that it completed, often none; the last says how it ended."""
 
     text: str
-    token: Token | None
+    token: Token
+    is_special: bool
     finished: Finished | None = None
+
+
+async def collect(pieces: AsyncGenerator[Piece, None]) -> tuple[list[Piece], Finished]:
+    """Return all pieces of a generation, and how it ended."""
+    collected: list[Piece] = []
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            collected.append(piece)
+            if piece.finished is not None:
+                return collected, piece.finished
+    raise RuntimeError("a generation stopped without an end")
 
 
 class Observer:

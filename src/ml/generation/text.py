@@ -8,6 +8,7 @@ from typing import Any
 
 from tokenizers.decoders import DecodeStream
 
+from ml.errors import NotReady
 from ml.generation.request import Finished, FinishReason, Piece, Step
 
 __all__ = ["StopStrings", "TextStream", "read_text"]
@@ -57,6 +58,7 @@ class TextStream:
         self, tokenizer: Any, stops: Sequence[str] = (), *, keeps_stop: bool = False
     ) -> None:
         self._tokenizer = tokenizer.backend_tokenizer
+        self._special = frozenset(tokenizer.all_special_ids)
         self._stream = DecodeStream(skip_special_tokens=True)
         self._stops = StopStrings(stops, kept=keeps_stop)
 
@@ -64,6 +66,10 @@ class TextStream:
     def stopped(self) -> bool:
         """Whether a stop string came."""
         return self._stops.stopped
+
+    def is_special(self, token_id: int) -> bool:
+        """Return whether a token stands for no text, such as the end of a turn."""
+        return token_id in self._special
 
     def feed(self, token_id: int) -> str:
         """Return the text that one more token completes, often none."""
@@ -79,19 +85,26 @@ async def read_text(
 ) -> AsyncGenerator[Piece, None]:
     """Yield a piece of text for each step. The steps are closed with the pieces.
 
-    A stop string ends the generation, and the last piece says so.
+    A stop string ends the generation, and the last piece says so. Raises what the generation
+    failed with, and `NotReady` if the engine was closed before its end.
     """
     made = 0
     async with contextlib.aclosing(steps):
         async for step in steps:
-            finished, new = step.finished, ""
-            if step.token is not None:
-                made += 1
-                new = text.feed(step.token.id)
+            if step.token is None:
+                raise _failure(step.finished)
+            made += 1
+            new, finished = text.feed(step.token.id), step.finished
             if text.stopped:
                 finished = Finished(FinishReason.STOP_STRING, prompt_tokens, made)
             elif finished is not None:
                 new += text.rest()
-            yield Piece(new, step.token, finished)
+            yield Piece(new, step.token, text.is_special(step.token.id), finished)
             if finished is not None:
                 return
+
+
+def _failure(finished: Finished | None) -> Exception:
+    if finished is not None and finished.error is not None:
+        return finished.error
+    return NotReady("The service shut down before the answer was finished.")

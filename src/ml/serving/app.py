@@ -23,11 +23,14 @@ from ml.serving.endpoint import Endpoint
 from ml.serving.entry import Entry
 from ml.serving.health import Health
 from ml.serving.logs import configure_logging
+from ml.serving.openai.routes import add_openai
 from ml.serving.routes import add_error_handlers, add_routes
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.serving.settings import ServingSettings, load_settings
 from ml.serving.shared_metrics import share_between_workers
+from ml.serving.tgi.routes import add_tgi
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import load_workflow
 
 __all__ = ["ServiceApp", "create_service"]
@@ -93,6 +96,9 @@ class ServiceApp(Quart):
         add_error_handlers(self)
         add_routes(self)
         add_documentation(self)
+        if isinstance(workflow, LLMInferenceWorkflow):
+            add_openai(self, workflow)
+            add_tgi(self, workflow)
 
     def begin_drain(self) -> None:
         """Say "not ready" from now on; what is in flight, and what still comes, is answered."""

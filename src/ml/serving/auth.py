@@ -1,4 +1,4 @@
-"""Bearer keys: one check at the entry, for every address that is not on the public list."""
+"""Bearer keys: one check at the entry, for all that runs the model or is not on the public list."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ml.errors import Unauthorized
 
 __all__ = ["PUBLIC_PATHS", "Keys"]
 
-#: What answers without a key: nothing here reveals or costs anything. The node asks for
+#: What is read without a key: nothing here reveals or costs anything. The node asks for
 #: /service-resources without its bearer, and probes of orchestrators have none.
 PUBLIC_PATHS = frozenset(
     {
         "/",
+        "/health",
         "/health/live",
         "/health/ready",
         "/service-resources",
@@ -36,12 +37,12 @@ class Keys:
     def __init__(self, keys: Sequence[SecretStr]) -> None:
         self._keys = [key.get_secret_value().encode() for key in keys]
 
-    def check(self, path: str, authorization: bytes) -> None:
-        """Raise `Unauthorized` unless the path is public or the header holds a key.
+    def check(self, authorization: bytes) -> None:
+        """Raise `Unauthorized` unless the header holds a key, or none is asked for.
 
         Every key is compared in full, so that the time taken tells nothing.
         """
-        if not self._keys or path in PUBLIC_PATHS:
+        if not self._keys:
             return
         scheme, _, given = authorization.partition(b" ")
         found = 0

@@ -32,6 +32,7 @@ from ml.errors import (
     ServiceError,
     UnsupportedMediaType,
 )
+from ml.serving.auth import PUBLIC_PATHS
 from ml.serving.reply import Reply, error_reply
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class Entry(ASGIHTTPConnection):
 
     async def _route(self, receive: Receive) -> None:
         try:
-            self.app.keys.check(self.path, self.headers.get(b"authorization", b""))
+            if self.endpoint is not None or self.path not in PUBLIC_PATHS:
+                self.app.keys.check(self.headers.get(b"authorization", b""))
         except ServiceError as error:
             await self._send_reply(self._refusal(error))
             return

@@ -9,7 +9,7 @@ import orjson
 
 from ml.errors import ServiceError, Unauthorized
 
-__all__ = ["JSON", "STREAM_HEADERS", "TEXT", "Reply", "error_headers", "error_reply"]
+__all__ = ["JSON", "STREAM_HEADERS", "TEXT", "Reply", "error_headers", "error_reply", "json_reply"]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -27,9 +27,16 @@ class Reply:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
+def json_reply(
+    value: object, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None
+) -> Reply:
+    """Return plain data as JSON."""
+    return Reply(status, orjson.dumps(value), headers=headers or [])
+
+
 def error_reply(error: ServiceError) -> Reply:
     """Return the one error form of every service."""
-    return Reply(error.status, orjson.dumps(error.body()), headers=error_headers(error))
+    return json_reply(error.body(), error.status, error_headers(error))
 
 
 def error_headers(error: ServiceError) -> list[tuple[bytes, bytes]]:

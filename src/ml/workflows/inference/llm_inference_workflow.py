@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from pydantic import TypeAdapter, ValidationError
 
-from ml.errors import ConfigurationError, InvalidInput, NotReady, describe_faults
-from ml.generation.request import Finished, FinishReason, Observer, Piece, SamplingParameters
+from ml.errors import ConfigurationError, InvalidInput, NotFound, NotReady, describe_faults
+from ml.generation.request import Observer, Piece, SamplingParameters
 from ml.models.causal_lm import CausalLM, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -94,6 +95,16 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         self.observer = Observer()
 
     @property
+    def dtype(self) -> str:
+        """The type of the loaded weights, such as `torch.bfloat16`."""
+        return str(self._language_model.model.dtype)
+
+    @property
+    def device_type(self) -> str:
+        """Where the loaded model runs, such as `cpu`."""
+        return str(self._language_model.model.device.type)
+
+    @property
     def language_model(self) -> CausalLM:
         """The loaded model and tokenizer; there once the workflow is set up."""
         return self._language_model
@@ -140,7 +151,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             request: LLMRequest = self.decode_offchain(input_data)
         else:
             request = input_data
-        return self.chat(request.messages(self.system_prompt), request.sampling())
+        return self.chat(request.messages(), request.sampling())
 
     async def do_run_model(self, preprocessed_data: Prompt) -> str:
         """Return the whole answer."""
@@ -155,29 +166,52 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
 
     # --- what the protocols of language models ask for ----------------------------------------
 
+    @property
+    def served_name(self) -> str:
+        """The model's name for clients; of a folder, they learn its last part."""
+        return Path(self.model_name).name if Path(self.model_name).is_dir() else self.model_name
+
+    def model_names(self) -> list[str]:
+        """Return the names that a request may give as its model."""
+        return [self.served_name]
+
+    def require_model(self, name: str) -> None:
+        """Raise `NotFound` unless a request may give this name as its model."""
+        if name not in self.model_names():
+            raise NotFound(f"There is no model {name!r} here, but {', '.join(self.model_names())}.")
+
     def chat(
-        self, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any] | None = None
+        self,
+        messages: Sequence[Mapping[str, str]],
+        sampling: Mapping[str, Any] | None = None,
+        *,
+        model: str | None = None,
     ) -> Prompt:
         """Return the prompt of a conversation: `{"role": …, "content": …}`, oldest first.
 
-        `sampling` overrides fields of `SamplingParameters`; None stands for the service's own.
+        The service's system prompt is put first if the conversation has none. `sampling` overrides
+        fields of `SamplingParameters`; None stands for the service's own.
         """
         tokenizer = self._language_model.tokenizer
+        if self.system_prompt and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.system_prompt}, *messages]
         if tokenizer.chat_template is None:
-            return self.complete("\n".join(message["content"] for message in messages), sampling)
+            text = "\n".join(message["content"] for message in messages)
+            return self.complete(text, sampling, model=model)
         try:
             ids = tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=False
             )
         except TemplateError as error:  # such as roles that a template does not know
             raise InvalidInput(f"the model's chat template refuses this: {error}") from error
-        return self._prompt(ids, sampling)
+        return self._prompt(ids, sampling, model)
 
     def complete(
         self,
         text: str,
         sampling: Mapping[str, Any] | None = None,
         *,
+        model: str | None = None,
         truncate: int | None = None,
         keeps_stop: bool = False,
     ) -> Prompt:
@@ -187,13 +221,13 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         of the answer.
         """
         ids = self._language_model.tokenizer(text).input_ids
-        return self._prompt(ids[-truncate:] if truncate else ids, sampling, keeps_stop=keeps_stop)
+        ids = ids[-truncate:] if truncate else ids
+        return self._prompt(ids, sampling, model, keeps_stop=keeps_stop)
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
         """Yield the answer token by token; the last piece has `finished`.
 
-        Closing the iterator frees the model within a token. Raises what the generation failed
-        with, and `NotReady` if the service shuts down before its end.
+        Closing the iterator frees the model within a token.
         """
         from ml.generation.text import TextStream, read_text
 
@@ -205,8 +239,6 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         pieces = read_text(steps, text, prompt_tokens=len(prompt.ids))
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
-                if piece.finished is not None:
-                    _raise_failure(piece.finished)
                 yield piece
 
     def supports_model(self, model_id: str) -> bool:
@@ -224,8 +256,15 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         }
 
     def _prompt(
-        self, ids: list[int], sampling: Mapping[str, Any] | None, *, keeps_stop: bool = False
+        self,
+        ids: list[int],
+        sampling: Mapping[str, Any] | None,
+        model: str | None,
+        *,
+        keeps_stop: bool = False,
     ) -> Prompt:
+        if model is not None:
+            self.require_model(model)
         given = {name: value for name, value in (sampling or {}).items() if value is not None}
         parameters = replace(self._defaults, **given)
         if not ids:
@@ -241,13 +280,6 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
                 f"may have {self.max_length}"
             )
         return Prompt(ids, parameters, keeps_stop)
-
-
-def _raise_failure(finished: Finished) -> None:
-    if finished.error is not None:
-        raise finished.error
-    if finished.reason is FinishReason.CANCELLED:
-        raise NotReady("The service shut down before the answer was finished.")
 
 
 def _checked_defaults(**values: Any) -> SamplingParameters:

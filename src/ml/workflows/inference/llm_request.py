@@ -41,9 +41,9 @@ class LLMRequest(BaseModel):
             return {**data, "text": data["output"]}
         return data
 
-    def messages(self, system_prompt: str | None) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, str]]:
         """Return the conversation for a chat template: `bot` is assistant, `player` is user."""
-        messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
+        messages = []
         roles = {"bot": "assistant", "player": "user"}
         for entry in self.history or []:
             for speaker, said in (entry or {}).items():

@@ -1,0 +1,51 @@
+"""A folder with one adapter in each sub-folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ml.errors import ConfigurationError, NotFound
+from ml.generation.lora_file import CONFIG_FILE, WEIGHTS_FILE, LoraFile
+
+__all__ = ["AdapterFolder"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class AdapterFolder:
+    """Finds adapters by the names of their sub-folders; links may not lead out of `root`.
+
+    Names have up to 100 letters, digits, `.`, `_` and `-`, the first a letter or digit. Raises
+    `ConfigurationError` if there is no such folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise ConfigurationError(f"{root}: there is no such folder for adapters")
+        self._root = root.resolve()
+
+    def names(self) -> set[str]:
+        """Return the names of the sub-folders that hold an adapter's files."""
+        return {
+            folder.name
+            for folder in self._root.iterdir()
+            if self._resolve(folder.name) is not None
+            and all((folder / file).is_file() for file in (CONFIG_FILE, WEIGHTS_FILE))
+        }
+
+    def find(self, name: str) -> LoraFile:
+        """Return the adapter of a name. Raises `NotFound` for a name without a sub-folder."""
+        folder = self._resolve(name)
+        if folder is None:
+            raise NotFound(f"there is no adapter {name[:100]!r}")
+        return LoraFile(name, folder)
+
+    def _resolve(self, name: str) -> Path | None:
+        if not _NAME.fullmatch(name):
+            return None
+        try:
+            folder = (self._root / name).resolve(strict=True)
+        except (OSError, RuntimeError):  # the latter for a loop of links, before Python 3.13
+            return None
+        return folder if folder.is_dir() and self._root in folder.parents else None

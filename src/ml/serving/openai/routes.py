@@ -1,0 +1,51 @@
+"""The addresses of OpenAI's API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quart import Response
+from quart_schema import document_request
+
+from ml.errors import InternalError, ServiceError
+from ml.serving.openai.endpoints import ChatCompletions, Completions
+from ml.serving.openai.replies import error_data, model_list, model_object
+from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
+
+__all__ = ["add_openai"]
+
+
+def add_openai(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
+    """Register them on an application."""
+    app.endpoints["/v1/chat/completions"] = ChatCompletions(workflow)
+    app.endpoints["/v1/completions"] = Completions(workflow)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """Return the names that `model` may have."""
+        return model_list(workflow.model_names())
+
+    @app.get("/v1/models/<path:name>")
+    async def model(name: str) -> tuple[dict[str, Any], int]:
+        """Return one model, or 404."""
+        try:
+            workflow.require_model(name)
+        except ServiceError as error:
+            return error_data(error), error.status
+        return model_object(name), 200
+
+    @app.post("/v1/chat/completions")
+    @document_request(ChatCompletionRequest)
+    async def chat_completions() -> Response:
+        """Go on with a conversation; with `stream`, as server-sent events."""
+        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+
+    @app.post("/v1/completions")
+    @document_request(CompletionRequest)
+    async def completions() -> Response:
+        """Go on with a text; with `stream`, as server-sent events."""
+        raise InternalError("ml.serving.entry answers this address before Quart sees it")

@@ -1,0 +1,1 @@
+"""Text Generation Inference's API, as its clients speak it."""

@@ -1,0 +1,683 @@
+"""Many LoRA adapters in one batch, on a small model with random weights in float32."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ml.errors import (
+    ConfigurationError,
+    InternalError,
+    InvalidInput,
+    NotFound,
+    NotReady,
+    Overloaded,
+)
+from ml.generation.adapters import Adapters, AdapterState, Lease
+from ml.generation.engine import Engine
+from ml.generation.lora_config import LoraConfig
+from ml.generation.request import Finished, FinishReason, SamplingParameters
+from ml.models.int8_linear import Int8Linear, quantize_linears
+
+MAX_LENGTH = 512
+GREEDY = SamplingParameters(max_new_tokens=24)
+PROMPTS = [[5, 9, 2], [7], list(range(3, 90)), [4, 4, 4, 4], list(range(100, 400))]
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+#: By name: what is given to peft, besides what all have.
+SHAPES: dict[str, dict[str, Any]] = {
+    "all-linear": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"},
+    "attention": {"r": 16, "lora_alpha": 4, "target_modules": ATTENTION},
+    "rslora": {"r": 6, "lora_alpha": 5, "use_rslora": True, "target_modules": "all-linear"},
+    "output": {"r": 2, "lora_alpha": 3, "target_modules": ["down_proj", "lm_head"]},
+    "patterns": {
+        "r": 3,
+        "lora_alpha": 6,
+        "target_modules": ATTENTION,
+        "rank_pattern": {"q_proj": 7, "model.layers.1.self_attn.o_proj": 1},
+        "alpha_pattern": {"layers.0.self_attn.v_proj": 9, "proj": 1},
+    },
+}
+
+
+def new_model(hidden_size: int = 64) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=500,
+        hidden_size=hidden_size,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=MAX_LENGTH,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def save_adapter(folder: Path, *, seed: int = 0, hidden_size: int = 64, **shape: Any) -> None:
+    """Write an adapter that changes the model's answers, as peft does it."""
+    given = {"r": 4, "lora_alpha": 8, "target_modules": ATTENTION} | shape
+    config = peft.LoraConfig(task_type="CAUSAL_LM", **given)
+    model = peft.get_peft_model(new_model(hidden_size), config)
+    torch.manual_seed(1000 + seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("adapters")
+    for seed, (name, shape) in enumerate(SHAPES.items()):
+        save_adapter(root / name, seed=seed, **shape)
+    return root
+
+
+@pytest.fixture
+def root(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "adapters"))
+
+
+@pytest.fixture
+def model() -> Any:
+    return new_model()
+
+
+@pytest.fixture
+def adapters(model: Any, root: Path) -> Adapters:
+    return Adapters(model, root, max_adapters=4, max_rank=16)
+
+
+@pytest.fixture
+def engine(model: Any, adapters: Adapters) -> Iterator[Engine]:
+    engine = Engine(model, end_tokens=[], slots=4, max_length=MAX_LENGTH, adapters=adapters)
+    yield engine
+    engine.close()
+
+
+async def generate(
+    engine: Engine, prompt: list[int], parameters: SamplingParameters, adapter: Lease | None = None
+) -> tuple[list[int], Finished]:
+    ids: list[int] = []
+    async for step in engine.generate(prompt, parameters, adapter):
+        if step.token is not None:
+            ids.append(step.token.id)
+        if step.finished is not None:
+            return ids, step.finished
+    raise AssertionError("no end")
+
+
+async def answer(
+    engine: Engine, adapters: Adapters, name: str | None, prompt: list[int], count: int = 24
+) -> list[int]:
+    parameters = SamplingParameters(max_new_tokens=count)
+    if name is None:
+        return (await generate(engine, prompt, parameters))[0]
+    async with adapters.hold(name) as lease:
+        return (await generate(engine, prompt, parameters, lease))[0]
+
+
+def reference(folder: Path | None, prompt: list[int], count: int = 24) -> list[int]:
+    """Return the greedy tokens of peft, or of the model alone."""
+    model = new_model() if folder is None else peft.PeftModel.from_pretrained(new_model(), folder)
+    ids = torch.tensor([prompt])
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    tokens: list[int] = output[0, len(prompt) :].tolist()
+    return tokens
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def loaded(adapters: Adapters) -> set[str]:
+    return {one.name for one in adapters.available() if one.loaded}
+
+
+def in_use(adapters: Adapters) -> set[str]:
+    return {one.name for one in adapters.available() if one.in_use}
+
+
+def change_config(folder: Path, **fields: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+# --- what is generated ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHAPES)
+async def test_greedy_tokens_are_those_of_peft(
+    engine: Engine, adapters: Adapters, root: Path, name: str
+) -> None:
+    for prompt in PROMPTS:
+        expected = reference(root / name, prompt)
+        assert await answer(engine, adapters, name, prompt) == expected
+        assert expected != reference(None, prompt)
+
+
+async def test_adapters_and_the_base_model_share_a_batch_without_changing_each_other(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    """Fifteen requests on four slots, of different lengths, joining one after the other."""
+    names = [None, "all-linear", "attention", "rslora", "patterns"]
+
+    async def later(number: int) -> list[int]:
+        await asyncio.sleep(number * 0.01)
+        prompt, count = PROMPTS[number % 4], 6 + 7 * (number % 3)
+        return await answer(engine, adapters, names[number % 5], prompt, count)
+
+    results = await asyncio.gather(*(later(number) for number in range(15)))
+    for number, ids in enumerate(results):
+        name = names[number % 5]
+        folder = None if name is None else root / name
+        assert ids == reference(folder, PROMPTS[number % 4], 6 + 7 * (number % 3))
+    assert not in_use(adapters)
+
+
+async def test_an_adapter_may_be_saved_in_another_dtype_than_the_model_has(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    def halve(tensors: dict[str, torch.Tensor]) -> None:
+        tensors |= {name: tensor.bfloat16() for name, tensor in tensors.items()}
+
+    change_weights(root / "all-linear", halve)
+    expected = reference(root / "all-linear", PROMPTS[0])
+    assert await answer(engine, adapters, "all-linear", PROMPTS[0]) == expected
+
+
+async def test_a_running_answer_goes_on_while_adapters_of_higher_rank_are_loaded(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    expected = reference(root / "output", PROMPTS[0], 200)
+    running = asyncio.create_task(answer(engine, adapters, "output", PROMPTS[0], 200))
+    for name in ("all-linear", "rslora", "attention"):
+        await until(lambda: "output" in in_use(adapters))
+        assert await answer(engine, adapters, name, PROMPTS[1], 4) == reference(
+            root / name, PROMPTS[1], 4
+        )
+    assert not running.done()
+    assert await running == expected
+
+
+async def test_an_adapter_whose_numbers_overflow_fails_alone(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    def blow_up(tensors: dict[str, torch.Tensor]) -> None:
+        tensors |= {name: tensor * 1e30 for name, tensor in tensors.items()}
+
+    change_weights(root / "all-linear", blow_up)
+    with adapters.acquire("all-linear") as broken, adapters.acquire("rslora") as sound:
+        both = await asyncio.gather(
+            generate(engine, PROMPTS[0], SamplingParameters(max_new_tokens=200), sound),
+            *(generate(engine, PROMPTS[0], GREEDY, broken) for _ in range(8)),
+        )
+    assert both[0][0] == reference(root / "rslora", PROMPTS[0], 200)
+    assert all(isinstance(finished.error, InternalError) for _, finished in both[1:])
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_without_adapters_computes_what_the_model_alone_does(
+    model: Any, adapters: Adapters
+) -> None:
+    ids = torch.tensor([PROMPTS[0], PROMPTS[0]])
+    with torch.inference_mode(), _Operations() as alone:
+        expected = model(ids).logits
+    with adapters.acquire("all-linear") as lease, torch.inference_mode():
+        adapters.select([lease, None])
+        with _Operations() as mixed:
+            logits = model(ids).logits
+        assert torch.equal(logits[1], expected[1])
+        assert not torch.allclose(logits[0], expected[0])
+        adapters.select([None, None])
+        with _Operations() as none:
+            assert torch.equal(model(ids).logits, expected)
+    assert none.count == alone.count < mixed.count
+
+
+def test_layers_with_8_bit_weights_take_adapters(root: Path) -> None:
+    model = new_model().bfloat16()
+    quantize_linears(model)
+    assert isinstance(model.lm_head, Int8Linear)
+    adapters = Adapters(model, root, max_adapters=2, max_rank=16)
+    with adapters.acquire("attention") as lease, torch.inference_mode():
+        layer = model.model.layers[0].self_attn.q_proj
+        inputs = torch.randn(2, 1, 64, dtype=torch.bfloat16)
+        adapters.select([None, None])
+        plain = layer(inputs)
+        adapters.select([None, lease])
+        changed = layer(inputs)
+    tensors = load_file(root / "attention" / "adapter_model.safetensors")
+    prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+    a, b = (tensors[f"{prefix}{letter}.weight"] for letter in "AB")
+    added = inputs[1].float() @ a.T @ b.T * (4 / 16)
+    assert torch.equal(changed[0], plain[0])
+    torch.testing.assert_close(changed[1].float(), plain[1].float() + added, rtol=0.02, atol=0.02)
+
+
+# --- leases -----------------------------------------------------------------------------------
+
+
+async def test_a_reader_that_leaves_gives_the_adapter_back(
+    engine: Engine, adapters: Adapters
+) -> None:
+    """Twelve readers leave after two tokens, three times the slots, so that some had to wait."""
+
+    async def leave_early() -> None:
+        async with adapters.hold("attention") as lease:
+            steps = engine.generate(PROMPTS[0], SamplingParameters(max_new_tokens=400), lease)
+            await anext(steps)
+            await anext(steps)
+            await steps.aclose()
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(leave_early() for _ in range(12)))
+        await until(lambda: not in_use(adapters))
+
+
+async def test_a_request_that_is_cancelled_while_it_waits_gives_the_adapter_back(
+    engine: Engine, adapters: Adapters
+) -> None:
+    long = [asyncio.create_task(answer(engine, adapters, None, PROMPTS[1], 400)) for _ in range(4)]
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(answer(engine, adapters, "attention", PROMPTS[0]))
+    await until(lambda: "attention" in in_use(adapters))
+    waiting.cancel()
+    await asyncio.gather(*long)
+    await until(lambda: not in_use(adapters))
+
+
+async def test_the_engine_holds_the_adapter_when_the_caller_no_longer_does(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    lease = adapters.acquire("attention")
+    steps = engine.generate(PROMPTS[0], GREEDY, lease)
+    first = await anext(steps)
+    lease.close()
+    lease.close()
+    assert in_use(adapters) == {"attention"}
+    tokens = [step.token async for step in steps]
+    ids = [token.id for token in (first.token, *tokens) if token is not None]
+    assert ids == reference(root / "attention", PROMPTS[0])
+    assert not in_use(adapters)
+
+
+async def test_a_request_that_fails_gives_the_adapter_back(
+    engine: Engine, adapters: Adapters
+) -> None:
+    with adapters.acquire("attention") as lease:
+        _, finished = await generate(engine, [10**6], GREEDY, lease)  # no such token
+    assert finished.reason is FinishReason.ERROR
+    assert not in_use(adapters)
+
+
+async def test_closing_the_engine_gives_the_adapters_back(
+    engine: Engine, adapters: Adapters
+) -> None:
+    with adapters.acquire("attention") as lease:
+        steps = engine.generate(PROMPTS[0], SamplingParameters(max_new_tokens=400), lease)
+        await anext(steps)
+        await asyncio.to_thread(engine.close)
+        with pytest.raises(NotReady):
+            await generate(engine, PROMPTS[0], GREEDY, lease)
+    assert not in_use(adapters)
+
+
+async def test_a_caller_that_is_cancelled_while_its_adapter_loads_leaves_no_lease(
+    adapters: Adapters,
+) -> None:
+    async def hold() -> None:
+        async with adapters.hold("all-linear"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await asyncio.sleep(0)  # it has begun, and a thread reads the files
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: loaded(adapters) == {"all-linear"} and not in_use(adapters))
+
+
+async def test_an_engine_without_adapters_refuses_a_lease_instead_of_ignoring_it(
+    model: Any, adapters: Adapters
+) -> None:
+    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
+    try:
+        with adapters.acquire("attention") as lease, pytest.raises(ValueError, match="without"):
+            await generate(engine, PROMPTS[0], GREEDY, lease)
+    finally:
+        engine.close()
+
+
+async def test_a_closed_lease_starts_no_request(engine: Engine, adapters: Adapters) -> None:
+    lease = adapters.acquire("attention")
+    lease.close()
+    with pytest.raises(ValueError, match="closed"):
+        await generate(engine, PROMPTS[0], GREEDY, lease)
+
+
+# --- which are loaded -------------------------------------------------------------------------
+
+
+def test_the_folder_and_what_is_loaded_of_it_can_be_listed(adapters: Adapters, root: Path) -> None:
+    (root / "no-adapter").mkdir()
+    (root / "a-file").touch()
+    with adapters.acquire("rslora"):
+        adapters.acquire("attention").close()
+        assert adapters.available() == [
+            AdapterState("all-linear", loaded=False, in_use=False),
+            AdapterState("attention", loaded=True, in_use=False),
+            AdapterState("output", loaded=False, in_use=False),
+            AdapterState("patterns", loaded=False, in_use=False),
+            AdapterState("rslora", loaded=True, in_use=True),
+        ]
+
+
+async def test_the_adapter_whose_last_use_is_longest_ago_makes_room(model: Any, root: Path) -> None:
+    adapters = Adapters(model, root, max_adapters=2, max_rank=16)
+    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH, adapters=adapters)
+    try:
+        for name, then in (
+            ("attention", {"attention"}),
+            ("rslora", {"attention", "rslora"}),
+            ("attention", {"attention", "rslora"}),
+            ("output", {"attention", "output"}),
+            ("rslora", {"output", "rslora"}),
+        ):
+            ids = await answer(engine, adapters, name, PROMPTS[0])
+            assert ids == reference(root / name, PROMPTS[0])
+            assert loaded(adapters) == then
+    finally:
+        engine.close()
+
+
+def test_an_adapter_in_use_is_never_evicted(model: Any, root: Path) -> None:
+    adapters = Adapters(model, root, max_adapters=2, max_rank=16)
+    with adapters.acquire("attention"):
+        with adapters.acquire("rslora") as other:
+            with pytest.raises(Overloaded) as raised:
+                adapters.acquire("output")
+            assert raised.value.retry_after_seconds
+            other.close()
+            adapters.acquire("output").close()
+            assert loaded(adapters) == {"attention", "output"}
+        assert in_use(adapters) == {"attention"}
+
+
+def test_an_adapter_that_many_ask_for_at_once_is_loaded_once(
+    adapters: Adapters, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ml.generation.adapters")
+    together = Barrier(8)
+
+    def acquire(_: int) -> Lease:
+        together.wait()
+        return adapters.acquire("attention")
+
+    with ThreadPoolExecutor(8) as pool:
+        leases = list(pool.map(acquire, range(8)))
+    assert len({lease.slot for lease in leases}) == 1
+    assert sum("attention loaded" in message for message in caplog.messages) == 1
+    for lease in leases:
+        assert in_use(adapters) == {"attention"}
+        lease.close()
+    assert not in_use(adapters)
+
+
+async def test_an_adapter_that_changed_on_disk_is_loaded_again_when_nobody_uses_it(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    old = reference(root / "attention", PROMPTS[0])
+    save_adapter(root / "new", seed=99, **SHAPES["all-linear"])
+    new = reference(root / "new", PROMPTS[0])
+    async with adapters.hold("attention"):
+        shutil.copytree(root / "new", root / "attention", dirs_exist_ok=True)
+        assert await answer(engine, adapters, "attention", PROMPTS[0]) == old
+    assert await answer(engine, adapters, "attention", PROMPTS[0]) == new
+    assert old != new
+
+
+async def test_an_adapter_that_is_damaged_after_it_was_loaded_is_refused_until_it_is_whole(
+    engine: Engine, adapters: Adapters, root: Path
+) -> None:
+    expected = await answer(engine, adapters, "attention", PROMPTS[0])
+    path = root / "attention" / "adapter_model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    with pytest.raises(InvalidInput, match="damaged or incomplete"):
+        adapters.acquire("attention")
+    path.write_bytes(whole)
+    assert await answer(engine, adapters, "attention", PROMPTS[0]) == expected
+
+
+def test_unloading_waits_for_those_who_use_the_adapter(adapters: Adapters) -> None:
+    with adapters.acquire("attention"):
+        assert adapters.unload("attention") is False
+        assert loaded(adapters) == {"attention"}
+    assert loaded(adapters) == set()
+    adapters.acquire("attention").close()
+    assert adapters.unload("attention") is True
+    assert loaded(adapters) == set()
+    assert adapters.unload("attention") is True
+
+
+def test_a_new_request_keeps_an_adapter_that_was_to_be_unloaded(adapters: Adapters) -> None:
+    with adapters.acquire("attention") as lease:
+        adapters.unload("attention")
+        lease.share().close()
+        assert loaded(adapters) == {"attention"}
+    assert loaded(adapters) == {"attention"}
+
+
+def test_an_adapter_whose_folder_is_gone_serves_no_new_requests(
+    adapters: Adapters, root: Path
+) -> None:
+    adapters.acquire("attention").close()
+    shutil.rmtree(root / "attention")
+    with pytest.raises(NotFound):
+        adapters.acquire("attention")
+    assert "attention" in loaded(adapters)
+    assert adapters.unload("attention") is True
+    with pytest.raises(NotFound):
+        adapters.unload("attention")
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../adapters/attention", "attention/", ".hidden", "a" * 101, "no-such", "ä"],
+)
+def test_an_unknown_name_is_not_found(adapters: Adapters, root: Path, name: str) -> None:
+    shutil.copytree(root / "attention", root / ".hidden")
+    for use in (adapters.acquire, adapters.unload):
+        with pytest.raises(NotFound, match="there is no adapter"):
+            use(name)
+
+
+def test_links_lead_to_other_adapters_and_nowhere_else(
+    adapters: Adapters, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "attention", tmp_path / "outside")
+    (root / "alias").symlink_to("attention")
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "loop").symlink_to("loop")
+    (root / "itself").symlink_to(".")
+    adapters.acquire("alias").close()
+    for name in ("out", "loop", "itself"):
+        with pytest.raises(NotFound):
+            adapters.acquire(name)
+    weights = root / "attention" / "adapter_model.safetensors"
+    weights.unlink()
+    weights.symlink_to(tmp_path / "outside" / "adapter_model.safetensors")
+    with pytest.raises(InvalidInput, match=r"holds no adapter_model\.safetensors"):
+        adapters.acquire("attention")
+
+
+def test_a_folder_that_is_not_there_is_a_fault_of_the_configuration(
+    model: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="no such folder"):
+        Adapters(model, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"peft_type": "PREFIX_TUNING"}, "only LORA can be served"),
+        ({"peft_type": None}, "adapter_config.json: peft_type"),
+        ({"r": 17}, "its rank is 17; at most 16 is served"),
+        ({"r": 0}, "adapter_config.json: r: "),
+        ({"r": 5}, "has rank 16, but adapter_config.json says 5"),
+        ({"rank_pattern": {"q_proj": 64}}, "its rank is 64"),
+        ({"rank_pattern": {"(q|k)_proj": 16}}, "not the name, or the end of the name"),
+        ({"alpha_pattern": {".*": 16}}, "not the name, or the end of the name"),
+        ({"lora_alpha": "much"}, "adapter_config.json: lora_alpha"),
+        ({"lora_alpha": 1e300}, "not all finite"),
+        ({"bias": "lora_only"}, "biases"),
+        ({"use_dora": True}, "use_dora"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changed the model's own weights"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(
+    adapters: Adapters, root: Path, fields: dict[str, Any], reason: str
+) -> None:
+    change_config(root / "attention", **fields)
+    with pytest.raises(InvalidInput, match="^adapter 'attention': ") as raised:
+        adapters.acquire("attention")
+    assert reason in raised.value.description
+    assert str(root) not in raised.value.description
+    assert loaded(adapters) == set()
+
+
+_Q = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+
+
+def _other_name(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[_Q.format("A").replace("q_proj", "query")] = tensors.pop(_Q.format("A"))
+
+
+def _magnitude(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[_Q.format("magnitude_vector")] = torch.ones(64)
+
+
+def _one_half(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[_Q.format("B")]
+
+
+def _infinite(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[_Q.format("A")][0, 0] = float("inf")
+
+
+def _flat(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[_Q.format("A")] = tensors[_Q.format("A")].flatten()
+
+
+def _integers(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[_Q.format("A")] = tensors[_Q.format("A")].int()
+
+
+def _large(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["more"] = torch.zeros(10**6)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_other_name, "another model: this one has no linear layer model.layers.0.self_attn.query"),
+        (_magnitude, "is not the A or B of a linear layer"),
+        (_one_half, "lora_B of model.layers.0.self_attn.q_proj is missing"),
+        (_infinite, "not all finite"),
+        (_flat, "has shape [1024], the model's is [16, 64]"),
+        (_integers, "no floating-point numbers"),
+        (_large, "are the most"),
+        (dict.clear, "is empty"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_reason(
+    adapters: Adapters, root: Path, change: Callable[[dict[str, torch.Tensor]], Any], reason: str
+) -> None:
+    change_weights(root / "attention", change)
+    with pytest.raises(InvalidInput) as raised:
+        adapters.acquire("attention")
+    assert reason in raised.value.description
+
+
+def test_an_adapter_of_another_model_is_refused_with_both_shapes(
+    adapters: Adapters, root: Path
+) -> None:
+    save_adapter(root / "foreign", hidden_size=32)
+    with pytest.raises(InvalidInput) as raised:
+        adapters.acquire("foreign")
+    assert raised.value.description == (
+        "adapter 'foreign': it was trained for another model: lora_A of "
+        "model.layers.0.self_attn.k_proj has shape [4, 32], the model's is [4, 64]"
+    )
+
+
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_missing_or_damaged_file_is_refused_by_its_name(
+    adapters: Adapters, root: Path, file: str
+) -> None:
+    (root / "attention" / "adapter_model.bin").write_bytes(b"a pickle, which nobody reads")
+    (root / "attention" / file).write_bytes(b'{"half of')
+    with pytest.raises(InvalidInput, match=file):
+        adapters.acquire("attention")
+    (root / "attention" / file).unlink()
+    with pytest.raises(InvalidInput, match=f"holds no {file}"):
+        adapters.acquire("attention")
+    os.mkfifo(root / "attention" / file)  # reading it would wait for ever
+    with pytest.raises(InvalidInput, match=f"holds no {file}"):
+        adapters.acquire("attention")
+
+
+def test_every_setting_of_peft_is_one_that_was_looked_at() -> None:
+    """A setting that peft adds may change what an adapter computes, and would be ignored."""
