@@ -31,7 +31,7 @@ async def test_400_for_a_bad_message(make_app: MakeApp) -> None:
         assert await is_error(response, 400)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/service_output/", "/health", "/assets/docs/x.js"])
+@pytest.mark.parametrize("path", ["/nothing", "/service_output/", "/health/x", "/assets/docs/x.js"])
 async def test_404_for_an_unknown_address(make_app: MakeApp, path: str) -> None:
     await is_error(await (await make_app(Echo)).test_client().get(path), 404)
 

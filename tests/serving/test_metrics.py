@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml.serving.generation_metrics import GenerationMetrics
 from ml.serving.metrics import Metrics
 from tests.conftest import MakeApp
 from tests.support.processes import ROOT
@@ -71,7 +72,9 @@ async def test_batches_are_measured(make_app: MakeApp) -> None:
 async def test_no_metric_lacks_its_place_in_the_document_and_none_is_invented() -> None:
     document = (ROOT / "docs" / "metrics.md").read_text()
     documented = re.findall(r"^\| `(\w+)` \|", document, flags=re.MULTILINE)
-    exposed = {family.name: family.type for family in Metrics().registry.collect()}
+    registry = Metrics().registry
+    GenerationMetrics(registry)
+    exposed = {family.name: family.type for family in registry.collect()}
     assert sorted(documented) == sorted(exposed)
     for name, kind in exposed.items():
         assert re.search(rf"^\| `{name}` \| {kind} \|", document, flags=re.MULTILINE)

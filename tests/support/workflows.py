@@ -149,6 +149,7 @@ class SlowAsync(BaseInferenceWorkflow):
     events: ClassVar[list[str]] = []
 
     async def do_run_model(self, seconds: float) -> str:
+        self.events.append("started")
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:

@@ -241,7 +241,7 @@ class Engine:
             request.last = token.id
             request.made += 1
             if request.made == 1:
-                self._observer.began(time.monotonic() - request.arrived)
+                self._observer.began(time.monotonic() - request.arrived, len(request.prompt))
             if token.id in self._end_tokens:
                 self._leave(row, FinishReason.STOP, token=token)
             elif self._is_full(request):
@@ -283,7 +283,6 @@ class Engine:
     ) -> None:
         if request.adapter is not None:
             request.adapter.close()
-        self._observer.ended(reason, len(request.prompt), request.made)
         finished = Finished(reason, len(request.prompt), request.made, error)
         request.send(Step(token, finished))
 

@@ -102,16 +102,16 @@ async def collect(pieces: AsyncGenerator[Piece, None]) -> tuple[list[Piece], Fin
 
 
 class Observer:
-    """Hears of what an engine does, in the engine's thread; this one does nothing with it."""
+    """Hears of what happens to generations, from any thread; this one does nothing with it."""
 
     def taken_in(self, waited_seconds: float) -> None:
         """A request got a slot."""
 
-    def began(self, seconds: float) -> None:
+    def began(self, seconds: float, prompt_tokens: int) -> None:
         """A request's first token was made, so long after the request arrived."""
 
     def stepped(self, rows: int) -> None:
-        """One step made a token for so many requests."""
+        """One step made a further token for so many requests."""
 
-    def ended(self, reason: FinishReason, prompt_tokens: int, completion_tokens: int) -> None:
+    def ended(self, reason: FinishReason) -> None:
         """A request ended."""

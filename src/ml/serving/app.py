@@ -79,7 +79,9 @@ class ServiceApp(Quart):
         self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
         configure_logging(settings.log_level)
         share_between_workers()
-        from ml.serving.metrics import Metrics  # reads the environment set a line above
+        # These read the environment set a line above.
+        from ml.serving.generation_metrics import GenerationMetrics
+        from ml.serving.metrics import Metrics
 
         self.metrics = Metrics()
         #: Called once the workflow is set up.
@@ -97,6 +99,7 @@ class ServiceApp(Quart):
         add_routes(self)
         add_documentation(self)
         if isinstance(workflow, LLMInferenceWorkflow):
+            workflow.observer = GenerationMetrics(self.metrics.registry)
             add_openai(self, workflow)
             add_tgi(self, workflow)
 

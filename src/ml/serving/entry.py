@@ -46,7 +46,9 @@ log = structlog.get_logger(__name__)
 #: The status that is logged and counted when the client left before the reply (nginx's 499).
 _CLIENT_LEFT = 499
 #: Probes and scrapes would drown the log.
-_QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics", "/service-resources"})
+_QUIET_PATHS = frozenset(
+    {"/health", "/health/live", "/health/ready", "/metrics", "/service-resources"}
+)
 #: Clients may send any word as a method; each would be a label of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,128}\Z")

@@ -52,8 +52,3 @@ class Health:
         if self.state in (State.STARTING, State.FAILED):
             retry = 1 if self.state is State.STARTING else None
             raise NotReady(self.message, retry_after_seconds=retry)
-
-    def require_ready(self) -> None:
-        """Raise `NotReady` unless routers may send more requests."""
-        if self.state is not State.READY:
-            raise NotReady(self.message)

@@ -18,9 +18,26 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["Metrics"]
+__all__ = ["LATENCY_BUCKETS", "Metrics"]
 
-_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180)
+LATENCY_BUCKETS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    180,
+)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -38,7 +55,7 @@ class Metrics:
             "http_request_duration_seconds",
             "From the first byte to the end of the reply",
             ["route"],
-            buckets=_LATENCY,
+            buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.in_flight = Gauge(
@@ -60,12 +77,15 @@ class Metrics:
             "inference_batch_size", "Requests run as one batch", buckets=_SIZES, registry=registry
         )
         self.batch_seconds = Histogram(
-            "inference_batch_seconds", "One run of a batch", buckets=_LATENCY, registry=registry
+            "inference_batch_seconds",
+            "One run of a batch",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
         )
         self.queue_seconds = Histogram(
             "inference_queue_seconds",
             "From a request's arrival in the queue to its batch",
-            buckets=_LATENCY,
+            buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.queue_depth = Gauge(

@@ -63,6 +63,7 @@ def add_routes(app: ServiceApp) -> None:
         """Answer as long as the process runs; asks nothing of the workflow."""
         return {"state": "live"}
 
+    @app.get("/health")
     @app.get("/health/ready")
     async def ready() -> tuple[dict[str, Any], int]:
         """200 while requests are answered, else 503 with the state and the reason."""

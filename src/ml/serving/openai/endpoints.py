@@ -31,8 +31,10 @@ class _Endpoint:
         self,
         request: ChatCompletionRequest | CompletionRequest,
         prompt: Prompt,
-        form: CompletionForm,
+        *,
+        is_chat: bool,
     ) -> Reply:
+        form = CompletionForm(request.model_name or self._workflow.served_name, is_chat)
         if request.stream:
             events = self._events(prompt, form, with_usage=request.wants_usage)
             return await event_stream(events, error_data)
@@ -61,12 +63,11 @@ class ChatCompletions(_Endpoint):
         """Return a chat completion, whole or as a stream."""
         request = ChatCompletionRequest.read(body)
         prompt = await self._workflow.in_thread(self._prompt, request)
-        name = request.model or self._workflow.served_name
-        return await self._answer(request, prompt, CompletionForm(name, is_chat=True))
+        return await self._answer(request, prompt, is_chat=True)
 
     def _prompt(self, request: ChatCompletionRequest) -> Prompt:
         messages = [message.for_template() for message in request.messages]
-        return self._workflow.chat(messages, request.sampling(), model=request.model)
+        return self._workflow.chat(messages, request.sampling(), model=request.model_name)
 
 
 class Completions(_Endpoint):
@@ -76,8 +77,9 @@ class Completions(_Endpoint):
         """Return a text completion, whole or as a stream."""
         request = CompletionRequest.read(body)
         prompt = await self._workflow.in_thread(self._prompt, request)
-        name = request.model or self._workflow.served_name
-        return await self._answer(request, prompt, CompletionForm(name, is_chat=False))
+        return await self._answer(request, prompt, is_chat=False)
 
     def _prompt(self, request: CompletionRequest) -> Prompt:
-        return self._workflow.complete(request.prompt[0], request.sampling(), model=request.model)
+        return self._workflow.complete(
+            request.prompt[0], request.sampling(), model=request.model_name
+        )

@@ -14,6 +14,9 @@ from ml.serving.client_request import ClientRequest
 
 __all__ = ["ChatCompletionRequest", "CompletionRequest", "Message"]
 
+#: What huggingface_hub and the documents of Text Generation Inference send for want of a name.
+_PLACEHOLDERS = frozenset({"", "dummy", "tgi"})
+
 
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
@@ -100,6 +103,11 @@ class _Request(ClientRequest):
     stop: Annotated[list[str] | None, BeforeValidator(_one_or_more)] = Field(
         default=None, max_length=16
     )
+
+    @property
+    def model_name(self) -> str | None:
+        """The model that is asked for, None for the service's own."""
+        return None if self.model in _PLACEHOLDERS else self.model
 
     @property
     def wants_usage(self) -> bool:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from quart import Response
 from quart_schema import document_request
 
-from ml.errors import InternalError, NotReady
+from ml.errors import InternalError
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
-from ml.serving.tgi.replies import error_data
 from ml.serving.tgi.requests import GenerateRequest
 
 if TYPE_CHECKING:
@@ -45,15 +44,6 @@ def add_tgi(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
             "sha": None,
             "docker_label": None,
         }
-
-    @app.get("/health")
-    async def health() -> tuple[str | dict[str, str], int]:
-        """200 while requests are answered, else 503."""
-        try:
-            app.health.require_ready()
-        except NotReady as error:
-            return error_data(error), 503
-        return "", 200
 
     @app.post("/generate")
     @document_request(GenerateRequest)

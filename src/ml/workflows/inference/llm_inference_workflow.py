@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from pydantic import TypeAdapter, ValidationError
 
 from ml.errors import ConfigurationError, InvalidInput, NotFound, NotReady, describe_faults
-from ml.generation.request import Observer, Piece, SamplingParameters
+from ml.generation.request import FinishReason, Observer, Piece, SamplingParameters
 from ml.models.causal_lm import CausalLM, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -237,9 +237,18 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         text = TextStream(self._language_model.tokenizer, stops, keeps_stop=prompt.keeps_stop)
         steps = self._engine.generate(prompt.ids, prompt.sampling)
         pieces = read_text(steps, text, prompt_tokens=len(prompt.ids))
-        async with contextlib.aclosing(pieces):
-            async for piece in pieces:
-                yield piece
+        reason = FinishReason.CANCELLED
+        try:
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    if piece.finished is not None:
+                        reason = piece.finished.reason
+                    yield piece
+        except Exception:
+            reason = FinishReason.ERROR
+            raise
+        finally:
+            self.observer.ended(reason)
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model."""
