@@ -42,9 +42,9 @@ async def post(app: Any, data: Any, *, headers: dict[str, str] | None = None, **
     )
 
 
-def open_post(app: Any, **headers: str) -> Any:
+def open_post(app: Any, *, path: str = "/service_output", **headers: str) -> Any:
     """Open a request whose body a test sends, or does not send, bit by bit."""
-    return app.test_client().request("/service_output", method="POST", headers=JSON | headers)
+    return app.test_client().request(path, method="POST", headers=JSON | headers)
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +17,11 @@ import numpy as np
 import structlog
 from pydantic import BaseModel
 
-from ml.errors import ConfigurationError, InvalidInput, NotReady
+from ml.errors import ConfigurationError, InvalidInput, NotReady, OutOfMemory
+from ml.generation.request import Piece
 from ml.workflows.cancellation import is_cancelled
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
 
 
 class Echo(BaseInferenceWorkflow):
@@ -337,3 +341,16 @@ def _sleep_until_cancelled(seconds: float) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+class BreaksOff(LLMInferenceWorkflow):
+    """A language model that fails behind its third token."""
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        number = 0
+        async with contextlib.aclosing(super().generate(prompt)) as pieces:
+            async for piece in pieces:
+                yield piece
+                number += 1
+                if number == 3:
+                    raise OutOfMemory

@@ -31,9 +31,12 @@ def event(data: object, *, name: str | None = None) -> bytes:
 
 
 async def event_stream(
-    events: AsyncGenerator[bytes, None], error_data: Callable[[ServiceError], object]
+    events: AsyncGenerator[bytes, None],
+    error_data: Callable[[ServiceError], object],
+    *,
+    heartbeat_seconds: float = _HEARTBEAT_SECONDS,
 ) -> Reply:
-    """Return the reply that sends these events.
+    """Return the reply that sends these events, and a comment whenever none came for a while.
 
     The first one is awaited here, so that a failure before it has an HTTP status of its own. A
     later failure is sent as an event named "error" with `error_data(error)`, and ends the stream.
@@ -43,7 +46,7 @@ async def event_stream(
     except BaseException:
         await events.aclose()
         raise
-    body = _with_heartbeats(_with_honest_end(first, events, error_data))
+    body = _with_heartbeats(_with_honest_end(first, events, error_data), heartbeat_seconds)
     return Reply(200, body, _EVENT_STREAM, list(STREAM_HEADERS))
 
 
@@ -64,13 +67,14 @@ async def _with_honest_end(
             yield event(error_data(InternalError()), name="error")
 
 
-async def _with_heartbeats(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Yield the events, and a comment whenever none came for a while."""
+async def _with_heartbeats(
+    events: AsyncGenerator[bytes, None], seconds: float
+) -> AsyncGenerator[bytes, None]:
     next_event: asyncio.Task[bytes] | None = None
     try:
         while True:
             next_event = asyncio.ensure_future(anext(events, b""))
-            while not (await asyncio.wait({next_event}, timeout=_HEARTBEAT_SECONDS))[0]:
+            while not (await asyncio.wait({next_event}, timeout=seconds))[0]:
                 yield b": still at work\n\n"
             one = next_event.result()
             if not one:
