@@ -34,8 +34,8 @@ def serve_example() -> Iterator[ServeExample]:
         yield serve
 
 
-def curl_of_readme(readme: Path, url: str) -> str:
-    """Return the one curl command of a service's README, for a service at this address."""
+def curls_of_readme(readme: Path, url: str) -> list[str]:
+    """Return the curl commands of a service's README, for a service at this address."""
     blocks = re.findall(r"^```bash\n(.*?)^```", readme.read_text(), re.MULTILINE | re.DOTALL)
-    (command,) = [block for block in blocks if "curl" in block]
-    return re.sub(r"http://localhost:\d+", url, command)
+    commands = [block for block in blocks if "curl" in block]
+    return [re.sub(r"http://localhost:\d+", url, command) for command in commands]

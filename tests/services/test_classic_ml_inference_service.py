@@ -16,7 +16,7 @@ from eth_abi.abi import encode
 
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
-from tests.services.conftest import ServeExample, curl_of_readme
+from tests.services.conftest import ServeExample, curls_of_readme
 from tests.support.processes import ROOT, clean_environment, free_port
 
 NAME = "classic_ml_inference_service"
@@ -43,7 +43,7 @@ def test_the_documents_request_is_answered_with_a_tensor(service: str) -> None:
 
 
 def test_the_curl_of_the_readme_gets_an_answer(service: str) -> None:
-    command = curl_of_readme(SERVICE / "README.md", service)
+    [command] = curls_of_readme(SERVICE / "README.md", service)
     ran = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
     assert json.loads(ran.stdout) == post(service, DOCUMENT_REQUEST).json()
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from eth_abi.abi import decode, encode
 
-from tests.services.conftest import ServeExample, curl_of_readme
+from tests.services.conftest import ServeExample, curls_of_readme
 from tests.support.processes import ROOT, Server
 
 NAME = "llm_inference_service"
@@ -32,12 +32,19 @@ def answer(service: Server, data: Any, **options: Any) -> str:
     return text
 
 
-def test_the_curl_of_the_document_gets_a_text(service: Server) -> None:
-    command = curl_of_readme(SERVICE / "README.md", service.url)
+def run_shell(command: str) -> str:
     ran = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60)
-    text = json.loads(ran.stdout)
+    return ran.stdout.decode()
+
+
+def test_the_curls_of_the_readme_are_answered(service: Server) -> None:
+    chat, generate, document = curls_of_readme(SERVICE / "README.md", service.url)
+    text = json.loads(run_shell(document))
     assert isinstance(text, str)
     assert text == answer(service, DOCUMENT_DATA)
+    assert "Paris" in run_shell(chat)
+    assert run_shell(chat).endswith("data: [DONE]\n\n")
+    assert json.loads(run_shell(generate))["generated_text"].startswith(" Paris")
 
 
 def test_the_history_is_part_of_the_conversation(service: Server) -> None:
