@@ -73,7 +73,8 @@ def _is_supported(module: nn.Module) -> TypeGuard[nn.Linear]:
 
 def _quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     exact = weight.float()
-    # The codes are made for the scale as it is stored; a row of zeros needs one above zero.
+    # The codes are made for the scale as it is stored; its rounding, by 1/256 at most, leaves them
+    # below 127.5. A row of zeros needs a scale above zero.
     scales = (exact.abs().amax(dim=1) / 127).clamp(min=1e-30).bfloat16()
-    codes = (exact / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    codes = (exact / scales.float()[:, None]).round().to(torch.int8)
     return codes, scales
