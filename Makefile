@@ -19,15 +19,15 @@ $(VENV)/embedded-llm: | $(VENV)/installed-classic,llm
 demo: $(VENV)/installed-classic,llm $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-classic,granian,llm,test $(VENV)/embedded-llm
+test: $(VENV)/installed-classic,granian,llm,test,tgi $(VENV)/embedded-llm
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-classic,granian,llm,test
+lint: $(VENV)/installed-classic,granian,llm,test,tgi
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-classic,granian,llm,test
+bench: $(VENV)/installed-classic,granian,llm,test,tgi
 	$(BIN)/python -m benchmarks.run
 
 clean:

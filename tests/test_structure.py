@@ -19,15 +19,18 @@ SOURCES = {"ml": ROOT / "src" / "ml", "ezkl_patches": ROOT / "ezkl_patches"} | {
 }
 SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
 #: What each part may import of the project, the part itself left out. Data goes one way:
-#: service → serving → workflows → (models | generation | jobs | finetuning) → infernet → errors.
-_BASE = ("ml", "ml.errors", "ml.infernet")
-_TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.jobs", "ml.finetuning")
+#: service → serving → workflows → (models | generation | upstream | jobs | finetuning)
+#: → infernet → errors.
+_BASE = ("ml", "ml.errors", "ml.deadline", "ml.infernet")
+_TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.upstream", "ml.jobs", "ml.finetuning")
 MAY_IMPORT = {
     "ml": (),
     "ml.errors": ("ml",),
+    "ml.deadline": ("ml",),
     "ml.infernet": ("ml", "ml.errors"),
     "ml.models": _BASE,
     "ml.generation": _BASE,
+    "ml.upstream": _BASE,
     "ml.jobs": _BASE,
     "ml.finetuning": (*_BASE, "ml.models", "ml.jobs"),
     "ml.workflows": _TOOLS,

@@ -9,6 +9,8 @@
     ├── PayloadTooLarge         413
     ├── UnsupportedMediaType    415
     ├── UnprocessableOutput     422  also a ValueError
+    ├── UpstreamRefused         422  also a ValueError
+    ├── GenerationFailed        424
     ├── TooManyRequests         429
     ├── InternalError           500
     ├── UpstreamError           502  also a ConnectionError
@@ -42,6 +44,7 @@ __all__ = [
     "BodyTimeout",
     "ConfigurationError",
     "DeadlineExceeded",
+    "GenerationFailed",
     "InternalError",
     "InvalidInput",
     "MethodNotAllowed",
@@ -56,6 +59,7 @@ __all__ = [
     "UnprocessableOutput",
     "UnsupportedMediaType",
     "UpstreamError",
+    "UpstreamRefused",
     "describe_faults",
     "error_body",
     "fault_lines",
@@ -156,6 +160,20 @@ class UnprocessableOutput(ServiceError, ValueError):
 
     status = 422
     default_description = "The model's answer cannot be represented in the requested form."
+
+
+class UpstreamRefused(ServiceError, ValueError):
+    """A server behind this service found fault with the request."""
+
+    status = 422
+    default_description = "The server behind this service refuses the request."
+
+
+class GenerationFailed(ServiceError):
+    """A server behind this service took the request and failed to generate."""
+
+    status = 424
+    default_description = "The server behind this service failed to generate an answer."
 
 
 class TooManyRequests(ServiceError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -14,14 +15,23 @@ import structlog
 from quart import Quart
 
 from ml import __version__
-from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError, ServiceError
+from ml.errors import (
+    CONFIGURATION_EXIT_CODE,
+    ConfigurationError,
+    DeadlineExceeded,
+    NotReady,
+    Overloaded,
+    ServiceError,
+    TooManyRequests,
+    UpstreamError,
+)
 from ml.serving.admission import Admission
 from ml.serving.auth import Keys
 from ml.serving.batching import MicroBatcher
 from ml.serving.documentation import add_documentation
 from ml.serving.endpoint import Endpoint
 from ml.serving.entry import Entry
-from ml.serving.health import Health
+from ml.serving.health import Health, WorkflowCheck
 from ml.serving.logs import configure_logging
 from ml.serving.openai.routes import add_openai
 from ml.serving.routes import add_error_handlers, add_routes
@@ -37,6 +47,10 @@ __all__ = ["ServiceApp", "create_service"]
 
 log = structlog.get_logger(__name__)
 
+#: Failures of a server behind a workflow that may pass.
+_PASSING = (DeadlineExceeded, NotReady, Overloaded, TooManyRequests, UpstreamError)
+_SETUP_WAITS = (1.0, 2.0, 5.0, 10.0)
+
 
 def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceApp:
     """Return a service's application, configured by its environment.
@@ -49,7 +63,7 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
         workflow = load_workflow(
             settings.workflow_class,
             settings.workflow_positional_args,
-            settings.workflow_kw_args,
+            settings.workflow_arguments(),
         )
     except ConfigurationError as error:
         sys.stderr.write(f"{name} cannot start with these settings:\n{error}\n")
@@ -74,6 +88,7 @@ class ServiceApp(Quart):
         self.workflow = workflow
         self.service_version = __version__
         self.health = Health()
+        self.workflow_check = WorkflowCheck(workflow)
         self.admission = Admission(settings.max_in_flight)
         self.keys = Keys(settings.api_keys)
         self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
@@ -129,7 +144,7 @@ class ServiceApp(Quart):
         log.info("workflow_loading", workflow=name)
         started = time.perf_counter()
         try:
-            await self.workflow.setup()
+            await self._set_up_when_possible(name)
         except (ConfigurationError, ServiceError) as error:
             self.health.failed("workflow_setup_failed", f"{name} could not be set up: {error}")
             log.error("workflow_failed", workflow=name, error=str(error))
@@ -145,6 +160,18 @@ class ServiceApp(Quart):
         log.info("workflow_ready", workflow=name, seconds=round(seconds, 3))
         if self.on_ready is not None:
             self.on_ready()
+
+    async def _set_up_when_possible(self, name: str) -> None:
+        """Set the workflow up, again and again while a server behind it is not there yet."""
+        for wait_seconds in itertools.chain(_SETUP_WAITS, itertools.repeat(_SETUP_WAITS[-1])):
+            try:
+                await self.workflow.setup()
+            except _PASSING as error:
+                self.health.waiting("upstream_unavailable", f"{name} waits: {error}")
+                log.warning("workflow_waits", workflow=name, error=str(error))
+                await asyncio.sleep(wait_seconds)
+            else:
+                return
 
     async def _stop(self) -> None:
         self.health.drain()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from quart.asgi import ASGIHTTPConnection
 
+from ml.deadline import set_deadline
 from ml.errors import (
     BodyTimeout,
     DeadlineExceeded,
@@ -152,6 +153,7 @@ class Entry(ASGIHTTPConnection):
             log.info("payload", body=body.decode("utf-8", "replace"))
         seconds = self.app.settings.request_timeout_seconds
         limit = asyncio.timeout(seconds)
+        set_deadline(seconds)
         try:
             async with limit:
                 return await endpoint.answer(body, self.headers)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ml.errors import NotReady
+import structlog
 
-__all__ = ["Health", "State"]
+from ml.errors import NotReady, ServiceError
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+
+__all__ = ["Health", "State", "WorkflowCheck"]
+
+log = structlog.get_logger(__name__)
+
+_CHECK_EVERY_SECONDS = 5.0
+_CHECK_WITHIN_SECONDS = 3.0
 
 
 class State(StrEnum):
@@ -19,6 +29,8 @@ class State(StrEnum):
     READY = "ready"
     #: Requests are answered, but the next one would be refused: all places are taken.
     BUSY = "busy"
+    #: What the workflow needs is not there, such as a server behind it; requests are tried still.
+    UNAVAILABLE = "unavailable"
     #: The workflow could not be loaded; the reason says why.
     FAILED = "failed"
     #: SIGTERM came: what is in flight is finished, then the process ends.
@@ -38,6 +50,11 @@ class Health:
         if self.state is State.STARTING:
             self.state, self.reason, self.message = State.READY, "", ""
 
+    def waiting(self, reason: str, message: str) -> None:
+        """The workflow cannot be set up yet."""
+        if self.state is State.STARTING:
+            self.reason, self.message = reason, message
+
     def failed(self, reason: str, message: str) -> None:
         """The workflow cannot be used."""
         self.state, self.reason, self.message = State.FAILED, reason, message
@@ -52,3 +69,36 @@ class Health:
         if self.state in (State.STARTING, State.FAILED):
             retry = 1 if self.state is State.STARTING else None
             raise NotReady(self.message, retry_after_seconds=retry)
+
+
+class WorkflowCheck:
+    """Asks a workflow whether it can answer, every few seconds at most, whoever wants to know."""
+
+    def __init__(self, workflow: BaseInferenceWorkflow) -> None:
+        self._workflow = workflow
+        self._lock = asyncio.Lock()
+        self._checked = float("-inf")
+        self._fault = ""
+
+    async def fault(self) -> str:
+        """Return why the workflow cannot answer at the moment; empty if it can."""
+        if not self._workflow.can_check or not self._workflow.is_setup:
+            return ""
+        async with self._lock:
+            if time.monotonic() - self._checked > _CHECK_EVERY_SECONDS:
+                self._fault = await self._ask()
+                self._checked = time.monotonic()
+            return self._fault
+
+    async def _ask(self) -> str:
+        try:
+            async with asyncio.timeout(_CHECK_WITHIN_SECONDS):
+                await self._workflow.check()
+        except ServiceError as error:
+            return error.description
+        except TimeoutError:
+            return f"The workflow's own check took over {_CHECK_WITHIN_SECONDS:g} seconds."
+        except Exception:
+            log.exception("workflow_check_failed")
+            return "The workflow's own check failed; see the log."
+        return ""

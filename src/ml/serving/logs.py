@@ -43,6 +43,7 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("httpx").setLevel("WARNING")  # a line for each request, with its address
 
 
 def _standard_output() -> io.BufferedWriter:

@@ -67,7 +67,7 @@ def add_routes(app: ServiceApp) -> None:
     @app.get("/health/ready")
     async def ready() -> tuple[dict[str, Any], int]:
         """200 while requests are answered, else 503 with the state and the reason."""
-        return _readiness(app)
+        return await _readiness(app)
 
     @app.get("/service-resources")
     async def resources() -> dict[str, Any]:
@@ -109,21 +109,24 @@ def add_routes(app: ServiceApp) -> None:
         raise InternalError("ml.serving.entry answers this address before Quart sees it")
 
 
-def _readiness(app: ServiceApp) -> tuple[dict[str, Any], int]:
+async def _readiness(app: ServiceApp) -> tuple[dict[str, Any], int]:
     health = app.health
-    state = State.BUSY if health.state is State.READY and app.admission.is_full else health.state
-    loaded = app.workflow.is_setup
+    state, reason, message = health.state, health.reason, health.message
+    if state is State.READY and (fault := await app.workflow_check.fault()):
+        state, reason, message = State.UNAVAILABLE, "workflow_check_failed", fault
+    elif state is State.READY and app.admission.is_full:
+        state = State.BUSY
     document: dict[str, Any] = {
         "state": state,
-        "reason": health.reason,
+        "reason": reason,
         "checks": {
-            "workflow": {"ok": loaded, "message": "" if loaded else health.message},
+            "workflow": {"ok": not message or state is State.DRAINING, "message": message},
             "accepting": {"ok": state is not State.DRAINING},
         },
     }
     if state in (State.READY, State.BUSY):
         return document, 200
-    return {**error_body(503, health.message), **document}, 503
+    return {**error_body(503, message), **document}, 503
 
 
 def add_error_handlers(app: ServiceApp) -> None:

@@ -115,6 +115,10 @@ class ServingSettings(BaseSettings):
         hidden: dict[str, Any] = _hide_secrets(self.model_dump(mode="json"))
         return hidden
 
+    def workflow_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments for the workflow class."""
+        return self.workflow_kw_args
+
     @classmethod
     def prefix(cls) -> str:
         """Return the environment prefix, such as `CLASSIC_INF_`."""

@@ -136,6 +136,11 @@ class BaseInferenceWorkflow(ABC):
         return proof
 
     @final
+    async def check(self) -> None:
+        """Raise a `ServiceError` if requests cannot be answered at the moment."""
+        await self._call(self.do_check)
+
+    @final
     async def close(self) -> None:
         """Give back what `do_setup` took; the workflow can be set up again."""
         if self.is_setup:
@@ -165,6 +170,11 @@ class BaseInferenceWorkflow(ABC):
         return type(self).do_generate_proof is not BaseInferenceWorkflow.do_generate_proof
 
     @property
+    def can_check(self) -> bool:
+        """Whether `do_check` is implemented."""
+        return type(self).do_check is not BaseInferenceWorkflow.do_check
+
+    @property
     def can_batch(self) -> bool:
         """Whether `do_run_batch` is implemented."""
         return callable(getattr(self, "do_run_batch", None))
@@ -181,6 +191,12 @@ class BaseInferenceWorkflow(ABC):
 
     def do_close(self) -> Any:  # noqa: B027
         """Give back what `do_setup` took, such as a connection pool."""
+
+    def do_check(self) -> Any:  # noqa: B027
+        """Raise a `ServiceError` if what the model needs is not there, such as a server behind it.
+
+        Readiness asks this every few seconds at most.
+        """
 
     def do_preprocessing(self, input_data: Any) -> Any:
         """Return what the model runs on; the input itself by default."""

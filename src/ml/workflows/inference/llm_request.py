@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from ml.workflows.inference.text_input import TextInput
 
 __all__ = ["LLMRequest"]
 
 
-class LLMRequest(BaseModel):
+class LLMRequest(TextInput):
     """A text to answer, with what was said before.
 
-    A plain string, or the `{"output": …}` of the container before in a chain, is taken as `text`.
     Generation parameters that are not given are the service's own.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    text: str = Field(min_length=1, description="The raw request to the model")
     key: str | None = None
     messageId: str | None = None  # noqa: N815 (the document's name)
     history: list[dict[str, str | None] | None] | None = Field(
@@ -31,15 +29,6 @@ class LLMRequest(BaseModel):
     top_k: int | None = Field(default=None, ge=0)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: list[str] | None = Field(default=None, max_length=16)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            return {"text": data}
-        if isinstance(data, dict) and "text" not in data and isinstance(data.get("output"), str):
-            return {**data, "text": data["output"]}
-        return data
 
     def messages(self) -> list[dict[str, str]]:
         """Return the conversation for a chat template: `bot` is assistant, `player` is user."""

@@ -1,0 +1,1 @@
+"""Text generation servers that run elsewhere, and how to ask them."""

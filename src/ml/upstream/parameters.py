@@ -1,0 +1,44 @@
+"""The generation parameters of Text Generation Inference.
+
+Source: its OpenAPI document, `GenerateParameters`. `details`, `decoder_input_details` and
+`top_n_tokens` are missing: they change the form of the answer, which here is a text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["GenerationParameters"]
+
+
+class GenerationParameters(BaseModel):
+    """How to generate; None leaves the choice to the server."""
+
+    model_config = ConfigDict(frozen=True)
+
+    adapter_id: str | None = None
+    best_of: int | None = Field(default=None, ge=1)
+    do_sample: bool | None = None
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    grammar: dict[str, Any] | None = None
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    return_full_text: bool | None = None
+    seed: int | None = Field(default=None, ge=0)
+    stop: list[str] | None = None
+    temperature: float | None = Field(default=None, gt=0)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    truncate: int | None = Field(default=None, ge=1)
+    typical_p: float | None = Field(default=None, gt=0, le=1)
+    watermark: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the parameters that are not None."""
+        return {
+            name: value
+            for name in GenerationParameters.model_fields
+            if (value := getattr(self, name)) is not None
+        }
