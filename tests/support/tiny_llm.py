@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["save_tiny_llm"]
+__all__ = ["save_adapter", "save_tiny_llm"]
 
 
 def save_tiny_llm(folder: Path) -> Path:
@@ -30,4 +30,16 @@ def save_tiny_llm(folder: Path) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_adapter(model: Path, folder: Path, *, seed: int) -> Path:
+    """Write a LoRA adapter with random weights for a model, as peft saves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
     return folder

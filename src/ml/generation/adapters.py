@@ -99,7 +99,7 @@ class Adapters:
         self._folder = AdapterFolder(root)
         self._max_rank = max_rank
         self._stack = LoraStack(model, max_adapters)
-        #: By name; the one whose last use is longest ago comes first.
+        #: By name; of those without a lease the one whose last use is longest ago comes first.
         self._loaded: dict[str, _Loaded] = {}
         self._lock = threading.RLock()
         self._loading = threading.Lock()
@@ -186,7 +186,7 @@ class Adapters:
             return self._lease(loaded)
 
     def _free_slot(self, name: str) -> int:
-        """Return a slot that an adapter may have, used or not. Raises `Overloaded` without one."""
+        """Return the slot for an adapter, which may be another's. Raises `Overloaded` without."""
         with self._lock:
             if name in self._loaded:
                 return self._loaded[name].slot
@@ -220,17 +220,13 @@ class Adapters:
         with self._lock:
             loaded.leases += 1
             loaded.unwanted = False
-            self._touch(loaded)
         return Lease(self, loaded)
 
     def _give_back(self, loaded: _Loaded) -> None:
         with self._lock:
             loaded.leases -= 1
-            self._touch(loaded)
+            self._loaded[loaded.name] = self._loaded.pop(loaded.name)  # the last to be evicted
             self._drop_unwanted(loaded)
-
-    def _touch(self, loaded: _Loaded) -> None:
-        self._loaded[loaded.name] = self._loaded.pop(loaded.name)
 
     def _drop_unwanted(self, loaded: _Loaded) -> bool:
         if loaded.unwanted and not loaded.leases:

@@ -74,7 +74,7 @@ class LoraFile:
             raise self._fault(fault)
         tensors = self._read_tensors(features, max_rank)
         modules: dict[str, dict[str, torch.Tensor]] = {}
-        for key, tensor in tensors.items():
+        for key, tensor in sorted(tensors.items()):
             match = _TENSOR_NAME.fullmatch(key)
             if match is None:
                 raise self._fault(f"{key!r} is not the A or B of a linear layer")

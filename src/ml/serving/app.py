@@ -25,6 +25,7 @@ from ml.errors import (
     TooManyRequests,
     UpstreamError,
 )
+from ml.serving.adapters import add_adapters
 from ml.serving.admission import Admission
 from ml.serving.auth import Keys
 from ml.serving.batching import MicroBatcher
@@ -117,6 +118,7 @@ class ServiceApp(Quart):
             workflow.observer = GenerationMetrics(self.metrics.registry)
             add_openai(self, workflow)
             add_tgi(self, workflow)
+            add_adapters(self, workflow)
 
     def begin_drain(self) -> None:
         """Say "not ready" from now on; what is in flight, and what still comes, is answered."""

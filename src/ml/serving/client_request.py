@@ -27,7 +27,7 @@ class ClientRequest(BaseModel):
     ignored: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def read(cls, body: bytes) -> Self:
+    def read(cls, body: bytes | str) -> Self:
         """Return the request in a body; raises `InvalidInput` naming the fields at fault."""
         try:
             return cls.model_validate_json(body)

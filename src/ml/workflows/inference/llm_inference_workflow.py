@@ -21,6 +21,7 @@ from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_request import LLMRequest
 
 if TYPE_CHECKING:
+    from ml.generation.adapters import Adapters
     from ml.generation.engine import Engine
 
 __all__ = ["LLMInferenceWorkflow", "Prompt"]
@@ -32,6 +33,7 @@ class Prompt:
 
     ids: list[int]
     sampling: SamplingParameters
+    adapter: str | None = None
     keeps_stop: bool = False
 
 
@@ -39,7 +41,10 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     """Runs a causal language model of transformers; concurrent requests share it token by token.
 
     `model` is a hub name, a folder, or "SmolLM2-135M-Instruct" for the embedded one; `adapter` a
-    LoRA of peft on top; `quantization` "int8" makes up to 8 concurrent answers faster on a CPU.
+    LoRA of peft merged into it; `quantization` "int8" makes up to 8 concurrent answers faster on
+    a CPU. Requests may name one of the LoRA adapters of peft in the sub-folders of
+    `adapters_path`; `max_adapters` of up to `max_adapter_rank` are kept loaded.
+
     `slots` requests generate at once, each with up to `max_length` tokens of prompt and answer;
     `max_new_tokens`, `temperature`, `top_p`, `top_k`, `seed` and `stop` hold for requests that do
     not give their own. Text in, text out, on-chain as `(string)`.
@@ -58,6 +63,9 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         dtype: str = "auto",
         device: str | None = None,
         quantization: str | None = None,
+        adapters_path: str | None = None,
+        max_adapters: int = 8,
+        max_adapter_rank: int = 64,
         system_prompt: str | None = None,
         slots: int = 16,
         max_length: int = 2048,
@@ -90,6 +98,11 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             seed=seed,
             stop=stop,
         )
+        self._adapters_path = adapters_path
+        self._max_adapters = _at_least("max_adapters", max_adapters, 1)
+        self._max_adapter_rank = _at_least("max_adapter_rank", max_adapter_rank, 1)
+        #: The adapters that requests may name; there once the workflow is set up.
+        self.adapters: Adapters | None = None
         self._engine: Engine | None = None
         #: Hears of what the engine does; set it before `setup()`.
         self.observer = Observer()
@@ -117,8 +130,18 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
 
         self._language_model = loaded
         self.max_length = min(self.max_length, loaded.max_length)
+        if self._adapters_path is not None:
+            from ml.generation.adapters import Adapters
+
+            self.adapters = Adapters(
+                loaded.model,
+                Path(self._adapters_path),
+                max_adapters=self._max_adapters,
+                max_rank=self._max_adapter_rank,
+            )
         self._engine = Engine(
             loaded.model,
+            adapters=self.adapters,
             end_tokens=loaded.end_tokens,
             slots=self._slots,
             max_length=self.max_length,
@@ -151,7 +174,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             request: LLMRequest = self.decode_offchain(input_data)
         else:
             request = input_data
-        return self.chat(request.messages(), request.sampling())
+        return self.chat(request.messages(), request.sampling(), model=request.model)
 
     async def do_run_model(self, preprocessed_data: Prompt) -> str:
         """Return the whole answer."""
@@ -172,8 +195,9 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         return Path(self.model_name).name if Path(self.model_name).is_dir() else self.model_name
 
     def model_names(self) -> list[str]:
-        """Return the names that a request may give as its model."""
-        return [self.served_name]
+        """Return the names that a request may give as its model: its own and its adapters'."""
+        adapters = self.adapters.available() if self.adapters is not None else []
+        return [self.served_name, *(adapter.name for adapter in adapters)]
 
     def require_model(self, name: str) -> None:
         """Raise `NotFound` unless a request may give this name as its model."""
@@ -235,11 +259,15 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             raise NotReady("The model is being unloaded.")
         stops = prompt.sampling.stop
         text = TextStream(self._language_model.tokenizer, stops, keeps_stop=prompt.keeps_stop)
-        steps = self._engine.generate(prompt.ids, prompt.sampling)
-        pieces = read_text(steps, text, prompt_tokens=len(prompt.ids))
         reason = FinishReason.CANCELLED
         try:
-            async with contextlib.aclosing(pieces):
+            async with contextlib.AsyncExitStack() as held:
+                adapter = None
+                if prompt.adapter is not None and self.adapters is not None:
+                    adapter = await held.enter_async_context(self.adapters.hold(prompt.adapter))
+                steps = self._engine.generate(prompt.ids, prompt.sampling, adapter=adapter)
+                pieces = read_text(steps, text, prompt_tokens=len(prompt.ids))
+                await held.enter_async_context(contextlib.aclosing(pieces))
                 async for piece in pieces:
                     if piece.finished is not None:
                         reason = piece.finished.reason
@@ -274,6 +302,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     ) -> Prompt:
         if model is not None:
             self.require_model(model)
+        adapter = None if model == self.served_name else model
         given = {name: value for name, value in (sampling or {}).items() if value is not None}
         parameters = replace(self._defaults, **given)
         if not ids:
@@ -288,7 +317,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
                 f"{parameters.max_new_tokens} new tokens are asked for; prompt and answer together "
                 f"may have {self.max_length}"
             )
-        return Prompt(ids, parameters, keeps_stop)
+        return Prompt(ids, parameters, adapter, keeps_stop)
 
 
 def _checked_defaults(**values: Any) -> SamplingParameters:

@@ -23,6 +23,7 @@ class LLMRequest(TextInput):
         default=None,
         description='What was said before, oldest first: [{"bot": "…"}, {"player": "…"}]',
     )
+    model: str | None = Field(default=None, description="The name of an adapter")
     max_new_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, gt=0, le=1)

@@ -1,0 +1,61 @@
+"""`/v1/adapters`: the LoRA adapters that a request may name as its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from quart import request
+from quart_schema import document_request
+
+from ml.errors import NotFound
+from ml.serving.client_request import ClientRequest
+
+if TYPE_CHECKING:
+    from ml.generation.adapters import Adapters
+    from ml.serving.app import ServiceApp
+    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
+
+__all__ = ["AdapterRequest", "add_adapters"]
+
+
+class AdapterRequest(ClientRequest):
+    """The body of `POST /v1/adapters`."""
+
+    name: str = Field(min_length=1, description="A sub-folder of the folder for adapters")
+
+
+def add_adapters(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
+    """Register the addresses on an application. Each worker has its own adapters loaded."""
+
+    def adapters() -> Adapters:
+        app.health.require_loaded()
+        if workflow.adapters is None:
+            raise NotFound("This service has no folder for adapters: set adapters_path.")
+        return workflow.adapters
+
+    @app.get("/v1/adapters")
+    async def list_adapters() -> dict[str, Any]:
+        """Return the adapters in the folder."""
+        states = await workflow.in_thread(adapters().available)
+        data = [_document(state.name, state.loaded, state.in_use) for state in states]
+        return {"object": "list", "data": data}
+
+    @app.post("/v1/adapters")
+    @document_request(AdapterRequest)
+    async def load_adapter() -> dict[str, Any]:
+        """Load an adapter now, so that the first request for it need not wait."""
+        body = await request.get_data()
+        name = AdapterRequest.read(body).name
+        async with adapters().hold(name):
+            return _document(name, loaded=True, in_use=False)
+
+    @app.delete("/v1/adapters/<name>")
+    async def unload_adapter(name: str) -> dict[str, Any]:
+        """Free an adapter's memory; its files stay. One in use goes with its last request."""
+        unloaded = await workflow.in_thread(adapters().unload, name)
+        return _document(name, loaded=not unloaded, in_use=not unloaded)
+
+
+def _document(name: str, loaded: bool, in_use: bool) -> dict[str, Any]:
+    return {"id": name, "object": "adapter", "loaded": loaded, "in_use": in_use}
