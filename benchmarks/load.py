@@ -178,6 +178,7 @@ class Load:
             "unanswered": self._busy + len(self._late),
             "p50_ms": _percentile(good, 0.50),
             "p99_ms": _percentile(good, 0.99),
+            "max_ms": _percentile(sorted(t for times in self._times.values() for t in times), 1),
             "sent_late_p50_ms": _percentile(sorted(self._lateness), 0.50),
             "generator_cpu_seconds": round(time.process_time() - self._cpu_at_start, 2),
         }

@@ -1,10 +1,11 @@
 """Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
 
-    python -m benchmarks.run [small] [heavy] [codecs] [--rounds 3] [--seconds 3]
+    python -m benchmarks.run [small] [heavy] [codecs] [llm] [--rounds 3] [--seconds 3] [--answers 1]
 
     small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
     heavy   a model of eight layers of 1024: with and without batching, LitServe; overload
     codecs  ABI tensors: ours and infernet-ml's
+    llm     a language model: ours, bare `generate`, `transformers serve`, llama.cpp
 
 The peers live in an environment of their own, benchmarks/.venv, which is made when it is missing.
 """
@@ -20,10 +21,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from benchmarks.llm import closed_loops, llm_servers, open_loops
+from benchmarks.llm_report import report
 from benchmarks.measure import load, ratio_row, rounds
 from benchmarks.servers import (
     PEERS_PYTHON,
@@ -36,7 +40,7 @@ from benchmarks.servers import (
     ours,
 )
 
-SECTIONS = ("small", "heavy", "codecs")
+SECTIONS = ("small", "heavy", "codecs", "llm")
 SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 SMALL_CONNECTIONS = (1, 32, 128)
 HEAVY_CONNECTIONS = (1, 32, 64)
@@ -45,12 +49,15 @@ OVERLOAD = 2.0
 OVERLOAD_CONNECTIONS = 1024
 OVERLOAD_SECONDS = 5.0
 
+AnyServer = TypeVar("AnyServer", bound=Server)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.run")
     parser.add_argument("sections", nargs="*", metavar="section", help=" ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a run of small and heavy")
+    parser.add_argument("--answers", type=int, default=1, help="to each connection of llm")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
@@ -62,6 +69,8 @@ def main() -> None:
         heavy(options.rounds, options.seconds)
     if "codecs" in sections:
         codecs()
+    if "llm" in sections:
+        llm(options.rounds, options.answers)
 
 
 def small(count: int, seconds: float) -> None:
@@ -143,6 +152,14 @@ def codecs() -> None:
     print("```")
 
 
+def llm(count: int, answers: int) -> None:
+    """One language model, the same weights; all servers are up, one at a time is loaded."""
+    with running(*llm_servers()) as servers:
+        rounds_ = closed_loops(servers, count=count, answers=answers)
+        open_runs = open_loops(servers)
+    report(rounds_, open_runs)
+
+
 def install_peers() -> None:
     folder = PEERS_PYTHON.parent.parent
     requirements = ROOT / "benchmarks" / "requirements.txt"
@@ -158,7 +175,7 @@ def install_peers() -> None:
 
 
 @contextlib.contextmanager
-def running(*servers: Server) -> Iterator[Sequence[Server]]:
+def running(*servers: AnyServer) -> Iterator[Sequence[AnyServer]]:
     with contextlib.ExitStack() as started:
         for server in servers:
             server.start()

@@ -24,6 +24,7 @@ __all__ = [
     "Server",
     "bare_quart",
     "bentoml",
+    "free_port",
     "litserve",
     "ours",
 ]
@@ -34,6 +35,7 @@ PEERS_PYTHON = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 REQUEST = ROOT / "benchmarks" / "request.json"
 KEY = "a-key-for-the-benchmark"
 READY_WITHIN_SECONDS = 60
+OUR_PREFIXES = ("CLASSIC_INF_", "FLASK_LLM_")  # a developer's own settings stay out
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -52,7 +54,7 @@ class Server:
         self.body = body
         self._command = command
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("CLASSIC_INF_")},
+            **{k: v for k, v in os.environ.items() if not k.startswith(OUR_PREFIXES)},
             "OMP_NUM_THREADS": "1",
             "BENTOML_DO_NOT_TRACK": "True",
             **settings,
@@ -122,7 +124,7 @@ class Server:
 
 def ours(name: str, *, model: dict[str, Any], body: Path = REQUEST, **settings: Any) -> Server:
     """Return our service with one worker and a bearer key; settings as `max_batch_size=1`."""
-    port = _free_port()
+    port = free_port()
     serve = str(Path(sys.executable).with_name("serve"))
     variables = {
         f"CLASSIC_INF_{key.upper()}": str(value)
@@ -138,12 +140,12 @@ def ours(name: str, *, model: dict[str, Any], body: Path = REQUEST, **settings: 
 
 
 def bare_quart() -> Server:
-    port = _free_port()
+    port = free_port()
     return Server("bare Quart", [sys.executable, str(PEERS / "bare_quart.py"), str(port)], port)
 
 
 def litserve(model_file: Path | None = None, batch: int = 1, body: Path = REQUEST) -> Server:
-    port = _free_port()
+    port = free_port()
     command = [str(PEERS_PYTHON), str(PEERS / "litserve_server.py"), str(port)]
     if model_file is not None:
         command += [str(model_file), str(batch)]
@@ -151,13 +153,13 @@ def litserve(model_file: Path | None = None, batch: int = 1, body: Path = REQUES
 
 
 def bentoml() -> Server:
-    port = _free_port()
+    port = free_port()
     command = [str(PEERS_PYTHON), "-m", "bentoml", "serve", "bentoml_service:Classifier"]
     command += [f"--working-dir={PEERS}", "--host=127.0.0.1", f"--port={port}"]
     return Server("BentoML", command, port)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -65,6 +65,7 @@ class Received:
     """A request as it came."""
 
     path: str
+    client_port: int
     headers: dict[str, str]
     body: Any
 
@@ -144,7 +145,7 @@ class TGIServer:
         elif not self._has(path):
             await _send_json(send, 404, {"error": "not found", "error_type": "not_found"})
         else:
-            request = Received(path, headers, orjson.loads(body))
+            request = Received(path, scope["client"][1], headers, orjson.loads(body))
             self.received.append(request)
             await self._answer_unless_left(request, receive, send)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import httpx
 from huggingface_hub.errors import (
     GenerationError,
@@ -54,10 +55,10 @@ def retry_after_seconds(error: BaseException | None) -> int | None:
 def as_service_error(error: Exception) -> ServiceError:
     """Return the error of ours for what the client raised, with the server's own words."""
     status, message = _status(error), _message(error)
-    if isinstance(error, httpx.TimeoutException | InferenceTimeoutError) or status == 504:
+    if isinstance(error, InferenceTimeoutError) or _is_timeout(error) or status == 504:
         return DeadlineExceeded("The model server behind this service took too long.")
     if isinstance(error, httpx.TransportError):
-        if isinstance(error, httpx.ConnectError):
+        if isinstance(error.__cause__, aiohttp.ClientConnectorError):
             return UpstreamError("The model server behind this service cannot be reached.")
         return UpstreamError("The model server behind this service broke the connection off.")
     if isinstance(error, OverloadedError) or status in (429, 503):
@@ -71,6 +72,11 @@ def as_service_error(error: Exception) -> ServiceError:
     if status in (401, 403):
         return UpstreamError("The model server refuses this service's token.")
     return UpstreamError(f"The model server failed: {message}")
+
+
+def _is_timeout(error: Exception) -> bool:
+    """Return whether the server was too slow; httpx-aiohttp calls any lost connection a timeout."""
+    return isinstance(error, httpx.TimeoutException) and isinstance(error.__cause__, TimeoutError)
 
 
 def _response(error: BaseException | None) -> httpx.Response | None:

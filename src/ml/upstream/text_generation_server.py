@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal, NoReturn
 
+import aiohttp
 import httpx
+from httpx_aiohttp import AiohttpTransport
 from huggingface_hub import AsyncInferenceClient
 
 from ml.errors import ConfigurationError, NotReady, UpstreamError
@@ -66,8 +68,8 @@ class TextGenerationServer:
             cookies=self._cookies,
             event_hooks={"response": [_read_errors]},
             follow_redirects=True,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
             timeout=self._timeout,
+            transport=AiohttpTransport(client=_connections),
         )
         try:
             await self._look()
@@ -210,6 +212,15 @@ class TextGenerationServer:
             return await self._pool.get(self.url + path, headers=self._headers, timeout=timeout)
         except httpx.HTTPError as error:
             raise as_service_error(error) from error
+
+
+def _connections() -> aiohttp.ClientSession:
+    """Return aiohttp's pool: httpx's own looks at every connection for each request.
+
+    How many requests there are at once is decided at the door, not here.
+    """
+    connector = aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 class _PooledClient(AsyncInferenceClient):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from ml.errors import (
@@ -216,8 +217,15 @@ async def test_connections_are_kept() -> None:
         for _ in range(5):
             await workflow.inference(TEXT)
             assert [piece async for piece in workflow.stream(TEXT)]
-        pool = workflow.server._pool._transport._pool
-        assert len(pool.connections) == 1
+    assert len(server.received) == 10
+    assert len({request.client_port for request in server.received}) == 1
+
+
+async def test_a_server_that_is_silent_took_too_long() -> None:
+    async with workflow_for(TGIServer(behaviour=Behaviour(delay_seconds=30))) as workflow:
+        workflow.server._timeout = httpx.Timeout(0.1)
+        with pytest.raises(DeadlineExceeded, match="too long"):
+            await workflow.inference(TEXT)
 
 
 async def test_the_constructor_asks_nobody_and_a_missing_server_is_a_readable_failure() -> None:
