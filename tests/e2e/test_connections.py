@@ -183,3 +183,14 @@ def test_what_is_no_http_does_not_disturb_it(start_server: StartServer) -> None:
             pass
     assert server.post(1).status_code == 200
     assert server.get("/").json()["name"] == SERVICE
+
+
+def test_a_connection_that_its_client_closed_is_given_back(start_server: StartServer) -> None:
+    """Well before the keep-alive time is over; the node makes a connection for each job."""
+    server = start_server(Echo).wait_ready()
+    [worker] = server.children()
+    sockets = Path(f"/proc/{worker}/fd")
+    before = len(list(sockets.iterdir()))
+    for _ in range(50):
+        assert server.post("x").status_code == 200
+    until(lambda: len(list(sockets.iterdir())) < before + 5, "the connections are closed", 10)

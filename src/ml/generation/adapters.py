@@ -61,6 +61,11 @@ class Lease:
         """Where the adapter is in the stack."""
         return self._loaded.slot
 
+    @property
+    def identity(self) -> object:
+        """An object of its own for each time that an adapter is loaded."""
+        return self._loaded
+
     def share(self) -> Lease:
         """Return another lease on the same adapter. This one must not be closed yet."""
         if self._closed:

@@ -3,7 +3,7 @@
 One thread runs the model. Each round it reads a piece of the newcomers' prompts, so that a long
 prompt does not stall the others, and then makes one token for every running request.
 
-The rows of the cache: `[0, n)` belong to the running requests, row `n` to the one that joins.
+The rows of the cache: `[0, n)` belong to the running requests, those behind to the ones that join.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ml.errors import InternalError, NotReady, OutOfMemory
 from ml.generation.adapters import Adapters, Lease
+from ml.generation.attention import use_grouped_attention
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -30,6 +31,7 @@ from ml.generation.request import (
     Step,
     Token,
 )
+from ml.generation.rows import Row, Rows
 from ml.generation.sampling import choose, new_generator
 from ml.generation.slots import SlotCache, Span
 
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 _BUCKET = 64
 #: Prompt tokens read between two tokens of the running requests.
 _PREFILL_TOKENS = 256
+#: Prompts are read in multiples of it: oneDNN keeps a kernel of some MB for each number of rows.
+_PREFILL_MULTIPLE = 8
 
 
 @dataclass(eq=False, slots=True)
@@ -54,11 +58,18 @@ class _Request:
     cancelled: bool = False
     made: int = 0  # tokens generated
     last: int = 0  # the newest token, which is not in the cache yet
-    length: int = 0  # positions in the cache
+    row: Row = field(default_factory=Row)  # what of it is in the cache
+
+    @property
+    def length(self) -> int:
+        return len(self.row.tokens)
 
 
 class Engine:
     """Runs a causal language model of transformers for many requests at once.
+
+    A prompt that begins like one that is, or was, in the cache is read from there on, unless
+    `reuse_prefixes` is off: who measures times can learn from them what others asked.
 
     Greedy tokens are those of `model.generate` for the same prompt: exactly in float32; in
     bfloat16 as long as no two tokens are as likely as each other within its precision.
@@ -73,7 +84,9 @@ class Engine:
         max_length: int = 2048,
         observer: Observer | None = None,
         adapters: Adapters | None = None,
+        reuse_prefixes: bool = True,
     ) -> None:
+        use_grouped_attention(model)
         self.max_length = max_length
         self._adapters = adapters
         self._observer = observer or Observer()
@@ -81,9 +94,10 @@ class Engine:
         self._end_tokens = frozenset(end_tokens)
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = SlotCache(layers, slots, max_length)
+        self._rows = Rows(self._cache, reuse_prefixes=reuse_prefixes)
         self._waiting: deque[_Request] = deque()
         self._running: list[_Request] = []
-        self._joining: _Request | None = None
+        self._joining: list[_Request] = []
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
@@ -153,59 +167,90 @@ class Engine:
             return not self._stopping
 
     def _round(self) -> None:
-        for row in range(len(self._running) - 1, -1, -1):
-            if self._running[row].cancelled:
-                self._leave(row, FinishReason.CANCELLED)
+        self._dismiss_cancelled()
         self._take_in()
+        if self._joining:
+            self._read()
         if self._running:
             self._step()
 
+    def _dismiss_cancelled(self) -> None:
+        for row in range(len(self._running) - 1, -1, -1):
+            if self._running[row].cancelled:
+                self._leave(row, FinishReason.CANCELLED)
+        for request in [r for r in self._joining if r.cancelled]:
+            last = len(self._joining) - 1
+            place = self._joining.index(request)
+            self._rows.swap(len(self._running) + place, len(self._running) + last)
+            self._joining[place] = self._joining[last]
+            self._joining.pop()
+            self._finish(request, FinishReason.CANCELLED)
+        with self._wake:
+            cancelled = [r for r in self._waiting if r.cancelled]
+            for request in cancelled:
+                self._waiting.remove(request)
+        for request in cancelled:
+            self._finish(request, FinishReason.CANCELLED)
+
     def _take_in(self) -> None:
-        """Read newcomers' prompts, at most `_PREFILL_TOKENS` of them in a round."""
-        budget = _PREFILL_TOKENS
-        while budget > 0 and len(self._running) < self._cache.slots:
-            request = self._next_joining()
-            if request is None:
+        """Give the free rows to those who wait."""
+        while self._waiting:
+            row = len(self._running) + len(self._joining)
+            if row == self._cache.slots:
                 return
-            piece = request.prompt[request.length : request.length + budget]
-            budget -= len(piece)
-            logits = self._read(request, piece)
-            if request.length == len(request.prompt):
-                self._joining = None
-                self._running.append(request)
-                self._accept([request], logits)
+            request = self._waiting.popleft()
+            adapter = request.adapter and request.adapter.identity
+            request.row = self._rows.take(row, request.prompt, adapter)
+            self._joining.append(request)
+            self._observer.taken_in(time.monotonic() - request.arrived, request.length)
 
-    def _next_joining(self) -> _Request | None:
-        while self._joining is None or self._joining.cancelled:
-            if self._joining is not None:
-                self._finish(self._joining, FinishReason.CANCELLED)
-                self._joining = None
-            if not self._waiting:
-                return None
-            self._joining = self._waiting.popleft()
-            self._observer.taken_in(time.monotonic() - self._joining.arrived)
-        return self._joining
+    def _read(self) -> None:
+        """Read on in the prompts of those who join; who is through with it starts to run."""
+        requests, pieces = self._next_pieces()
+        first, longest = len(self._running), max(map(len, pieces))
+        width = -(-longest // _PREFILL_MULTIPLE) * _PREFILL_MULTIPLE
+        starts = [r.length for r in requests]
+        counts = [len(piece) for piece in pieces]
+        end = max(map(sum, zip(starts, counts, strict=True)))
+        self._cache.span = Span(slice(first, first + len(requests)), starts, counts, end)
+        # Each piece ends at the last column; the padding before it attends, and is not kept.
+        ids = [[0] * (width - len(piece)) + piece for piece in pieces]
+        before = torch.tensor([s + c - width for s, c in zip(starts, counts, strict=True)])
+        positions = (before[:, None] + torch.arange(width)).clamp(min=0).to(self._model.device)
+        mask = torch.arange(end, device=self._model.device) <= positions[..., None]
+        logits = self._forward(requests, ids, positions, mask[:, None])
+        for request, piece in zip(requests, pieces, strict=True):
+            request.row.tokens += piece
+        if requests[0].length == len(requests[0].prompt):
+            del self._joining[: len(requests)]
+            self._running += requests
+            self._accept(requests, logits)
 
-    def _read(self, request: _Request, piece: list[int]) -> torch.Tensor:
-        row, start = len(self._running), request.length
-        end = start + len(piece)
-        self._cache.span = Span(slice(row, row + 1), start, end)
-        positions = torch.arange(start, end, device=self._model.device)
-        mask = torch.arange(end, device=self._model.device)[None, :] <= positions[:, None]
-        request.length = end
-        return self._forward([request], [piece], positions[None], mask[None, None])
+    def _next_pieces(self) -> tuple[list[_Request], list[list[int]]]:
+        """Return whose prompts are read next: one alone for a piece of it, or all of several."""
+        requests: list[_Request] = []
+        pieces: list[list[int]] = []
+        width = 0
+        for request in self._joining:
+            piece = request.prompt[request.length : request.length + _PREFILL_TOKENS]
+            width = max(width, len(piece))
+            if requests and width * (len(requests) + 1) > _PREFILL_TOKENS:
+                break
+            requests.append(request)
+            pieces.append(piece)
+        return requests, pieces
 
     def _step(self) -> None:
         requests = list(self._running)
         lengths = torch.tensor([r.length for r in requests], device=self._model.device)
         longest = max(r.length for r in requests) + 1
         read = min(-(-longest // _BUCKET) * _BUCKET, self.max_length)
-        self._cache.span = Span(slice(0, len(requests)), lengths, read)
+        self._cache.span = Span(slice(0, len(requests)), lengths, [], read)
         mask = torch.arange(read, device=self._model.device)[None, :] <= lengths[:, None]
         ids = [[r.last] for r in requests]
         logits = self._forward(requests, ids, lengths[:, None], mask[:, None, None])
         for request in requests:
-            request.length += 1
+            request.row.tokens.append(request.last)
         self._observer.stepped(len(requests))
         self._accept(requests, logits)
 
@@ -264,13 +309,13 @@ class Engine:
         error: Exception | None = None,
     ) -> None:
         request = self._running[row]
-        last = self._running.pop()
-        free = len(self._running)
-        if last is not request:
-            self._cache.move(free, row, last.length)
-            self._running[row] = last
-        if self._joining is not None and self._joining.length:
-            self._cache.move(free + 1, free, self._joining.length)
+        last = len(self._running) - 1
+        self._rows.swap(row, last)
+        self._running[row] = self._running[last]
+        self._running.pop()
+        if self._joining:  # they move up, by the last of them going first
+            self._rows.swap(last, last + len(self._joining))
+            self._joining.insert(0, self._joining.pop())
         self._finish(request, reason, token=token, error=error)
 
     def _finish(
@@ -292,11 +337,12 @@ class Engine:
         ):
             error = OutOfMemory()
         reason = FinishReason.CANCELLED if error is None else FinishReason.ERROR
-        ended = [*self._running, *([self._joining] if self._joining else [])]
+        ended = [*self._running, *self._joining]
         if error is None:
             ended += self._waiting
             self._waiting.clear()
         self._running.clear()
-        self._joining = None
+        self._joining.clear()
+        self._rows.forget()
         for request in ended:
             self._finish(request, reason, error=error)

@@ -104,8 +104,8 @@ async def collect(pieces: AsyncGenerator[Piece, None]) -> tuple[list[Piece], Fin
 class Observer:
     """Hears of what happens to generations, from any thread; this one does nothing with it."""
 
-    def taken_in(self, waited_seconds: float) -> None:
-        """A request got a slot."""
+    def taken_in(self, waited_seconds: float, known_tokens: int) -> None:
+        """A request got a slot, where so many tokens of its prompt need not be read again."""
 
     def began(self, seconds: float, prompt_tokens: int) -> None:
         """A request's first token was made, so long after the request arrived."""

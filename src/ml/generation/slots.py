@@ -1,14 +1,15 @@
 """The key-value cache of a running batch: one row of preallocated memory per request.
 
-Rows `[0, n)` are in use. A request that ends gives its row to the last one, so that a step always
-runs on a contiguous block and nothing is copied but that one row.
+A step runs on one block of rows, without copying them; see `ml.generation.rows`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -20,12 +21,14 @@ class Span:
     """What the next forward pass writes and reads.
 
     rows: the block of rows.
-    starts: where each row's new tokens go; one position for all rows unless it is a decode step.
+    starts: where each row's new tokens go, as a tensor for a decode step of one token each.
+    counts: how many of each row's tokens, the last ones, are new; those before them are padding.
     length: how many positions attention reads.
     """
 
     rows: slice
-    starts: torch.Tensor | int
+    starts: torch.Tensor | list[int]
+    counts: list[int]
     length: int
 
 
@@ -40,8 +43,8 @@ class _Layer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         _, heads, _, width = key_states.shape
         shape = (self._cache.slots, heads, self._cache.max_length, width)
-        self.keys = key_states.new_zeros(shape)
-        self.values = value_states.new_zeros((*shape[:3], value_states.shape[-1]))
+        self.keys = _zeros(shape, key_states)
+        self.values = _zeros((*shape[:3], value_states.shape[-1]), value_states)
         self.is_initialized = True
 
     def update(
@@ -51,19 +54,24 @@ class _Layer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         span = self._cache.span
         keys, values = self.keys[span.rows], self.values[span.rows]
-        if isinstance(span.starts, int):
-            end = span.starts + key_states.shape[2]
-            keys[:, :, span.starts : end] = key_states
-            values[:, :, span.starts : end] = value_states
-        else:
+        if isinstance(span.starts, torch.Tensor):
             index = torch.arange(len(span.starts), device=keys.device)
             keys[index, :, span.starts] = key_states[:, :, 0]
             values[index, :, span.starts] = value_states[:, :, 0]
+        else:
+            for row, (start, count) in enumerate(zip(span.starts, span.counts, strict=True)):
+                keys[row, :, start : start + count] = key_states[row, :, -count:]
+                values[row, :, start : start + count] = value_states[row, :, -count:]
         return keys[:, :, : span.length], values[:, :, : span.length]
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int) -> None:
         self.keys[target, :, :length] = self.keys[source, :, :length]
         self.values[target, :, :length] = self.values[source, :, :length]
+
+    def swap(self, first: int, second: int, length: int) -> None:
+        order, pair = [second, first], [first, second]
+        self.keys[pair, :, :length] = self.keys[order, :, :length]
+        self.values[pair, :, :length] = self.values[order, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._cache.span.length, 0
@@ -81,11 +89,24 @@ class SlotCache(Cache):
     def __init__(self, layers: int, slots: int, max_length: int) -> None:
         self.slots = slots
         self.max_length = max_length
-        self.span = Span(slice(0, 0), 0, 0)
+        self.span = Span(slice(0, 0), [], [], 0)
         self._rows = [_Layer(self) for _ in range(layers)]
         super().__init__(layers=list(self._rows))
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a row over another."""
         for layer in self._rows:
-            layer.move(source, target, length)
+            layer.copy(source, target, length)
+
+    def swap(self, first: int, second: int, length: int) -> None:
+        """Exchange the first `length` positions of two rows."""
+        for layer in self._rows:
+            layer.swap(first, second, length)
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Return zeros that take no memory on the CPU until they are written to."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    memory = np.zeros(math.prod(shape) * like.element_size(), np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).reshape(shape)

@@ -36,14 +36,16 @@ class GenerationMetrics(Observer):
         )
         tokens = Counter("generation_tokens", "Tokens read and made", ["kind"], registry=registry)
         self._prompt_tokens = tokens.labels("prompt")
+        self._known_tokens = tokens.labels("known")
         self._completion_tokens = tokens.labels("completion")
         self._ended = Counter(
             "generation_ended", "Generations by their end", ["reason"], registry=registry
         )
 
-    def taken_in(self, waited_seconds: float) -> None:
-        """A request got a slot."""
+    def taken_in(self, waited_seconds: float, known_tokens: int) -> None:
+        """A request got a slot, where so many tokens of its prompt need not be read again."""
         self._queue_seconds.observe(waited_seconds)
+        self._known_tokens.inc(known_tokens)
 
     def began(self, seconds: float, prompt_tokens: int) -> None:
         """A request's first token was made."""

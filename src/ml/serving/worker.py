@@ -14,6 +14,7 @@ import uvloop
 from hypercorn.asyncio import serve
 from hypercorn.config import Config, Sockets
 
+from ml.serving.connections import close_with_the_client
 from ml.serving.supervisor import report_ready
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run_worker(
     config.bind = [
         f"fd://{socket.detach()}" for socket in sockets.secure_sockets or sockets.insecure_sockets
     ]
+    close_with_the_client()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(app, config, shutdown_trigger=lambda: _until_stopped(app, lifeline)))
     raise SystemExit(0)

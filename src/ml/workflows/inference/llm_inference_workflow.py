@@ -46,6 +46,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     `adapters_path`; `max_adapters` of up to `max_adapter_rank` are kept loaded.
 
     `slots` requests generate at once, each with up to `max_length` tokens of prompt and answer;
+    `reuse_prefixes` reads the common beginning of prompts once;
     `max_new_tokens`, `temperature`, `top_p`, `top_k`, `seed` and `stop` hold for requests that do
     not give their own. Text in, text out, on-chain as `(string)`.
 
@@ -69,10 +70,11 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         system_prompt: str | None = None,
         slots: int = 16,
         max_length: int = 2048,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
+        reuse_prefixes: bool = True,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
         seed: int | None = None,
         stop: list[str] | None = None,
     ) -> None:
@@ -90,6 +92,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         )
         self._slots = _at_least("slots", slots, 1)
         self.max_length = _at_least("max_length", max_length, 16)
+        self._reuse_prefixes = reuse_prefixes
         self._defaults = _checked_defaults(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -146,6 +149,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             slots=self._slots,
             max_length=self.max_length,
             observer=self.observer,
+            reuse_prefixes=self._reuse_prefixes,
         )
         try:
             asyncio.run(self._warm_up())
@@ -303,7 +307,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         if model is not None:
             self.require_model(model)
         adapter = None if model == self.served_name else model
-        given = {name: value for name, value in (sampling or {}).items() if value is not None}
+        given = _without_none(sampling or {})
         parameters = replace(self._defaults, **given)
         if not ids:
             raise InvalidInput("the prompt is empty")
@@ -312,7 +316,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
                 f"the prompt has {len(ids)} tokens with its history; prompt and answer together "
                 f"may have {self.max_length}"
             )
-        if parameters.max_new_tokens > self.max_length:
+        if given.get("max_new_tokens", 0) > self.max_length:
             raise InvalidInput(
                 f"{parameters.max_new_tokens} new tokens are asked for; prompt and answer together "
                 f"may have {self.max_length}"
@@ -325,7 +329,11 @@ def _checked_defaults(**values: Any) -> SamplingParameters:
         checked = LLMRequest(text="-", **values)
     except ValidationError as error:
         raise ConfigurationError(describe_faults(error)) from None
-    return SamplingParameters(**{**values, "stop": tuple(checked.stop or ())})
+    return replace(SamplingParameters(), **_without_none(checked.sampling()))
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _at_least(name: str, value: Any, least: int) -> int:
