@@ -1,0 +1,1 @@
+"""Fine-tuning: what is asked for, training data, trainer backends, checkpoints and exports."""

@@ -1,0 +1,95 @@
+"""What a fine-tuning job is asked for, whichever API asked."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ml.finetuning.names import model_name, output_name
+
+__all__ = ["Export", "FinetuningRequest", "QueryParams", "TrainingParameters"]
+
+Export = Literal["merged_16bit", "gguf"]
+
+
+class TrainingParameters(BaseModel):
+    """How to train. Names and defaults are those of the finetuning document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_seq_length: int = Field(default=2048, ge=16, description="Longer examples are cut")
+    num_train_epochs: float = Field(default=3, gt=0)
+    max_steps: int = Field(default=60, ge=-1, description="Wins over the epochs; -1: epochs only")
+    per_device_train_batch_size: int = Field(default=2, ge=1)
+    gradient_accumulation_steps: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    warmup_steps: int = Field(default=5, ge=0)
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    save_steps: int = Field(default=25, ge=1)
+    save_total_limit: int = Field(default=3, ge=1)
+    logging_steps: int = Field(default=1, ge=1)
+    lora_r: int = Field(default=16, ge=1, le=512)
+    lora_alpha: int = Field(default=16, ge=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    seed: int = Field(default=3407, ge=0, lt=2**32)
+    validation_split: float = Field(default=0.0, ge=0, lt=1, description="Share of the examples")
+    early_stopping_patience: int | None = Field(
+        default=None, ge=1, description="Evaluations without a better loss; needs validation"
+    )
+    packing: bool = False
+    completion_only: bool = Field(default=True, description="Train on the answers alone")
+    gradient_checkpointing: bool = False
+    load_in_4bit: bool | None = Field(default=None, description="CUDA alone; None: as the model is")
+    backend: Literal["auto", "unsloth", "trl"] = "auto"
+    exports: list[Export] = Field(
+        default=[], description="Beside the adapter, which is always saved"
+    )
+
+    @model_validator(mode="after")
+    def _early_stopping_needs_validation(self) -> Self:
+        if self.early_stopping_patience is not None and not self.validation_split:
+            raise ValueError("early_stopping_patience needs a validation_split above 0")
+        return self
+
+
+class QueryParams(BaseModel):
+    """A query whose rows are the training data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str = Field(min_length=1)
+    params: list[Any] = []
+    refiner_id: int | None = None
+    query_signature: str | None = None
+
+
+class FinetuningRequest(TrainingParameters):
+    """A job's request: a model, where the data comes from, and how to train.
+
+    Exactly one of `dataset_name`, `query_id` and `query_params` is given.
+    """
+
+    model_name: str = "unsloth/llama-3-8b-bnb-4bit"
+    output_dir: str = Field(default="./results", description="The tuned model's name")
+    dataset_name: str | None = Field(
+        default=None, description="A file under INPUT_PATH, or a data set of the hub"
+    )
+    query_id: str | None = None
+    query_params: QueryParams | None = None
+    column_map: dict[str, str] = Field(
+        default={}, description="The data's columns by the names that the format has for them"
+    )
+    chat_template: str | None = Field(default=None, description="Jinja; the model's own by default")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        model_name(self.model_name)
+        output_name(self.output_dir)
+        sources = (self.dataset_name, self.query_id, self.query_params)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("give exactly one of dataset_name, query_id and query_params")
+        return self

@@ -1,0 +1,1 @@
+"""Long work: jobs with a record, states and events that outlive the process that does them."""
