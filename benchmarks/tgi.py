@@ -16,7 +16,9 @@ from typing import Any
 from benchmarks.servers import KEY, ROOT, Server, free_port
 from ml.testing.tgi_server import Behaviour, TGIServer
 
-__all__ = ["Endpoint", "overhead", "storm", "tgi_service", "tgi_upstream"]
+__all__ = ["UPSTREAM_DELAYS_MS", "overhead", "storm", "tgi_service", "tgi_upstream"]
+
+UPSTREAM_DELAYS_MS = (20, 200)
 
 CONNECTIONS = (1, 32, 256)
 TEXT = "Is the sky blue during a clear day?"
@@ -96,7 +98,8 @@ def overhead(delay_ms: int, servers: Sequence[Endpoint], *, count: int, seconds:
         )
         print(
             f"| {delay_ms} ms | {connections} | {_figures(plain)} | {_figures(ours)} "
-            f"| {ours['p50_ms'] - plain['p50_ms']:.1f} ms | {ours['p99_ms'] - plain['p99_ms']:.1f} ms "
+            f"| {ours['p50_ms'] - plain['p50_ms']:.1f} ms "
+            f"| {ours['p99_ms'] - plain['p99_ms']:.1f} ms "
             f"| {failed} |",
             flush=True,
         )

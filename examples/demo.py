@@ -26,6 +26,7 @@ from ml.infernet.vector import DataType, Vector, decode_vector
 ROOT = Path(__file__).resolve().parent.parent
 CLASSIC_PORT = int(os.environ.get("DEMO_CLASSIC_PORT", "4998"))
 LLM_PORT = int(os.environ.get("DEMO_LLM_PORT", "4999"))
+TGI_PORT = int(os.environ.get("DEMO_TGI_PORT", "3000"))
 READY_WITHIN_SECONDS = 180
 QUESTION = "I am launching a revolutionary product today, buy my shares before they are gone!"
 
@@ -40,12 +41,16 @@ def main() -> int:
     try:
         classic = start(services, "classic_ml_inference_service", CLASSIC_PORT, workers=2)
         llm = start(services, "llm_inference_service", LLM_PORT, workers=1)
+        # Our LLM service speaks TGI too, so here it is the model server behind the TGI client.
+        os.environ["TGI_INF_WORKFLOW_POSITIONAL_ARGS"] = json.dumps([llm, 30])
+        tgi = start(services, "tgi_client_inference_service", TGI_PORT, workers=1)
         wait_until_ready(services)
-        right = [ask_classic_service(classic), ask_llm_service(llm)]
+        right = [ask_classic_service(classic), ask_text_service(llm), ask_text_service(tgi)]
         say("All answers are right." if all(right) else "AN ANSWER IS WRONG.")
         if os.environ.get("DEMO_ONCE") == "1":
             return 0 if all(right) else 1
-        say(f"The services stay up: {classic}/docs and {llm}/docs show the APIs. Ctrl-C ends them.")
+        say(f"The services stay up: {classic}/docs, {llm}/docs and {tgi}/docs show their APIs.")
+        say("Ctrl-C ends them.")
         return max(process.wait() for process in services)
     except KeyboardInterrupt:
         return 0
@@ -84,7 +89,7 @@ def stop(services: list[Process]) -> None:
 
 def wait_until_ready(services: list[Process]) -> None:
     end = time.monotonic() + READY_WITHIN_SECONDS
-    waiting = [CLASSIC_PORT, LLM_PORT]
+    waiting = [CLASSIC_PORT, LLM_PORT, TGI_PORT]
     while waiting:
         for process in services:
             if process.poll() is not None:
@@ -130,7 +135,7 @@ def to_chain_request(values: list[list[float]]) -> dict[str, Any]:
     return {"source": 0, "data": TensorRequest(vector).encode().hex()}
 
 
-def ask_llm_service(url: str) -> bool:
+def ask_text_service(url: str) -> bool:
     data = {"text": QUESTION, "key": "123", "messageId": "123456", "history": []}
     answer = ask(url, "OFFCHAIN, the document's request", {"source": 1, "data": data})
     chain_request = {"source": 0, "data": encode_text(QUESTION).hex()}
