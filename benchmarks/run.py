@@ -1,6 +1,7 @@
 """Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
 
-    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi] [--rounds 3] [--seconds 3] [--answers 1]
+    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi]
+        [--rounds 3] [--seconds 3] [--answers 1]
 
     small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
     heavy   a model of eight layers of 1024: with and without batching, LitServe; overload
