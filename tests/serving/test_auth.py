@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +71,8 @@ async def test_any_of_several_keys_opens(make_app: MakeApp, key: str, scheme: st
         "Bearer first-key,second-key",
         "Bearer first-key second-key",
         "Basic first-key",
+        "Basic Zmlyc3Qta2V5",
+        "Digest first-key",
         "first-key",
         "Bearer né",
     ],
@@ -77,6 +80,20 @@ async def test_any_of_several_keys_opens(make_app: MakeApp, key: str, scheme: st
 async def test_anything_else_stays_outside(make_app: MakeApp, authorization: str) -> None:
     app = await make_app(Echo, api_keys=KEYS)
     await is_error(await post(app, 1, headers={"Authorization": authorization}), 401)
+
+
+async def test_a_browser_is_asked_for_the_key_as_a_password(make_app: MakeApp) -> None:
+    client = (await make_app(Echo, api_keys=KEYS)).test_client()
+    page = {"Accept": "text/html,application/xhtml+xml"}
+    response = await client.get("/config", headers=page)
+    assert response.status_code == 401
+    challenges = response.headers.getlist("WWW-Authenticate")
+    assert challenges[0] == "Bearer"
+    assert challenges[1].startswith("Basic ")
+    for password, status in (("second-key", 200), ("wrong", 401), ("", 401)):
+        credentials = base64.b64encode(f"anybody:{password}".encode()).decode()
+        response = await client.get("/config", headers={"Authorization": f"Basic {credentials}"})
+        assert response.status_code == status
 
 
 async def test_keys_may_be_a_json_list(make_app: MakeApp) -> None:

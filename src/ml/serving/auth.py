@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Sequence
 
@@ -9,7 +10,10 @@ from pydantic import SecretStr
 
 from ml.errors import Unauthorized
 
-__all__ = ["PUBLIC_PATHS", "Keys"]
+__all__ = ["BROWSER_CHALLENGE", "PUBLIC_PATHS", "Keys"]
+
+#: Makes a browser ask for a name and a password, once for all pages.
+BROWSER_CHALLENGE = (b"www-authenticate", b'Basic realm="API key as password", charset="UTF-8"')
 
 #: What is read without a key: nothing here reveals or costs anything. The node asks for
 #: /service-resources without its bearer, and probes of orchestrators have none.
@@ -40,13 +44,26 @@ class Keys:
     def check(self, authorization: bytes) -> None:
         """Raise `Unauthorized` unless the header holds a key, or none is asked for.
 
-        Every key is compared in full, so that the time taken tells nothing.
+        A browser sends the key as the password of `Basic`, for pages and event streams too. Every
+        key is compared in full, so that the time taken tells nothing.
         """
         if not self._keys:
             return
         scheme, _, given = authorization.partition(b" ")
+        if scheme.lower() == b"basic":
+            given = _password(given)
+        elif scheme.lower() != b"bearer":
+            raise Unauthorized
         found = 0
         for key in self._keys:
             found |= hmac.compare_digest(given.strip(), key)
-        if not found or scheme.lower() != b"bearer":
+        if not found:
             raise Unauthorized
+
+
+def _password(credentials: bytes) -> bytes:
+    """Return the password of RFC 7617 credentials, nothing if they are broken."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""

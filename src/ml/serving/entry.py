@@ -33,7 +33,7 @@ from ml.errors import (
     ServiceError,
     UnsupportedMediaType,
 )
-from ml.serving.auth import PUBLIC_PATHS
+from ml.serving.auth import BROWSER_CHALLENGE, PUBLIC_PATHS
 from ml.serving.reply import Reply, error_reply
 
 if TYPE_CHECKING:
@@ -86,7 +86,10 @@ class Entry(ASGIHTTPConnection):
             if self.endpoint is not None or self.path not in PUBLIC_PATHS:
                 self.app.keys.check(self.headers.get(b"authorization", b""))
         except ServiceError as error:
-            await self._send_reply(self._refusal(error))
+            reply = self._refusal(error)
+            if b"text/html" in self.headers.get(b"accept", b""):
+                reply.headers.append(BROWSER_CHALLENGE)
+            await self._send_reply(reply)
             return
         if self.endpoint is None:
             await super().__call__(receive, self._send_from_quart)
