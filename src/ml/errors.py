@@ -8,6 +8,7 @@
     ├── BodyTimeout             408  also a TimeoutError
     ├── PayloadTooLarge         413
     ├── UnsupportedMediaType    415
+    ├── UnprocessableInput      422  also a ValueError
     ├── UnprocessableOutput     422  also a ValueError
     ├── UpstreamRefused         422  also a ValueError
     ├── GenerationFailed        424
@@ -56,6 +57,7 @@ __all__ = [
     "ServiceError",
     "TooManyRequests",
     "Unauthorized",
+    "UnprocessableInput",
     "UnprocessableOutput",
     "UnsupportedMediaType",
     "UpstreamError",
@@ -153,6 +155,13 @@ class UnsupportedMediaType(ServiceError):
 
     status = 415
     default_description = "Send the body as 'Content-Type: application/json'."
+
+
+class UnprocessableInput(ServiceError, ValueError):
+    """The request can be read, but what it asks for cannot be done; the APIs of jobs say so."""
+
+    status = 422
+    default_description = "The request cannot be carried out."
 
 
 class UnprocessableOutput(ServiceError, ValueError):

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.env_file is not None and not load_dotenv(options.env_file):
         sys.stderr.write(f"serve: no settings in {options.env_file}\n")
         return 2
+    options.bind = options.bind or [f"127.0.0.1:{os.environ.get('PORT') or 8000}"]
     sys.path.insert(0, str(Path.cwd()))  # a workflow class may lie beside the caller
     os.environ.setdefault("OMP_NUM_THREADS", str(_math_threads(options.workers)))
     build = _factory(options.service)
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="serve", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("service", help="package with create_app(), or module:factory")
-    add("-b", "--bind", action="append", help="host:port; may be repeated (127.0.0.1:8000)")
+    add("-b", "--bind", action="append", help="host:port; may be repeated (127.0.0.1:$PORT)")
     add("-w", "--workers", type=_positive, default=1, help="processes (1)")
     add("--graceful-timeout", type=float, default=30, help="seconds for requests in flight (30)")
     add("--keep-alive", type=float, default=75, help="seconds an idle connection is kept (75)")
@@ -167,7 +168,7 @@ def _serve_with_granian(options: argparse.Namespace) -> int:
     except ModuleNotFoundError:
         sys.stderr.write("serve: granian is not installed; install the extra 'granian'\n")
         return 2
-    host, _, port = (options.bind or ["127.0.0.1:8000"])[-1].rpartition(":")
+    host, _, port = options.bind[-1].rpartition(":")
     module, _, name = options.service.partition(":")
     Granian(
         f"{module}:{name or 'create_app'}",

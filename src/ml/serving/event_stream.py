@@ -16,7 +16,7 @@ import structlog
 from ml.errors import InternalError, ServiceError
 from ml.serving.reply import STREAM_HEADERS, Reply
 
-__all__ = ["event", "event_stream"]
+__all__ = ["event", "event_stream", "with_heartbeats"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ async def event_stream(
     except BaseException:
         await events.aclose()
         raise
-    body = _with_heartbeats(_with_honest_end(first, events, error_data), heartbeat_seconds)
+    body = with_heartbeats(_with_honest_end(first, events, error_data), heartbeat_seconds)
     return Reply(200, body, _EVENT_STREAM, list(STREAM_HEADERS))
 
 
@@ -67,9 +67,10 @@ async def _with_honest_end(
             yield event(error_data(InternalError()), name="error")
 
 
-async def _with_heartbeats(
-    events: AsyncGenerator[bytes, None], seconds: float
+async def with_heartbeats(
+    events: AsyncGenerator[bytes, None], seconds: float = _HEARTBEAT_SECONDS
 ) -> AsyncGenerator[bytes, None]:
+    """Yield the events, and a comment whenever none came for so long."""
     next_event: asyncio.Task[bytes] | None = None
     try:
         while True:

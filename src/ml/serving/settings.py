@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ml.errors import ConfigurationError, fault_lines
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
-__all__ = ["ServingSettings", "load_settings"]
+__all__ = ["ServingSettings", "load_settings", "split_list"]
 
 #: Endings of names whose values are secrets: hf_token, X-API-Key; not tokenizer, not max_tokens.
 _SECRET = re.compile(
@@ -37,7 +37,8 @@ def _json(value: Any) -> Any:
         raise ValueError(f"not valid JSON: {error}") from None
 
 
-def _split(value: Any) -> Any:
+def split_list(value: Any) -> Any:
+    """Return the parts of a text, split at commas or read as a JSON list; all else as it is."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -65,7 +66,7 @@ class ServingSettings(BaseSettings):
         description="Read by the hub client; `HF_TOKEN` works too",
     )
 
-    api_keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)] = Field(
+    api_keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(split_list)] = Field(
         default=[], description="Bearer keys, any of which opens the service; none: open to all"
     )
     max_concurrency: int = Field(

@@ -105,7 +105,7 @@ def _config(options: argparse.Namespace, *, workers: int) -> Config:
 
 
 def _addresses(options: argparse.Namespace) -> list[str]:
-    return options.bind or ["127.0.0.1:8000"]
+    return list(options.bind)
 
 
 def _close(sockets: Sockets) -> None:

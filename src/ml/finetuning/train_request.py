@@ -1,0 +1,46 @@
+"""The body of `POST /train`, the query-based way to ask for a fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ml.errors import UnprocessableInput, fault_lines
+from ml.finetuning.request import FinetuningRequest, QueryParams, TrainingParameters
+
+__all__ = ["TrainRequest"]
+
+#: The document's own names in `training_params`.
+_NAMES = {"num_epochs": "num_train_epochs", "batch_size": "per_device_train_batch_size"}
+
+
+class TrainRequest(BaseModel):
+    """A model, a name for what comes of it, and the query whose rows are the training data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_name: str
+    output_dir: str
+    training_params: dict[str, Any] = Field(
+        default={}, description="num_epochs, learning_rate, batch_size, or any of /finetune's"
+    )
+    query_id: str | None = None
+    query_params: QueryParams | None = None
+    dataset_name: str | None = None
+    column_map: dict[str, str] = {}
+
+    def finetuning_request(self) -> FinetuningRequest:
+        """Return what it asks for; without `max_steps` the epochs decide.
+
+        Raises `UnprocessableInput` naming the parameters at fault.
+        """
+        given = {_NAMES.get(name, name): value for name, value in self.training_params.items()}
+        own = self.model_dump(exclude={"training_params"})
+        try:
+            parameters = TrainingParameters(**{"max_steps": -1, **given})
+            return FinetuningRequest(**parameters.model_dump(), **own)
+        except ValidationError as error:
+            documented = {new: old for old, new in _NAMES.items() if old in self.training_params}
+            lines = fault_lines(error, names=documented)
+            raise UnprocessableInput("training_params: " + "; ".join(lines)) from None
