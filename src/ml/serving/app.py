@@ -41,7 +41,6 @@ from ml.serving.settings import ServingSettings, load_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.serving.tgi.routes import add_tgi
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
-from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import load_workflow
 
 __all__ = ["ServiceApp", "create_service"]
@@ -114,11 +113,11 @@ class ServiceApp(Quart):
         add_error_handlers(self)
         add_routes(self)
         add_documentation(self)
-        if isinstance(workflow, LLMInferenceWorkflow):
-            workflow.observer = GenerationMetrics(self.metrics.registry)
-            add_openai(self, workflow)
-            add_tgi(self, workflow)
-            add_adapters(self, workflow)
+        if (language_model := workflow.text_generation) is not None:
+            language_model.observer = GenerationMetrics(self.metrics.registry)
+            add_openai(self, language_model)
+            add_tgi(self, language_model)
+            add_adapters(self, language_model)
 
     def begin_drain(self) -> None:
         """Say "not ready" from now on; what is in flight, and what still comes, is answered."""

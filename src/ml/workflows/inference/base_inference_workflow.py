@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from contextvars import copy_context
 from functools import cached_property, partial
-from typing import Any, ClassVar, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, final
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,6 +33,9 @@ from ml.errors import InvalidInput, NotReady, describe_faults
 from ml.infernet.json_text import to_json
 from ml.infernet.text import decode_text, encode_text
 from ml.workflows.cancellation import cancellation_flag
+
+if TYPE_CHECKING:
+    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
 __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
@@ -178,6 +181,11 @@ class BaseInferenceWorkflow(ABC):
     def can_batch(self) -> bool:
         """Whether `do_run_batch` is implemented."""
         return callable(getattr(self, "do_run_batch", None))
+
+    @property
+    def text_generation(self) -> LLMInferenceWorkflow | None:
+        """The language model that answers what OpenAI's and TGI's clients ask, if there is one."""
+        return None
 
     def use(self, *, executor: Executor, batcher: Batcher | None = None) -> None:
         """Run plain hooks in this executor and, if one is given, the model through this batcher."""

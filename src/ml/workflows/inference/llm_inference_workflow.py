@@ -111,6 +111,11 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         self.observer = Observer()
 
     @property
+    def text_generation(self) -> LLMInferenceWorkflow:
+        """This language model."""
+        return self
+
+    @property
     def dtype(self) -> str:
         """The type of the loaded weights, such as `torch.bfloat16`."""
         return str(self._language_model.model.dtype)

@@ -1,0 +1,32 @@
+"""`/datasets`: what training data may look like, and what training would find in some."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from quart_schema import document_request
+
+from ml.finetuning.request import FinetuningRequest
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
+from unsloth_trainer_service.body import json_body
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+
+def add_datasets(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
+    """Register the addresses."""
+
+    @app.post("/datasets/validate")
+    @document_request(FinetuningRequest)
+    async def validate() -> tuple[dict[str, Any], int]:
+        """Look at the data of a fine-tuning request: 200 if it can be trained on, else 422."""
+        report = await workflow.examine(read_request(await json_body()))
+        return report.model_dump(mode="json"), 200 if report.refusal is None else 422
+
+    @app.get("/datasets/formats")
+    async def formats() -> dict[str, Any]:
+        """Return the forms that training data may have, each with its smallest sample."""
+        from ml.finetuning.data.formats import FORMATS
+
+        return {"formats": [data_format.describe() for data_format in FORMATS]}

@@ -1,0 +1,124 @@
+"""`/inference`: text by the tuned models."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from quart import Response
+from quart_schema import document_request
+
+from ml.errors import InternalError, NotFound, ServiceError
+from ml.generation.request import Finished, collect
+from ml.serving.client_request import ClientRequest
+from ml.serving.endpoint import Headers
+from ml.serving.event_stream import event, event_stream
+from ml.serving.openai.endpoints import ChatCompletions
+from ml.serving.reply import Reply, error_reply, json_reply
+from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+
+class InferenceRequest(ClientRequest):
+    """The body of `POST /inference`."""
+
+    model_path: str = Field(min_length=1, description="A tuned model's name, or the base model's")
+    prompt: str = Field(min_length=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    stream: bool = False
+    raw: bool = Field(default=False, description="Go on with the prompt without a chat template")
+
+    def sampling(self) -> dict[str, Any]:
+        """Return what the request says about sampling; None where it says nothing."""
+        names = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
+        return {name: getattr(self, name) for name in names}
+
+
+class Inference:
+    """Answers a prompt."""
+
+    def __init__(self, model: LLMInferenceWorkflow) -> None:
+        self._model = model
+
+    def refusal(self, error: ServiceError) -> Reply:
+        """Return the one error form."""
+        return error_reply(error)
+
+    async def answer(self, body: bytes, headers: Headers) -> Reply:
+        """Return the text, whole or as a stream of events."""
+        request = InferenceRequest.read(body)
+        prompt = await self._model.in_thread(self._prompt, request)
+        if request.stream:
+            return await event_stream(self._events(prompt), lambda error: error.body())
+        pieces, finished = await collect(self._model.generate(prompt))
+        text = "".join(piece.text for piece in pieces)
+        return json_reply({"model_path": request.model_path, "text": text, **_end(finished)})
+
+    def _prompt(self, request: InferenceRequest) -> Prompt:
+        ways = {"sampling": request.sampling(), "model": request.model_path}
+        if request.raw:
+            return self._model.complete(request.prompt, **ways)
+        return self._model.chat([{"role": "user", "content": request.prompt}], **ways)
+
+    async def _events(self, prompt: Prompt) -> AsyncGenerator[bytes, None]:
+        async with contextlib.aclosing(self._model.generate(prompt)) as pieces:
+            async for piece in pieces:
+                if piece.text:
+                    yield event({"text": piece.text})
+                if piece.finished:
+                    yield event({"done": True, **_end(piece.finished)})
+
+
+def _end(finished: Finished) -> dict[str, Any]:
+    return {
+        "finish_reason": finished.reason.value,
+        "prompt_tokens": finished.prompt_tokens,
+        "completion_tokens": finished.completion_tokens,
+    }
+
+
+def add_inference(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
+    """Register the addresses; those that answer are there if a base model is configured."""
+    model = workflow.text_generation
+    if model is not None:
+        app.endpoints["/inference"] = Inference(model)
+        app.endpoints["/inference/chat/completions"] = ChatCompletions(model)
+
+    @app.post("/inference")
+    @document_request(InferenceRequest)
+    async def inference() -> Response:
+        """Answer a prompt with a tuned model; with `stream`, as server-sent events."""
+        raise _not_served(workflow)
+
+    @app.post("/inference/chat/completions")
+    async def inference_chat() -> Response:
+        """Go on with a conversation, as /v1/chat/completions does."""
+        raise _not_served(workflow)
+
+    @app.get("/inference/models")
+    async def inference_models() -> dict[str, Any]:
+        """Return the tuned models that can be asked, and their base."""
+        if model is None:
+            return {"base_model": None, "models": []}
+        tuned = await workflow.in_thread(model.model_names)
+        return {
+            "base_model": model.served_name,
+            "models": [{"model_path": name, "name": name} for name in tuned[1:]],
+        }
+
+
+def _not_served(workflow: UnslothTrainerWorkflow) -> ServiceError:
+    if workflow.text_generation is None:
+        return NotFound(
+            "This service answers with no model: set `model` in TRAINER_WORKFLOW_KW_ARGS."
+        )
+    return InternalError("ml.serving.entry answers this address before Quart sees it")

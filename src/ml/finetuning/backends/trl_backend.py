@@ -1,0 +1,93 @@
+"""TRL's SFTTrainer with peft, on the CPU or a CUDA GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ml.errors import UnprocessableInput
+from ml.finetuning.request import TrainingParameters
+from ml.models.causal_lm import load_causal_lm
+
+__all__ = ["TrlBackend"]
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+
+
+class TrlBackend:
+    """Trains LoRA layers in float32 on weights of a dtype, as of `load_causal_lm`."""
+
+    name = "trl"
+    optimizer = "adamw_torch"
+
+    def __init__(self, *, dtype: str = "auto") -> None:
+        self._dtype = dtype
+
+    def refusal(self, request: TrainingParameters) -> str | None:
+        """Return why it cannot be used here, or None."""
+        missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            return f"{', '.join(missing)} not installed; install the extra 'trainer'"
+        if request.load_in_4bit:
+            return "load_in_4bit needs the backend 'unsloth', and with it a CUDA GPU"
+        return None
+
+    def prepare(self) -> None:
+        """Do nothing: these libraries may be imported in any order."""
+
+    def load(self, source: str, request: TrainingParameters) -> Any:
+        """Load a base model from safetensors; no code of a repository is run."""
+        return load_causal_lm(source, dtype=self._dtype).model
+
+    def add_lora(self, model: Any, request: TrainingParameters) -> Any:
+        """Return the model with LoRA layers by peft."""
+        from peft import LoraConfig, get_peft_model
+        from transformers import set_seed
+
+        config = LoraConfig(
+            r=request.lora_r,
+            lora_alpha=request.lora_alpha,
+            lora_dropout=request.lora_dropout,
+            target_modules=request.target_modules,
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        set_seed(request.seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise UnprocessableInput(f"target_modules: {reason}") from error
+
+    def trainer_class(self) -> type[Any]:
+        """Return TRL's SFTTrainer, made to compute its loss without a GPU too."""
+        import torch
+        from transformers import Trainer
+        from trl import SFTTrainer  # type: ignore[attr-defined]
+
+        if torch.cuda.is_available():
+            return SFTTrainer
+
+        class CpuTrainer(SFTTrainer):
+            """Takes the model's own loss: SFTTrainer's needs Triton, which has no CPU form."""
+
+            compute_loss = Trainer.compute_loss
+
+        return CpuTrainer
+
+    def load_adapter(self, source: str, adapter: Path, request: TrainingParameters) -> Any:
+        """Load a base model with a saved adapter on it."""
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(self.load(source, request), str(adapter)).eval()
+
+    def save_merged(self, model: Any, tokenizer: Any, folder: Path) -> None:
+        """Write the merged weights as safetensors in bfloat16, or float16 if they are that."""
+        import torch
+
+        merged = model.merge_and_unload()
+        if merged.dtype != torch.float16:
+            merged = merged.to(torch.bfloat16)
+        merged.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)

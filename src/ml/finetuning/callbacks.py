@@ -1,0 +1,169 @@
+"""What happens between the steps of a run: numbers are told, checkpoints kept, requests heeded."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from ml.finetuning.checkpoints import Checkpoints
+from ml.finetuning.failures import TrainingFailed
+from ml.finetuning.outcome import evaluations_since_best
+from ml.finetuning.run_log import RunLog
+from ml.jobs.context import JobContext
+
+__all__ = ["CheckpointKeeper", "EarlyStopping", "Reporter", "StopOnRequest"]
+
+
+class Reporter(TrainerCallback):
+    """Tells the job's watchers and the run's files the numbers of each logged step.
+
+    Raises `TrainingFailed` at a loss that is no finite number.
+    """
+
+    def __init__(self, context: JobContext, log: RunLog, *, learning_rate: float) -> None:
+        self._context = context
+        self._log = log
+        self._learning_rate = learning_rate
+        self._began = self._step_began = 0.0
+        self._first_step = 0
+        self._step_times: list[float] = []
+        #: The newest numbers of a training step.
+        self.numbers: dict[str, Any] = {}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Start the clock, and forget what was written after the step that the run goes on from."""
+        self._began = time.monotonic()
+        self._first_step = state.global_step
+        self._log.begin(after_step=state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note when the step began."""
+        self._step_began = time.monotonic()
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Note how long the step took; what is saved, and the last step, is always told."""
+        self._step_times.append(time.monotonic() - self._step_began)
+        if control.should_save or state.global_step >= state.max_steps:
+            control.should_log = True
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: Any,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Tell the numbers of a step or of an evaluation; a run's closing summary is neither."""
+        logs = logs or {}
+        if "loss" in logs:
+            self._tell_step(state, logs)
+        elif "eval_loss" in logs:
+            self._tell_evaluation(state, logs)
+
+    def _tell_step(self, state: TrainerState, logs: dict[str, Any]) -> None:
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise TrainingFailed(
+                f"the loss became {loss} at step {state.global_step}: lower learning_rate (now "
+                f"{self._learning_rate:g}) or max_grad_norm, or raise warmup_steps"
+            )
+        times = self._step_times or [0.0]
+        self.numbers = {
+            **self._position(state),
+            "loss": loss,
+            "learning_rate": logs.get("learning_rate"),
+            "grad_norm": _finite(logs.get("grad_norm")),
+            "step_time": round(sum(times) / len(times), 4),
+        }
+        self._step_times = []
+        self._log.add_step(self.numbers)
+        self._tell(self.numbers)
+
+    def _tell_evaluation(self, state: TrainerState, logs: dict[str, Any]) -> None:
+        numbers = {**self._position(state), "eval_loss": _finite(logs["eval_loss"])}
+        self._log.add_evaluation(numbers)
+        self.numbers = {**self.numbers, **numbers}
+        self._tell(self.numbers)
+
+    def _tell(self, numbers: dict[str, Any]) -> None:
+        self._context.event("progress", numbers)
+        self._context.progress(**numbers)
+
+    def _position(self, state: TrainerState) -> dict[str, Any]:
+        done = state.global_step - self._first_step
+        each = (time.monotonic() - self._began) / done if done else 0.0
+        total = state.max_steps
+        return {
+            "progress": round(100 * state.global_step / total, 2),
+            "step": state.global_step,
+            "total_steps": total,
+            "epoch": round(state.epoch or 0.0, 4),
+            "eta_seconds": round(each * (total - state.global_step), 1),
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+class StopOnRequest(TrainerCallback):
+    """Ends the run after a step, with a checkpoint, when its job is asked to stop."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
+        """Ask whether to stop."""
+        if self._context.stop_request() is not None:
+            control.should_training_stop = True
+            control.should_save = True
+
+
+class CheckpointKeeper(TrainerCallback):
+    """Marks each checkpoint as complete once it is, and then makes room for the next.
+
+    The Trainer's own rotation deletes the old one before the new one can be marked.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, context: JobContext, reporter: Reporter) -> None:
+        self._checkpoints = checkpoints
+        self._context = context
+        self._reporter = reporter
+
+    def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Mark and rotate. Raises `TrainingFailed` rather than keep weights that are not finite."""
+        trained = (p for p in kwargs["model"].parameters() if p.requires_grad)
+        if not all(parameter.isfinite().all() for parameter in trained):
+            raise TrainingFailed(
+                f"the adapter's weights are no finite numbers at step {state.global_step}: lower "
+                f"learning_rate (now {args.learning_rate:g})"
+            )
+        self._checkpoints.mark_complete(state.global_step, self._reporter.numbers)
+        self._checkpoints.rotate(best_step=state.best_global_step)
+        message = f"Checkpoint of step {state.global_step} saved"
+        self._context.event("log", {"level": "INFO", "message": message})
+
+
+class EarlyStopping(TrainerCallback):
+    """Ends the run after `patience` evaluations without a better loss.
+
+    It counts in the run's history, which a checkpoint holds, and so resumes exactly.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Count the evaluations since the best one."""
+        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+        if evaluations_since_best(losses) >= self._patience:
+            control.should_training_stop = True
+            control.should_save = True

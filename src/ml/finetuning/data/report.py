@@ -1,0 +1,146 @@
+"""What a look at a data set found: its faults, its lengths, and what training on it takes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ml.errors import InvalidInput
+
+__all__ = [
+    "DataReport",
+    "Fault",
+    "MemoryEstimate",
+    "Rule",
+    "Segment",
+    "TokenCounts",
+    "UnusableData",
+]
+
+
+class Rule(StrEnum):
+    """What a row breaks."""
+
+    #: The line is no JSON, or no row of the table.
+    SYNTAX = "syntax"
+    #: The text is not valid Unicode.
+    ENCODING = "encoding"
+    #: The row is no object.
+    NO_OBJECT = "no_object"
+    #: A field that the format needs is not there.
+    MISSING = "missing"
+    #: A field is there and empty.
+    EMPTY = "empty"
+    #: A field holds something else than is due.
+    TYPE = "type"
+    #: A turn is of a role that is not known.
+    ROLE = "role"
+    #: The conversation has no turn to learn from.
+    NO_ANSWER = "no_answer"
+    #: The chat template refuses the conversation, or does not show where its answers are.
+    TEMPLATE = "template"
+    #: Nothing to learn from is left within `max_seq_length`.
+    NOTHING_TRAINED = "nothing_trained"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Fault(_Frozen):
+    """Why one row is not usable. It never holds the row's text."""
+
+    file: str
+    line: int = Field(
+        description="Physical line, from 1; the row's number where there are no lines"
+    )
+    pointer: str = Field(description="JSON pointer of the field inside the row; '' is the row")
+    rule: Rule
+    message: str
+    hint: str
+
+
+class TokenCounts(_Frozen):
+    """Tokens per example before anything is cut."""
+
+    p50: int
+    p95: int
+    max: int
+
+
+class Segment(_Frozen):
+    """A part of a rendered example, and whether the model learns to write it."""
+
+    text: str
+    trained: bool
+
+
+class MemoryEstimate(_Frozen):
+    """Bytes that training takes at its peak; `ml.finetuning.data.memory` has the formula."""
+
+    total_bytes: int
+    weights_bytes: int
+    adapter_bytes: int
+    activations_bytes: int
+    logits_bytes: int
+    trainable_parameters: int
+
+
+class DataReport(_Frozen):
+    """A data set as training would see it.
+
+    Attributes:
+        refusal: why nothing can be trained on it; None if it can.
+        usable: rows that became examples, the validation examples among them.
+        truncated: examples longer than `max_seq_length`, which are cut at their end.
+        nothing_trained: examples without a trained token after the cut, which are left out.
+        supervised_tokens: tokens that count in the loss of one epoch.
+        optimizer_steps: how many steps training takes, the estimate being exact without packing.
+        sha256: of the file; of the rows as JSON lines where there is no file.
+    """
+
+    source: str
+    sha256: str
+    format: str | None
+    rows: int
+    usable: int
+    refusal: str | None
+    faults: list[Fault]
+    fault_counts: dict[Rule, int]
+    train_examples: int
+    validation_examples: int
+    tokens: TokenCounts | None
+    total_tokens: int
+    truncated: int
+    nothing_trained: int
+    supervised_tokens: int
+    optimizer_steps: int
+    epochs: float
+    memory: MemoryEstimate | None
+    samples: list[list[Segment]]
+
+
+class UnusableData(InvalidInput):
+    """Nothing can be trained on this data; the report says why, if there is one."""
+
+    status = 422
+    default_description = "The training data is not usable."
+
+    def __init__(
+        self,
+        description: str | None = None,
+        *,
+        report: DataReport | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(description, retry_after_seconds=retry_after_seconds)
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.description, self.report)
+
+
+def _rebuild(description: str, report: DataReport | None) -> UnusableData:
+    return UnusableData(description, report=report)

@@ -1,0 +1,47 @@
+"""A row of training data as it was read, and what goes wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ml.finetuning.data.report import Fault, Rule
+
+__all__ = ["Row", "RowFault", "RowSource"]
+
+
+class RowFault(Exception):
+    """A row is not usable; `pointer` is the field's JSON pointer inside the row."""
+
+    def __init__(self, rule: Rule, pointer: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.rule, self.pointer, self.message, self.hint = rule, pointer, message, hint
+
+    def at(self, file: str, line: int) -> Fault:
+        """Return it as the report has it."""
+        return Fault(
+            file=file,
+            line=line,
+            pointer=self.pointer,
+            rule=self.rule,
+            message=self.message,
+            hint=self.hint,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What stands at a line: the row's value, or why there is none."""
+
+    line: int
+    value: Any | RowFault
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Rows in their order, with the name and the SHA-256 of where they come from."""
+
+    name: str
+    sha256: str
+    rows: Iterable[Row]

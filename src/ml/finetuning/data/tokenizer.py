@@ -1,0 +1,50 @@
+"""The tokenizer and the shape of a model, without its weights: enough to check data for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml.errors import InvalidInput
+from ml.finetuning.base_model import base_model_source
+from ml.finetuning.data.memory import ModelShape
+
+__all__ = ["load_tokenizer", "with_chat_template"]
+
+
+def load_tokenizer(model: str, chat_template: str | None = None) -> tuple[Any, ModelShape | None]:
+    """Return a model's tokenizer and its shape; None for a kind whose shape is not known.
+
+    `model` is the request's `model_name`. No weights and no code are loaded. Raises
+    `InvalidInput` saying what is missing.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = base_model_source(model)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(f"model_name: {model!r} cannot be loaded: {reason}") from error
+    return with_chat_template(tokenizer, chat_template), ModelShape.of(config)
+
+
+def with_chat_template(tokenizer: Any, chat_template: str | None) -> Any:
+    """Return the tokenizer with this template in place of its own, unless it is None.
+
+    Saved with the adapter, the template is then served too. Raises `InvalidInput` where it is no
+    Jinja.
+    """
+    if chat_template is None:
+        return tokenizer
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    tokenizer.chat_template = chat_template
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "-"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        reason = f"line {error.lineno}: {error.message}"
+        raise InvalidInput(f"chat_template: this is no Jinja: {reason}") from error
+    except TemplateError:
+        pass  # it may refuse such a conversation and know others; the rows will tell
+    return tokenizer

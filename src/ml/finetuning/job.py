@@ -1,0 +1,188 @@
+"""The work of a fine-tuning job, from its request to the tuned model's files."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml.errors import UnprocessableInput
+from ml.finetuning.backends.choice import Choice, choose_backend
+from ml.finetuning.base_model import base_model_source
+from ml.finetuning.checkpoints import Checkpoints
+from ml.finetuning.data.prepare import TrainingData, prepare
+from ml.finetuning.data.row import RowSource
+from ml.finetuning.data.source import open_dataset
+from ml.finetuning.data.tokenizer import load_tokenizer
+from ml.finetuning.exports import Exporter, check_tools
+from ml.finetuning.failures import TrainingFailed, explained_failures
+from ml.finetuning.manifest import MANIFEST_FILE, files_of, software, write_manifest
+from ml.finetuning.names import output_name
+from ml.finetuning.outcome import Outcome, outcome_of
+from ml.finetuning.output import Output
+from ml.finetuning.places import Places
+from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.run_log import RunLog
+from ml.jobs.context import JobContext, Stopped
+
+__all__ = ["run"]
+
+#: In the job's folder: what the checkpoints there were trained with.
+_RUN_FILE = "run.json"
+
+
+def run(context: JobContext) -> dict[str, Any]:
+    """Fine-tune as the job asks, and return what came of it: names under `OUTPUT_PATH`, numbers.
+
+    A job that ran before goes on from where it was. Raises `ml.jobs.context.Stopped` if it was
+    asked to stop, else what `ml.finetuning.failures` and `ml.errors` have for what went wrong.
+    """
+    request = FinetuningRequest.model_validate(context.job.request)
+    places = Places.from_environment()
+    output = Output(places.output, output_name(request.output_dir), context.job.id)
+    checkpoints = Checkpoints(context.folder / "checkpoints", keep=request.save_total_limit)
+    with explained_failures(request):
+        choice = choose_backend(request, dtype=places.dtype)
+        check_tools(request.exports)
+        output.claim(list(request.exports))
+        try:
+            return _Work(context, request, places, output, checkpoints, choice).do()
+        except BaseException:
+            if checkpoints.newest() is None:  # there is nothing to go on from
+                output.release()
+            raise
+
+
+@dataclass
+class _Work:
+    context: JobContext
+    request: FinetuningRequest
+    places: Places
+    output: Output
+    checkpoints: Checkpoints
+    choice: Choice
+    device: dict[str, str] = field(default_factory=dict)
+
+    def do(self) -> dict[str, Any]:
+        self._log(f"Backend {self.choice.backend.name}: {self.choice.reason}")
+        self.choice.backend.prepare()
+        source = base_model_source(self.request.model_name)
+        self._phase("preparing_data", "Reading and tokenising the training data")
+        tokenizer, shape = load_tokenizer(source, self.request.chat_template)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        data = prepare(self._open_rows(), self.request, tokenizer, shape)
+        self._check_run(data)
+        began = time.monotonic()
+        outcome = outcome_of(self.checkpoints, self.request)
+        if outcome is None:
+            outcome = self._train(source, tokenizer, data)
+        seconds = round(time.monotonic() - began, 3)
+        self._phase("saving", "Saving the adapter")
+        self.output.publish_adapter(outcome.adapter, self.request.model_name, tokenizer)
+        checks = self._export(source, tokenizer, data)
+        return self._finish(outcome, data, checks, seconds)
+
+    def _open_rows(self) -> RowSource:
+        if self.request.dataset_name is None:
+            raise UnprocessableInput("a job with a query is not built yet")
+        return open_dataset(self.request.dataset_name, self.places.input)
+
+    def _check_run(self, data: TrainingData) -> None:
+        """Refuse to go on from checkpoints that were trained with something else."""
+        now = {
+            "data_sha256": data.report.sha256,
+            "backend": self.choice.backend.name,
+            "dtype": self.places.dtype,
+        }
+        path = self.context.folder / _RUN_FILE
+        newest = self.checkpoints.newest()
+        if newest is None or not path.exists():
+            path.write_text(json.dumps(now))
+            return
+        before = json.loads(path.read_text())
+        changed = [name for name in now if before.get(name) != now[name]]
+        if changed:
+            raise TrainingFailed(
+                f"the job cannot go on from its checkpoint of step {newest.step}, because its "
+                f"{' and '.join(changed)} changed since; start a new job"
+            )
+        self._log(f"Going on from the checkpoint of step {newest.step}")
+
+    def _train(self, source: str, tokenizer: Any, data: TrainingData) -> Outcome:
+        from ml.finetuning.training import train  # imports transformers: after the backend did
+
+        backend, request = self.choice.backend, self.request
+        self._phase("loading_model", f"Loading {request.model_name}")
+        model = backend.load(source, request)
+        quantized = getattr(model.config, "quantization_config", None) is not None
+        if quantized and request.exports and backend.name != "unsloth":
+            raise UnprocessableInput(
+                f"exports: {request.model_name} has quantised weights; name the model with 16-bit "
+                "ones to merge an adapter into it"
+            )
+        self.device = {"device": str(model.device), "dtype": str(model.dtype).split(".")[-1]}
+        model = backend.add_lora(model, request)
+        self._phase("training", f"Training on {len(data.train)} examples")
+        log = RunLog([self.context.folder, self.output.folder])
+        train(self.context, backend, model, tokenizer, data.train, data.validation, request, log)
+        outcome = outcome_of(self.checkpoints, request)
+        if outcome is None:
+            raise TrainingFailed("the training ended without a complete checkpoint")
+        return outcome
+
+    def _export(self, source: str, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
+        from ml.finetuning.likeness import probe_prompts
+
+        self._phase("exporting", "Checking the adapter, and making the exports that were wished")
+        prompts = probe_prompts(tokenizer, data.train)
+        exporter = Exporter(
+            self.choice.backend, source, self.output, tokenizer, prompts, self.request
+        )
+        adapter, checked = exporter.observe_adapter()
+        checks: dict[str, Any] = {"adapter": {"name": self.output.name, **checked}}
+        for export in dict.fromkeys(self.request.exports):
+            self._heed()
+            checks[export] = exporter.export(export, adapter)
+            self._log(f"Export {export}: {checks[export]['compared_with_adapter']}")
+        return checks
+
+    def _finish(
+        self, outcome: Outcome, data: TrainingData, checks: dict[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        files = files_of(self.output.folder)
+        summary = {
+            "model": self.output.name,
+            "base_model": self.request.model_name,
+            "backend": self.choice.backend.name,
+            "backend_reason": self.choice.reason,
+            "training": outcome.data(),
+            "exports": checks,
+        }
+        report = data.report.model_dump(mode="json", exclude={"samples", "faults"})
+        manifest = {
+            **summary,
+            **self.device,
+            "job_id": self.context.job.id,
+            "request": self.request.model_dump(mode="json"),
+            "seed": self.request.seed,
+            "data": report,
+            "software": software(),
+            "files": files,
+        }
+        write_manifest(self.output.folder, manifest)
+        digest = self.output.write_archive([*files, MANIFEST_FILE])
+        archive = {"name": self.output.archive.name, "sha256": digest}
+        return {**summary, "archive": archive, "manifest": MANIFEST_FILE, "train_seconds": seconds}
+
+    def _phase(self, status: str, message: str) -> None:
+        self._heed()
+        self.context.event("status", {"status": status, "message": message})
+
+    def _heed(self) -> None:
+        if self.context.stop_request() is not None:
+            raise Stopped("stopped between two phases")
+
+    def _log(self, message: str) -> None:
+        self.context.event("log", {"level": "INFO", "message": message})

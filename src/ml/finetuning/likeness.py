@@ -1,0 +1,111 @@
+"""Whether two forms of one model say the same.
+
+Both are asked the same prompts. Greedy texts may part at a near-tie that rounding decides, so what
+counts is the divergence: the mean Kullback-Leibler divergence, in nats, of the next token's
+distributions along the reference's own greedy answers. Rounding weights to 16 bits gives about
+0.002, 4-bit weights about 0.05, and a lost adapter around 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["MOST_DIVERGENCE", "Observation", "compare", "observe", "probe_prompts"]
+
+#: More than this is not the same model any more.
+MOST_DIVERGENCE = 0.1
+_NEW_TOKENS = 12
+_LONGEST_PROMPT = 256
+_QUESTIONS = ("What is the capital of France?", "Write one sentence about the sea.")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a model says to some prompts.
+
+    Attributes:
+        prompts: token ids.
+        answers: the greedy tokens after each prompt.
+        distributions: for each prompt the log-probabilities along the reference's answer, a
+            float32 tensor of shape `(tokens, vocabulary)`.
+    """
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    distributions: list[Any]
+
+
+def probe_prompts(tokenizer: Any, examples: list[dict[str, list[int]]]) -> list[list[int]]:
+    """Return two fixed questions, and the beginnings of two examples that were trained on."""
+    prompts = [_question(tokenizer, text) for text in _QUESTIONS]
+    for example in examples[:1] + examples[-1:]:
+        ids, labels = example["input_ids"], example["labels"]
+        trained = next(index for index, label in enumerate(labels) if label != -100)
+        prompts.append(ids[: trained or (len(ids) + 1) // 2][-_LONGEST_PROMPT:])
+    return prompts
+
+
+def _question(tokenizer: Any, text: str) -> list[int]:
+    if tokenizer.chat_template is None:
+        return list(tokenizer(text)["input_ids"])
+    messages = [{"role": "user", "content": text}]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+    except Exception:  # a template may refuse anything
+        rendered = text
+    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+
+def observe(
+    model: Any, prompts: list[list[int]], reference: Observation | None = None
+) -> Observation:
+    """Ask a model; `reference` is what it will be compared with, itself by default."""
+    import torch
+
+    with torch.inference_mode():
+        answers = [_greedy(model, prompt) for prompt in prompts]
+        along = answers if reference is None else reference.answers
+        distributions = [
+            _logits(model, prompt + answer)[-len(answer) - 1 : -1].log_softmax(-1)
+            for prompt, answer in zip(prompts, along, strict=True)
+        ]
+    return Observation(prompts, answers, distributions)
+
+
+def _greedy(model: Any, prompt: list[int]) -> list[int]:
+    answer: list[int] = []
+    for _ in range(_NEW_TOKENS):
+        answer.append(int(_logits(model, prompt + answer)[-1].argmax()))
+    return answer
+
+
+def _logits(model: Any, ids: list[int]) -> Any:
+    import torch
+
+    inputs = torch.tensor([ids], device=model.device)
+    return model(input_ids=inputs, use_cache=False).logits[0].float().cpu()
+
+
+def compare(reference: Observation, other: Observation) -> dict[str, Any]:
+    """Return how alike they are.
+
+    `identical_texts` of `prompts` greedy answers, `agreement` as the share of tokens that both
+    find likeliest, `divergence` in nats.
+    """
+    same, tokens, divergence = 0, 0, 0.0
+    for one, two in zip(reference.distributions, other.distributions, strict=True):
+        shared = min(one.shape[-1], two.shape[-1])  # one may have a padded vocabulary
+        one, two = one[:, :shared], two[:, :shared]
+        same += int((one.argmax(-1) == two.argmax(-1)).sum())
+        tokens += len(one)
+        divergence += float((one.exp() * (one - two)).sum())
+    texts = zip(reference.answers, other.answers, strict=True)
+    return {
+        "prompts": len(reference.prompts),
+        "identical_texts": sum(one == two for one, two in texts),
+        "agreement": round(same / tokens, 4),
+        "divergence": round(max(divergence / tokens, 0.0), 6),
+    }

@@ -1,0 +1,144 @@
+"""The folder of a tuned model under `OUTPUT_PATH`, and the archive beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from ml.finetuning.failures import OutputTaken
+
+__all__ = ["Output", "sha256_of"]
+
+#: Holds the id of the job that a folder belongs to.
+_OWNER = ".job"
+_PARTIAL = ".partial"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+class Output:
+    """What one job writes under `root`: `<name>`, `<name>.zip`, and `<name>-<export>`.
+
+    `<name>` is an adapter's folder in the form of peft. Folders and files appear whole: they are
+    written under another name, beginning with a dot, and then renamed.
+    """
+
+    def __init__(self, root: Path, name: str, job_id: str) -> None:
+        self.name = name
+        self._root = root
+        self._job_id = job_id
+
+    @property
+    def folder(self) -> Path:
+        """The adapter's folder."""
+        return self._root / self.name
+
+    @property
+    def archive(self) -> Path:
+        """The zip of the adapter."""
+        return self._root / f"{self.name}.zip"
+
+    def export_name(self, export: str) -> str:
+        """Return the name of an export's folder."""
+        return f"{self.name}-{'merged' if export == 'merged_16bit' else export}"
+
+    def claim(self, exports: list[str]) -> None:
+        """Make the folder, which belongs to this job from now on.
+
+        Raises `OutputTaken` if it, or what will lie beside it, is not this job's.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        if _owner(self.folder) != self._job_id:
+            if self.archive.exists():
+                raise OutputTaken(
+                    f"output_dir: {self.archive.name} exists already; take a new name"
+                )
+            scratch = self._scratch(self.name)
+            with contextlib.suppress(OSError):  # refused below, by whose it is
+                scratch.rename(self.folder)
+            shutil.rmtree(scratch, ignore_errors=True)
+        for name in (self.name, *map(self.export_name, exports)):
+            owner = _owner(self._root / name)
+            if (self._root / name).exists() and owner != self._job_id:
+                whose = f"belongs to job {owner}" if owner else "was not made by a job"
+                raise OutputTaken(f"output_dir: {name!r} {whose}; take a new name")
+
+    def release(self) -> None:
+        """Give the name back if nothing of a model is in its folder."""
+        if _owner(self.folder) == self._job_id and not (self.folder / ADAPTER_CONFIG).exists():
+            shutil.rmtree(self.folder)
+
+    def publish_adapter(self, checkpoint: Path, base_model: str, tokenizer: object) -> None:
+        """Put an adapter of peft into the folder, with the tokenizer and its chat template.
+
+        The configuration comes last: before it is there, the folder is no adapter's.
+        """
+        scratch = self.folder / _PARTIAL
+        shutil.rmtree(scratch, ignore_errors=True)
+        tokenizer.save_pretrained(scratch)  # type: ignore[attr-defined]
+        shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, scratch / ADAPTER_WEIGHTS)
+        for path in sorted(scratch.iterdir()):
+            os.replace(path, self.folder / path.name)  # noqa: PTH105
+        config = json.loads((checkpoint / ADAPTER_CONFIG).read_text())
+        # By its name, not the path that it has on this machine; and sorted, since peft writes the
+        # modules in an order that differs from run to run.
+        config["base_model_name_or_path"] = base_model
+        if isinstance(config["target_modules"], list):
+            config["target_modules"].sort()
+        (scratch / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        os.replace(scratch / ADAPTER_CONFIG, self.folder / ADAPTER_CONFIG)  # noqa: PTH105
+        scratch.rmdir()
+
+    def begin_export(self, export: str) -> Path:
+        """Return an empty folder for an export, which `publish_export` renames."""
+        return self._scratch(self.export_name(export))
+
+    def publish_export(self, export: str, scratch: Path) -> Path:
+        """Put an export in its place and return where that is."""
+        target = self._root / self.export_name(export)
+        if _owner(target) == self._job_id:
+            shutil.rmtree(target)
+        scratch.rename(target)
+        return target
+
+    def write_archive(self, files: list[str]) -> str:
+        """Write the zip with these files of the folder, the same bytes for the same files.
+
+        Returns its SHA-256.
+        """
+        scratch = self._root / f".{self.archive.name}{_PARTIAL}"
+        with zipfile.ZipFile(scratch, "w") as archive:  # weights do not get smaller: stored
+            for name in sorted(files):
+                entry = zipfile.ZipInfo(name)  # of 1980-01-01
+                entry.external_attr = 0o644 << 16
+                entry.file_size = (self.folder / name).stat().st_size
+                with (self.folder / name).open("rb") as source, archive.open(entry, "w") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        digest = sha256_of(scratch)
+        os.replace(scratch, self.archive)  # noqa: PTH105
+        return digest
+
+    def _scratch(self, name: str) -> Path:
+        scratch = self._root / f".{name}.{self._job_id}{_PARTIAL}"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        (scratch / _OWNER).write_text(self._job_id)
+        return scratch
+
+
+def _owner(folder: Path) -> str | None:
+    try:
+        return (folder / _OWNER).read_text()
+    except OSError:
+        return None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,92 @@
+"""The process of one job: `python -m ml.jobs.child <job id>`, whoever starts it, wherever.
+
+It is told by its environment where the store and its folder are, runs the job's kind, and writes
+how that ended. SIGTERM and SIGINT ask the work to save and end; only SIGKILL ends it at once.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from ml.jobs.context import JobContext, Stopped
+from ml.jobs.events import Superseded
+from ml.jobs.job import IllegalTransition, JobState, StopRequest
+from ml.jobs.log_file import last_lines_event
+from ml.jobs.own_job import OwnJob
+from ml.jobs.process import Process, end_with_parent
+
+__all__ = ["FOLDER", "PARENT", "STORE_URL", "main"]
+
+#: Environment variables: the store, the job's folder, and the process to end with, if any.
+STORE_URL, FOLDER, PARENT = "JOB_STORE_URL", "JOB_FOLDER", "JOB_PARENT"
+_LONGEST_REASON = 1000
+
+
+def main() -> int:
+    """Run a job; the exit code is 0 if the store knows how it ended."""
+    faulthandler.enable()  # a segmentation fault then leaves its place in the log file
+    job_id, folder = sys.argv[1], Path(os.environ[FOLDER])
+    with OwnJob(os.environ[STORE_URL], job_id) as own_job:
+        try:
+            with JobContext.open(own_job, folder) as context:
+                _obey_signals(context)
+                own_job.set_process(_process())
+                _run(context, own_job)
+        except (Superseded, IllegalTransition):
+            print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
+            return 1
+    return 0
+
+
+def _obey_signals(context: JobContext) -> None:
+    def interrupt(_number: int, _frame: Any) -> None:
+        context.interrupt()
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    if PARENT in os.environ:
+        end_with_parent(int(os.environ[PARENT]))
+
+
+def _process() -> dict[str, Any]:
+    data = Process.numbered(os.getpid()).data()
+    if PARENT in os.environ:
+        data["parent"] = str(Process.numbered(int(os.environ[PARENT])))
+    return data
+
+
+def _run(context: JobContext, own_job: OwnJob) -> None:
+    try:
+        result = importlib.import_module(context.job.kind).run(context)
+        own_job.finish(JobState.SUCCEEDED, result=result, events=[("complete", result)])
+    except Stopped:
+        asked = own_job.asked() or context.stop_request()
+        if asked is None:
+            _fail(context, own_job, "It stopped, and nobody had asked it to.")
+        elif asked is StopRequest.CANCEL:
+            own_job.finish(JobState.CANCELLED)
+        else:
+            own_job.finish(JobState.INTERRUPTED)
+    except (Superseded, IllegalTransition):
+        raise
+    except BaseException as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        _fail(context, own_job, f"{type(error).__name__}: {error}".removesuffix(": "))
+
+
+def _fail(context: JobContext, own_job: OwnJob, reason: str) -> None:
+    reason = reason[:_LONGEST_REASON]
+    events = [*last_lines_event(context.folder), ("error", {"message": reason})]
+    own_job.finish(JobState.FAILED, reason=reason, events=events)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Engines for the job store's database, SQLite or PostgreSQL, and its migration at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from ml.errors import ConfigurationError
+
+__all__ = ["async_engine", "migrate", "normal_url", "plain", "reading", "sync_engine"]
+
+#: (synchronous, asynchronous) driver of each database.
+_DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "asyncpg")}
+#: Of SQLite, on each connection. The order matters: switching to WAL must wait for others too.
+_PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+#: An arbitrary number that no other application's advisory lock should have.
+_MIGRATION_LOCK = 0x6A_6F_62_73
+#: Execution options of a transaction that only reads, which on SQLite then locks nobody out.
+reading: dict[str, Any] = {"read_only": True}
+
+
+def normal_url(url: str) -> str:
+    """Return a store's URL without a driver, and for a SQLite file with its absolute path.
+
+    Raises `ConfigurationError` for anything but SQLite in a file and PostgreSQL.
+    """
+    try:
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1))
+    except ArgumentError:
+        raise ConfigurationError("the job store's URL cannot be read") from None
+    database = parsed.get_backend_name()
+    if database not in _DRIVERS:
+        raise ConfigurationError(f"the job store is SQLite or PostgreSQL, not {database!r}")
+    parsed = parsed.set(drivername=database)
+    if database == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise ConfigurationError("the job store needs a file: sqlite:///path/of/jobs.db")
+        parsed = parsed.set(database=str(Path(parsed.database).absolute()))
+    return parsed.render_as_string(hide_password=False)
+
+
+def sync_engine(url: str) -> Engine:
+    """Return the engine of a job's own process."""
+    engine = create_engine(_with_driver(url, asynchronous=False), **_options(url))
+    _set_up(engine)
+    return engine
+
+
+def async_engine(url: str) -> AsyncEngine:
+    """Return the engine of a web worker."""
+    engine = create_async_engine(_with_driver(url, asynchronous=True), **_options(url))
+    _set_up(engine.sync_engine)
+    return engine
+
+
+def migrate(url: str) -> None:
+    """Bring the tables up to date; several processes may do so at once."""
+    url = normal_url(url)
+    if url.startswith("sqlite"):
+        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = sync_engine(url)
+    try:
+        with engine.begin() as connection:  # on SQLite, this is the lock
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def plain(value: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON data as it comes back from the store: NaN is null, a tuple is a list."""
+    result: dict[str, Any] = orjson.loads(_dumps(value))
+    return result
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _options(url: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"json_serializer": _dumps, "json_deserializer": orjson.loads}
+    if not url.startswith("sqlite"):
+        options["pool_pre_ping"] = True  # else the first query after a server's restart fails
+    return options
+
+
+def _with_driver(url: str, *, asynchronous: bool) -> URL:
+    parsed = make_url(normal_url(url))
+    driver = _DRIVERS[parsed.drivername][asynchronous]
+    if driver == "asyncpg" and "sslmode" in parsed.query:  # libpq's name for asyncpg's `ssl`
+        mode = parsed.query["sslmode"]
+        parsed = parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return parsed.set(drivername=f"{parsed.drivername}+{driver}")
+
+
+def _set_up(engine: Engine) -> None:
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin too late; we send BEGIN below
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads and then writes would fail at once when another has written in
+        # between, whatever busy_timeout says; and one that does not fail may lose an update.
+        read_only = connection.get_execution_options().get("read_only")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

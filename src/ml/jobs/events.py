@@ -1,0 +1,71 @@
+"""The events of jobs in the store: appended with ids that have no gaps, read in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from ml.errors import NotFound
+from ml.jobs import schema
+from ml.jobs.job import JobEvent, JobState
+
+__all__ = ["NewEvent", "Superseded", "add_events", "last_event", "list_events"]
+
+#: An event to be: its type and its data.
+NewEvent = tuple[str, dict[str, Any]]
+
+_jobs = schema.jobs.c
+_events = schema.events.c
+
+
+class Superseded(Exception):
+    """The job ended or runs in another process by now: this one must not write any more."""
+
+
+def add_events(
+    connection: Connection, job_id: str, new: Sequence[NewEvent], attempt: int | None = None
+) -> int:
+    """Append events and return the id of the last one.
+
+    With `attempt`, only while this attempt runs: else raises `Superseded`. Raises `NotFound`.
+    """
+    # A sequence of the database would not do: its numbers are not in the order of commits, and a
+    # reader that has seen 8 would never see a 7 that is committed later. The row's lock holds
+    # others back until this transaction ends.
+    change = update(schema.jobs).where(_jobs.id == job_id).values(seq=_jobs.seq + len(new))
+    if attempt is not None:
+        change = change.where(_jobs.attempt == attempt, _jobs.state == JobState.RUNNING)
+    last: int | None = connection.scalar(change.returning(_jobs.seq))
+    if last is None:
+        raise NotFound(f"there is no job {job_id!r}") if attempt is None else Superseded(job_id)
+    now = time.time()
+    rows = [
+        {"job_id": job_id, "id": number, "created_at": now, "type": type_, "data": data}
+        for number, (type_, data) in enumerate(new, last - len(new) + 1)
+    ]
+    if rows:
+        connection.execute(insert(schema.events), rows)
+    return last
+
+
+def list_events(connection: Connection, job_id: str, after: int, limit: int) -> list[JobEvent]:
+    """Return the events behind `after`, oldest first."""
+    query = (
+        select(_events.id, _events.created_at, _events.type, _events.data)
+        .where(_events.job_id == job_id, _events.id > after)
+        .order_by(_events.id)
+        .limit(limit)
+    )
+    return [JobEvent(job_id, *row) for row in connection.execute(query)]
+
+
+def last_event(connection: Connection, job_id: str) -> tuple[JobState, int]:
+    """Return a job's state and the id of its last event; raises `NotFound`."""
+    query = select(_jobs.state, _jobs.seq).where(_jobs.id == job_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id!r}")
+    return JobState(row.state), row.seq

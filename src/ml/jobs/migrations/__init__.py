@@ -1,0 +1,1 @@
+"""How the tables of the job store came to be, step by step, for Alembic."""

@@ -1,0 +1,63 @@
+"""The tables of the job store. A change here needs a migration in `ml.jobs.migrations`."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text
+
+__all__ = ["counter", "events", "jobs", "leases", "metadata"]
+
+metadata = MetaData()
+
+_JSON = JSON(none_as_null=True)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    #: The order in which jobs were made, for lists.
+    Column("number", Integer, nullable=False, unique=True),
+    #: The order in which they wait. A job that is queued again gets a new ticket.
+    Column("ticket", Integer, nullable=False),
+    #: The id of its last event.
+    Column("seq", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("request", _JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("progress", _JSON, nullable=False),
+    Column("result", _JSON),
+    Column("reason", Text),
+    Column("stop", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("heartbeat_at", Float),
+    Column("process", _JSON, nullable=False),
+    Index("jobs_by_state", "state", "ticket"),
+)
+
+events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("created_at", Float, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", _JSON, nullable=False),
+)
+
+#: One row. Whoever takes a number holds its lock until the transaction ends.
+counter = Table(
+    "job_counter",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Integer, nullable=False),
+)
+
+leases = Table(
+    "job_leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Proofs of what a model answered, by ezkl: artifacts, the process that proves, its failures."""

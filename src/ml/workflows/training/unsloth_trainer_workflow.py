@@ -1,0 +1,287 @@
+"""Fine-tunes language models as jobs, and answers with what was tuned."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
+from pydantic import ValidationError
+
+from ml.errors import ConfigurationError, InvalidInput, UnprocessableInput, fault_lines
+from ml.finetuning.names import output_name
+from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.train_request import TrainRequest
+from ml.jobs.job import Job, JobState
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
+from ml.workflows.loading import did_you_mean
+
+if TYPE_CHECKING:
+    from ml.finetuning.data.report import DataReport
+    from ml.jobs.scheduler import Scheduler
+    from ml.jobs.store import JobStore
+    from ml.jobs.tail import Tails
+
+__all__ = ["FINETUNING", "UnslothTrainerWorkflow", "new_job_id", "read_request"]
+
+#: The kind of these jobs: the module that runs them.
+FINETUNING = "ml.finetuning.job"
+#: What a job id looks like in the document.
+_ID_DIGITS = 12
+
+
+class UnslothTrainerWorkflow(BaseInferenceWorkflow):
+    """Queues fine-tuning jobs, which run in processes of their own.
+
+    Its input is a request of `/finetune` or `/train`, or `{"job_id": …}`; its output the job's
+    state. On-chain `(string model, string dataset, string params)`, the last as JSON, gives
+    `(string job_id)`.
+
+    `model` is the base of the tuned models that this service answers with, a hub name, a folder or
+    the embedded one; None answers with none. The other arguments are the service's settings.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        input_path: str | Path = "/mnt/input",
+        output_path: str | Path = "/mnt/output",
+        working_path: str | Path = "/mnt/working",
+        query_engine_url: str | None = None,
+        query_signers: list[str] | None = None,
+        database_url: str | None = None,
+        job_slots: int = 1,
+        grace_seconds: float = 45,
+        resume_interrupted: bool = False,
+        allowed_models: list[str] | None = None,
+        dtype: str = "auto",
+        **inference: Any,
+    ) -> None:
+        super().__init__()
+        self.input_path, self.output_path = Path(input_path), Path(output_path)
+        self.working_path = Path(working_path)
+        self.query_engine_url = query_engine_url
+        self.query_signers = query_signers or []
+        self.allowed_models = allowed_models or []
+        self._dtype = dtype
+        self._database_url = database_url
+        self._job_slots, self._grace_seconds = job_slots, grace_seconds
+        self._resume_interrupted = resume_interrupted
+        self._language_model = (
+            LLMInferenceWorkflow(model, adapters_path=str(self.output_path), **inference)
+            if model is not None
+            else None
+        )
+        self._store: JobStore | None = None
+        self._tails: Tails | None = None
+        self._scheduler: Scheduler | None = None
+
+    @property
+    def text_generation(self) -> LLMInferenceWorkflow | None:
+        """The tuned models on their base."""
+        return self._language_model
+
+    @property
+    def jobs(self) -> JobStore:
+        """The records of all jobs; there once the workflow is set up."""
+        if self._store is None:
+            self._require_setup()
+            raise AssertionError("a workflow that is set up has its jobs")
+        return self._store
+
+    @property
+    def tails(self) -> Tails:
+        """The events of jobs as they come."""
+        if self._tails is None:
+            self._require_setup()
+            raise AssertionError("a workflow that is set up has its jobs")
+        return self._tails
+
+    async def do_setup(self) -> None:
+        """Open the store, take up the queue, and load the base model."""
+        from ml.jobs.local import LocalExecutor
+        from ml.jobs.scheduler import Scheduler
+        from ml.jobs.store import JobStore
+        from ml.jobs.tail import Tails
+
+        await self.in_thread(self._make_folders)
+        url = self._database_url or f"sqlite:///{self.working_path.absolute() / 'jobs.sqlite'}"
+        self._store = await JobStore(url).open()
+        self._tails = Tails(self._store)
+        executor = LocalExecutor(
+            url,
+            self.working_path / "jobs",
+            grace_seconds=self._grace_seconds,
+            environment=self._job_environment(),
+        )
+        self._scheduler = Scheduler(
+            self._store,
+            executor,
+            slots=self._job_slots,
+            grace_seconds=self._grace_seconds,
+            resume_interrupted=self._resume_interrupted,
+        )
+        if self._language_model is not None:
+            await self._language_model.setup()
+        await self._scheduler.start()
+
+    async def do_close(self) -> None:
+        """Let running jobs save, and close the store."""
+        if self._scheduler is not None:
+            await self._scheduler.stop()
+        if self._language_model is not None:
+            await self._language_model.close()
+        if self._store is not None:
+            await self._store.close()
+
+    async def do_run_model(self, preprocessed_data: Any) -> dict[str, Any]:
+        """Return the state of a job: of the one that is asked for, or of a new one."""
+        if isinstance(preprocessed_data, dict) and set(preprocessed_data) == {"job_id"}:
+            job = await self.jobs.get(str(preprocessed_data["job_id"]))
+        else:
+            job = await self.submit(read_request(preprocessed_data))
+        return {
+            "job_id": job.id,
+            "status": job.state.value,
+            "progress": job.progress,
+            "result": job.result,
+            "reason": job.reason,
+        }
+
+    def decode_onchain(self, data: bytes) -> dict[str, Any]:
+        """Return the request in `abi.encode(string model, string dataset, string params)`."""
+        try:
+            model, dataset, params = decode(["string", "string", "string"], data)
+            given = json.loads(params or "{}")
+        except (DecodingError, UnicodeDecodeError, ValueError) as error:
+            raise InvalidInput(
+                "data: give abi.encode(string model, string dataset, string params), the last as "
+                f"a JSON object: {error}"
+            ) from None
+        if not isinstance(given, dict):
+            raise InvalidInput("data: the params are no JSON object")
+        return {**given, "model_name": model, "dataset_name": dataset}
+
+    def encode_onchain(self, output: dict[str, Any], input_data: Any) -> bytes:
+        """Return `abi.encode(string job_id)`."""
+        return encode(["string"], [output["job_id"]])
+
+    def compute_capability(self) -> dict[str, Any]:
+        """Return this workflow's entry in the `/service-resources` document."""
+        models = self.allowed_models
+        return {"id": "ml", "type": "trainer", "task": ["fine_tuning"], "models": models}
+
+    # --- jobs ---------------------------------------------------------------------------------
+
+    async def submit(self, request: FinetuningRequest, *, job_id: str | None = None) -> Job:
+        """Queue a job whose data was looked at first.
+
+        Raises `UnprocessableInput` or `UnusableData` for what cannot be trained; nothing is
+        queued then.
+        """
+        self._require_setup()
+        if self.allowed_models and request.model_name not in self.allowed_models:
+            known = ", ".join(self.allowed_models)
+            raise UnprocessableInput(f"model_name: {request.model_name!r} is none of {known}")
+        job_id = job_id or new_job_id("train")
+        request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
+        await self._require_free(request.output_dir)
+        if request.dataset_name is not None:
+            report = await self.examine(request)
+            if report.refusal is not None:
+                from ml.finetuning.data.report import UnusableData
+
+                raise UnusableData(report.refusal, report=report)
+        return await self.jobs.create(FINETUNING, request.model_dump(mode="json"), job_id)
+
+    async def examine(self, request: FinetuningRequest) -> DataReport:
+        """Return what training would find in the request's data set; trains nothing."""
+        if request.dataset_name is None:
+            raise UnprocessableInput("dataset_name: only data sets can be looked at beforehand")
+        return await self.in_thread(self._examine, request)
+
+    def _examine(self, request: FinetuningRequest) -> DataReport:
+        from ml.finetuning.data.prepare import examine
+        from ml.finetuning.data.source import open_dataset
+        from ml.finetuning.data.tokenizer import load_tokenizer
+
+        name = str(request.dataset_name)
+        source = open_dataset(name, self.files_path if is_file_id(name) else self.input_path)
+        tokenizer, shape = load_tokenizer(request.model_name, request.chat_template)
+        return examine(source, request, tokenizer, shape).report
+
+    @property
+    def files_path(self) -> Path:
+        """Where uploaded files lie."""
+        return self.working_path / "files"
+
+    def _output_of(self, request: FinetuningRequest, job_id: str) -> str:
+        """Return the tuned model's name; the document's default would be the same for all jobs."""
+        name = output_name(request.output_dir)
+        return job_id if name == "results" else name
+
+    async def _require_free(self, name: str) -> None:
+        if await self.in_thread((self.output_path / name).exists):
+            raise UnprocessableInput(f"output_dir: there is a model {name!r} already")
+        waiting = await self.jobs.list([JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED])
+        for job in waiting:
+            if job.request.get("output_dir") == name:
+                raise UnprocessableInput(f"output_dir: job {job.id} makes {name!r}")
+
+    def _make_folders(self) -> None:
+        for path in (self.output_path, self.working_path, self.files_path):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from error
+        if not self.input_path.is_dir():
+            raise ConfigurationError(f"INPUT_PATH: there is no folder {self.input_path}")
+
+    def _job_environment(self) -> dict[str, str]:
+        variables = {
+            "INPUT_PATH": str(self.input_path.absolute()),
+            "OUTPUT_PATH": str(self.output_path.absolute()),
+            "WORKING_PATH": str(self.working_path.absolute()),
+            "QUERY_SIGNERS": ",".join(self.query_signers),
+            "TRAINER_DTYPE": self._dtype,
+        }
+        if self.query_engine_url:
+            variables["QUERY_ENGINE_URL"] = self.query_engine_url
+        return variables
+
+
+def new_job_id(prefix: str) -> str:
+    """Return an id such as `train_1234abcd5678`."""
+    return f"{prefix}_{uuid.uuid4().hex[:_ID_DIGITS]}"
+
+
+def is_file_id(name: str) -> bool:
+    """Return whether a data set's name is the id of an uploaded file."""
+    return name.startswith("file-")
+
+
+def read_request(data: Any) -> FinetuningRequest:
+    """Return the request in a body of `/finetune` or `/train`.
+
+    Raises `UnprocessableInput` naming the fields at fault.
+    """
+    if not isinstance(data, dict):
+        raise UnprocessableInput("give a JSON object")
+    is_train = "training_params" in data or "query_params" in data or "query_id" in data
+    model = TrainRequest if is_train else FinetuningRequest
+    known = list(model.model_fields)
+    unknown = [
+        f"no such field: {name!r}{did_you_mean(name, known)}" for name in data if name not in known
+    ]
+    if unknown:
+        raise UnprocessableInput("; ".join(unknown))
+    try:
+        request = model.model_validate(data)
+    except ValidationError as error:
+        raise UnprocessableInput("; ".join(fault_lines(error))) from None
+    return request.finetuning_request() if isinstance(request, TrainRequest) else request
