@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+EVERYTHING := classic,granian,llm,test,tgi,trainer
 
 # A stamp for each set of extras, so that a second call installs nothing.
 $(VENV)/installed-%: pyproject.toml constraints.txt
@@ -25,15 +26,15 @@ tests/chain/node_modules/.installed: tests/chain/package.json
 demo: $(VENV)/installed-classic,llm,tgi $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-classic,granian,llm,test,tgi $(VENV)/embedded-llm tests/chain/node_modules/.installed
+test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-classic,granian,llm,test,tgi
+lint: $(VENV)/installed-$(EVERYTHING)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-classic,granian,llm,test,tgi
+bench: $(VENV)/installed-$(EVERYTHING)
 	$(BIN)/python -m benchmarks.run
 
 clean:

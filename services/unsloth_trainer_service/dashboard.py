@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any, cast
 from quart import Response, request, send_file
 from quart_schema import hide
 
+from ml.errors import NotFound
+
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
     from unsloth_trainer_service.app import Settings
 
 _STATIC = Path(__file__).parent / "static"
+#: The files of the page; it names them relative to itself, and so works behind a prefix.
 _FILES = ("dashboard.css", "dashboard.js")
+#: uPlot, as the package youplot carries it. Their content changes with their version alone.
+_CHART_FILES = ("uplot.iife.min.js", "uplot.min.css")
+_DAY_SECONDS = 86400
 
 
 def dashboard_url(app: ServiceApp) -> str:
@@ -30,31 +36,35 @@ def add_dashboard(app: ServiceApp, settings: Settings) -> None:
     async def dashboard() -> Response | dict[str, Any]:
         """Return the dashboard to a browser, and to others where it is."""
         if "text/html" in request.headers.get("Accept", ""):
-            return await send_file(_STATIC / "dashboard.html")
+            return await _own_file("dashboard.html")
         return {"dashboard_url": dashboard_url(app), "jobs_url": "/jobs"}
 
     @app.before_request
     async def page_at_root() -> Response | None:
         port = (request.scope.get("server") or (None, None))[1]
         if request.path == "/" and request.method == "GET" and port == settings.dashboard_port:
-            return await send_file(_STATIC / "dashboard.html")
+            return await _own_file("dashboard.html")
         return None
 
     @app.get("/dashboard/<name>")
     @hide
     async def dashboard_file(name: str) -> Response:
-        return await send_file(_file(name), cache_timeout=3600)
+        if name in _FILES:
+            return await _own_file(name)
+        if name in _CHART_FILES:
+            return await send_file(_chart_file(name), cache_timeout=_DAY_SECONDS)
+        raise NotFound
 
 
-def _file(name: str) -> Path:
-    """Return one of the page's own files, or of the chart library's. Others do not exist."""
-    if name in _FILES:
-        return _STATIC / name
-    spec = find_spec("youplot")
-    if name in ("uPlot.iife.min.js", "uPlot.min.css") and spec is not None and spec.origin:
-        found = next(Path(spec.origin).parent.rglob(name), None)
-        if found is not None:
-            return found
-    from ml.errors import NotFound
+async def _own_file(name: str) -> Response:
+    # A browser asks again each time whether it changed, so that page and script fit together.
+    response = await send_file(_STATIC / name, conditional=True, cache_timeout=0)
+    response.vary.add("Accept")  # /dashboard is JSON to others
+    return response
 
-    raise NotFound
+
+def _chart_file(name: str) -> Path:
+    spec = find_spec("youplot")  # found, not imported: only its files are wanted
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("youplot is not installed")
+    return Path(spec.origin).parent / "vendor" / name

@@ -29,4 +29,4 @@ def add_datasets(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         """Return the forms that training data may have, each with its smallest sample."""
         from ml.finetuning.data.formats import FORMATS
 
-        return {"formats": [data_format.describe() for data_format in FORMATS]}
+        return {"formats": [data_format.describe() for data_format in FORMATS.values()]}

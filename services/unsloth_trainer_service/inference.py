@@ -64,10 +64,11 @@ class Inference:
         return json_reply({"model_path": request.model_path, "text": text, **_end(finished)})
 
     def _prompt(self, request: InferenceRequest) -> Prompt:
-        ways = {"sampling": request.sampling(), "model": request.model_path}
+        sampling, name = request.sampling(), request.model_path
         if request.raw:
-            return self._model.complete(request.prompt, **ways)
-        return self._model.chat([{"role": "user", "content": request.prompt}], **ways)
+            return self._model.complete(request.prompt, sampling, model=name)
+        messages = [{"role": "user", "content": request.prompt}]
+        return self._model.chat(messages, sampling, model=name)
 
     async def _events(self, prompt: Prompt) -> AsyncGenerator[bytes, None]:
         async with contextlib.aclosing(self._model.generate(prompt)) as pieces:

@@ -19,7 +19,7 @@ def serve_example() -> Iterator[ServeExample]:
     """Start a service from its `.env.example`; it is ended after the module's tests."""
     with ExitStack() as stack:
 
-        def serve(name: str, *, workers: int = 1) -> Server:
+        def serve(name: str, *, workers: int = 1, **settings: str) -> Server:
             port = free_port()
             command = [
                 "serve",
@@ -28,7 +28,7 @@ def serve_example() -> Iterator[ServeExample]:
                 f"--bind=127.0.0.1:{port}",
                 f"--workers={workers}",
             ]
-            server = Server(command, port=port, environment=clean_environment())
+            server = Server(command, port=port, environment=clean_environment(**settings))
             return stack.enter_context(server).wait_ready(workers)
 
         yield serve

@@ -27,7 +27,21 @@ PATIENCE_SECONDS = 40.0
 #: A new connection for each request, as the node makes them.
 CLIENT = httpx.Client(timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
 _SCRIPTS = Path(sys.executable).parent
-_FOREIGN = ("HUGGING_FACE", "HF_", "TORCH_", "USE_JIT", "PROMETHEUS_", "OMP_", "QUART_", "PORT")
+_FOREIGN = (
+    "HUGGING_FACE",
+    "HF_",
+    "TORCH_",
+    "USE_JIT",
+    "PROMETHEUS_",
+    "OMP_",
+    "QUART_",
+    "PORT",
+    "TRAINER_",
+    "INPUT_PATH",
+    "OUTPUT_PATH",
+    "WORKING_PATH",
+    "QUERY_",
+)
 
 
 def clean_environment(**settings: Any) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Exporter:
         model = self._load_adapter()
         adapter = observe(model, self._prompts)
         with model.disable_adapter():
-            from_base = compare(adapter, observe(model, self._prompts, adapter))
+            from_base = compare(adapter, model, texts=False)
         return adapter, {"compared_with_base": from_base}
 
     def export(self, export: Export, adapter: Observation) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Exporter:
         try:
             made = self._make(export, scratch)
             _collect()
-            compared = compare(adapter, observe(made, self._prompts, adapter))
+            compared = compare(adapter, made)
             if compared["divergence"] > MOST_DIVERGENCE:
                 raise TrainingFailed(
                     f"the export {export} does not say what the adapter says (divergence "

@@ -20,7 +20,13 @@ __all__ = ["OutputTaken", "TrainingFailed", "explained_failures"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What libraries say instead of raising the `OSError` that they met while they wrote a file.
-_FULL_TEXTS = ("No space left on device", "File too large", "PytorchStreamWriter failed writing")
+_FULL_TEXTS = (
+    "No space left on device",
+    "File too large",
+    "PytorchStreamWriter failed writing",
+    "inline_container.cc",
+    "iostream error",
+)
 _MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
 

@@ -12,8 +12,6 @@ from ml.finetuning.backends.choice import Choice, choose_backend
 from ml.finetuning.base_model import base_model_source
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.data.prepare import TrainingData, prepare
-from ml.finetuning.data.row import RowSource
-from ml.finetuning.data.source import open_dataset
 from ml.finetuning.data.tokenizer import load_tokenizer
 from ml.finetuning.exports import Exporter, check_tools
 from ml.finetuning.failures import TrainingFailed, explained_failures
@@ -23,6 +21,7 @@ from ml.finetuning.outcome import Outcome, outcome_of
 from ml.finetuning.output import Output
 from ml.finetuning.places import Places
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.rows import open_rows
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext, Stopped
 
@@ -72,7 +71,10 @@ class _Work:
         tokenizer, shape = load_tokenizer(source, self.request.chat_template)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        data = prepare(self._open_rows(), self.request, tokenizer, shape)
+        rows = open_rows(
+            self.request, self.places, self.context.job.id, self.context.folder, self._heed
+        )
+        data = prepare(rows, self.request, tokenizer, shape)
         self._check_run(data)
         began = time.monotonic()
         outcome = outcome_of(self.checkpoints, self.request)
@@ -83,11 +85,6 @@ class _Work:
         self.output.publish_adapter(outcome.adapter, self.request.model_name, tokenizer)
         checks = self._export(source, tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
-
-    def _open_rows(self) -> RowSource:
-        if self.request.dataset_name is None:
-            raise UnprocessableInput("a job with a query is not built yet")
-        return open_dataset(self.request.dataset_name, self.places.input)
 
     def _check_run(self, data: TrainingData) -> None:
         """Refuse to go on from checkpoints that were trained with something else."""
@@ -157,6 +154,7 @@ class _Work:
             "base_model": self.request.model_name,
             "backend": self.choice.backend.name,
             "backend_reason": self.choice.reason,
+            "trained_tokens": outcome.trained_tokens,
             "training": outcome.data(),
             "exports": checks,
         }

@@ -2,7 +2,7 @@
 
 Both are asked the same prompts. Greedy texts may part at a near-tie that rounding decides, so what
 counts is the divergence: the mean Kullback-Leibler divergence, in nats, of the next token's
-distributions along the reference's own greedy answers. Rounding weights to 16 bits gives about
+distributions along the first one's own greedy answers. Rounding weights to 16 bits gives about
 0.002, 4-bit weights about 0.05, and a lost adapter around 1.
 """
 
@@ -27,8 +27,8 @@ class Observation:
     Attributes:
         prompts: token ids.
         answers: the greedy tokens after each prompt.
-        distributions: for each prompt the log-probabilities along the reference's answer, a
-            float32 tensor of shape `(tokens, vocabulary)`.
+        distributions: for each prompt the log-probabilities along its answer, a float32 tensor of
+            shape `(tokens, vocabulary)`.
     """
 
     prompts: list[list[int]]
@@ -59,27 +59,42 @@ def _question(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
 
-def observe(
-    model: Any, prompts: list[list[int]], reference: Observation | None = None
-) -> Observation:
-    """Ask a model; `reference` is what it will be compared with, itself by default."""
+def observe(model: Any, prompts: list[list[int]]) -> Observation:
+    """Ask a model: what it answers, and how likely it finds each token of that."""
     import torch
 
     with torch.inference_mode():
         answers = [_greedy(model, prompt) for prompt in prompts]
-        along = answers if reference is None else reference.answers
-        distributions = [
+    return Observation(prompts, answers, distributions(model, prompts, answers))
+
+
+def distributions(model: Any, prompts: list[list[int]], answers: list[list[int]]) -> list[Any]:
+    """Return the log-probabilities of a model along given answers."""
+    import torch
+
+    with torch.inference_mode():
+        return [
             _logits(model, prompt + answer)[-len(answer) - 1 : -1].log_softmax(-1)
-            for prompt, answer in zip(prompts, along, strict=True)
+            for prompt, answer in zip(prompts, answers, strict=True)
         ]
-    return Observation(prompts, answers, distributions)
 
 
 def _greedy(model: Any, prompt: list[int]) -> list[int]:
-    answer: list[int] = []
-    for _ in range(_NEW_TOKENS):
-        answer.append(int(_logits(model, prompt + answer)[-1].argmax()))
-    return answer
+    import torch
+    from transformers import GenerationConfig
+
+    inputs = torch.tensor([prompt], device=model.device)
+    end = model.generation_config.eos_token_id
+    greedy = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=_NEW_TOKENS,
+        eos_token_id=end,
+        pad_token_id=end[0] if isinstance(end, list) else end,
+    )
+    found = model.generate(
+        input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy
+    )
+    return [int(token) for token in found[0, len(prompt) :]]
 
 
 def _logits(model: Any, ids: list[int]) -> Any:
@@ -89,23 +104,29 @@ def _logits(model: Any, ids: list[int]) -> Any:
     return model(input_ids=inputs, use_cache=False).logits[0].float().cpu()
 
 
-def compare(reference: Observation, other: Observation) -> dict[str, Any]:
-    """Return how alike they are.
+def compare(adapter: Observation, model: Any, *, texts: bool = True) -> dict[str, Any]:
+    """Return how much a model is like the one observed.
 
-    `identical_texts` of `prompts` greedy answers, `agreement` as the share of tokens that both
-    find likeliest, `divergence` in nats.
+    `agreement` is the share of tokens that both find likeliest, `divergence` is in nats, and with
+    `texts` there are `identical_texts`, of so many `prompts`.
     """
+    import torch
+
     same, tokens, divergence = 0, 0, 0.0
-    for one, two in zip(reference.distributions, other.distributions, strict=True):
+    found = distributions(model, adapter.prompts, adapter.answers)
+    for one, two in zip(adapter.distributions, found, strict=True):
         shared = min(one.shape[-1], two.shape[-1])  # one may have a padded vocabulary
         one, two = one[:, :shared], two[:, :shared]
         same += int((one.argmax(-1) == two.argmax(-1)).sum())
         tokens += len(one)
         divergence += float((one.exp() * (one - two)).sum())
-    texts = zip(reference.answers, other.answers, strict=True)
-    return {
-        "prompts": len(reference.prompts),
-        "identical_texts": sum(one == two for one, two in texts),
+    alike = {
         "agreement": round(same / tokens, 4),
         "divergence": round(max(divergence / tokens, 0.0), 6),
     }
+    if not texts:
+        return alike
+    with torch.inference_mode():
+        answers = [_greedy(model, prompt) for prompt in adapter.prompts]
+    identical = sum(one == two for one, two in zip(adapter.answers, answers, strict=True))
+    return {**alike, "identical_texts": identical, "prompts": len(answers)}

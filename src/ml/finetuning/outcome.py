@@ -20,6 +20,7 @@ class Outcome:
     Attributes:
         adapter: the folder of the checkpoint with the weights to keep.
         adapter_step: the last step, or the best one when early stopping was asked for.
+        trained_tokens: tokens that the model was shown while it trained, prompts among them.
         stopped_early: whether it ended because evaluations no longer improved.
     """
 
@@ -27,6 +28,7 @@ class Outcome:
     adapter_step: int
     steps: int
     epochs: float
+    trained_tokens: int
     stopped_early: bool
     loss_first: float | None
     loss_last: float | None
@@ -60,6 +62,7 @@ def outcome_of(checkpoints: Checkpoints, request: TrainingParameters) -> Outcome
         adapter_step=adapter_step,
         steps=steps,
         epochs=round(state["epoch"], 4),
+        trained_tokens=state["num_input_tokens_seen"],
         stopped_early=steps < state["max_steps"],
         loss_first=losses[0] if losses else None,
         loss_last=losses[-1] if losses else None,

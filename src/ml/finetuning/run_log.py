@@ -14,7 +14,6 @@ __all__ = ["LOG_FILE", "METRICS_FILE", "RunLog"]
 
 LOG_FILE = "training_logs.jsonl"
 METRICS_FILE = "metrics.csv"
-_FILES = (LOG_FILE, METRICS_FILE)
 _COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "step_time")
 
 
@@ -63,21 +62,18 @@ class RunLog:
                 file.write(text)
 
     def _kept(self, step: int) -> dict[str, str]:
-        log, metrics = (self._folders[0] / name for name in (LOG_FILE, METRICS_FILE))
-        lines = log.read_text().splitlines(keepends=True) if step and log.exists() else []
-        rows = list(csv.reader(metrics.open(newline="")))[1:] if step and metrics.exists() else []
+        logged, measured = self._whole_lines(LOG_FILE), self._whole_lines(METRICS_FILE)[1:]
+        rows = (line for line in measured if int(line.partition(",")[0]) <= step)
         return {
-            LOG_FILE: "".join(line for line in lines if _step_of(line) <= step),
-            METRICS_FILE: _row(_COLUMNS)
-            + "".join(_row(row) for row in rows if int(row[0]) <= step),
+            LOG_FILE: "".join(line for line in logged if json.loads(line)["step"] <= step),
+            METRICS_FILE: _row(_COLUMNS) + "".join(rows),
         }
 
-
-def _step_of(line: str) -> float:
-    try:
-        return int(json.loads(line)["step"])
-    except ValueError:  # the process died in the middle of the line
-        return float("inf")
+    def _whole_lines(self, name: str) -> list[str]:
+        """Return a file's lines, without one in whose middle the process died."""
+        path = self._folders[0] / name
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [line for line in lines if line.endswith("\n")]
 
 
 def _row(values: Iterable[Any]) -> str:

@@ -126,6 +126,7 @@ def _arguments(
         fp16=on_gpu and not torch.cuda.is_bf16_supported(),
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
+        include_num_input_tokens_seen="non_padding",
         report_to="none",
         disable_tqdm=True,
     )

@@ -1,4 +1,4 @@
-"""Engines for the job store's database, SQLite or PostgreSQL, and its migration at start."""
+"""Engines for the job store's database, SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ml.errors import ConfigurationError
 
-__all__ = ["async_engine", "migrate", "normal_url", "plain", "reading", "sync_engine"]
+__all__ = ["async_engine", "normal_url", "plain", "reading", "sync_engine"]
 
 #: (synchronous, asynchronous) driver of each database.
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "asyncpg")}
 #: Of SQLite, on each connection. The order matters: switching to WAL must wait for others too.
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
-#: An arbitrary number that no other application's advisory lock should have.
-_MIGRATION_LOCK = 0x6A_6F_62_73
 #: Execution options of a transaction that only reads, which on SQLite then locks nobody out.
 reading: dict[str, Any] = {"read_only": True}
 
@@ -61,26 +57,11 @@ def async_engine(url: str) -> AsyncEngine:
     return engine
 
 
-def migrate(url: str) -> None:
-    """Bring the tables up to date; several processes may do so at once."""
-    url = normal_url(url)
-    if url.startswith("sqlite"):
-        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = sync_engine(url)
-    try:
-        with engine.begin() as connection:  # on SQLite, this is the lock
-            if connection.dialect.name == "postgresql":
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()
-
-
 def plain(value: dict[str, Any]) -> dict[str, Any]:
-    """Return JSON data as it comes back from the store: NaN is null, a tuple is a list."""
+    """Return JSON data as it comes back from the store: NaN is null, a tuple is a list.
+
+    Raises `TypeError` for what is no JSON.
+    """
     result: dict[str, Any] = orjson.loads(_dumps(value))
     return result
 
@@ -90,7 +71,11 @@ def _dumps(value: Any) -> str:
 
 
 def _options(url: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"json_serializer": _dumps, "json_deserializer": orjson.loads}
+    options: dict[str, Any] = {
+        "json_serializer": _dumps,
+        "json_deserializer": orjson.loads,
+        "hide_parameters": True,  # requests and results do not belong into error messages
+    }
     if not url.startswith("sqlite"):
         options["pool_pre_ping"] = True  # else the first query after a server's restart fails
     return options

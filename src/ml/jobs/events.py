@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from ml.errors import NotFound
 from ml.jobs import schema
+from ml.jobs.database import plain
 from ml.jobs.job import JobEvent, JobState
 
 __all__ = ["NewEvent", "Superseded", "add_events", "last_event", "list_events"]
@@ -30,7 +31,8 @@ def add_events(
 ) -> int:
     """Append events and return the id of the last one.
 
-    With `attempt`, only while this attempt runs: else raises `Superseded`. Raises `NotFound`.
+    With `attempt`, only while this attempt runs: else raises `Superseded`. Raises `NotFound`,
+    and `TypeError` for data that is no JSON.
     """
     # A sequence of the database would not do: its numbers are not in the order of commits, and a
     # reader that has seen 8 would never see a 7 that is committed later. The row's lock holds
@@ -43,7 +45,7 @@ def add_events(
         raise NotFound(f"there is no job {job_id!r}") if attempt is None else Superseded(job_id)
     now = time.time()
     rows = [
-        {"job_id": job_id, "id": number, "created_at": now, "type": type_, "data": data}
+        {"job_id": job_id, "id": number, "created_at": now, "type": type_, "data": plain(data)}
         for number, (type_, data) in enumerate(new, last - len(new) + 1)
     ]
     if rows:

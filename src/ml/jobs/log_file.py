@@ -9,7 +9,7 @@ from ml.jobs.events import NewEvent
 __all__ = ["LOG_FILE", "last_lines", "last_lines_event"]
 
 LOG_FILE = "log.txt"
-_LINES, _BYTES = 20, 16_384
+_LINES, _BYTES = 40, 16_384
 
 
 def last_lines(folder: Path) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ml.jobs import liveness, records
-from ml.jobs.database import sync_engine
+from ml.jobs.database import plain, sync_engine
 from ml.jobs.events import NewEvent, add_events
 from ml.jobs.job import Job, JobState, StopRequest
 
@@ -40,7 +40,7 @@ class OwnJob:
 
     def set_progress(self, numbers: dict[str, Any]) -> None:
         """Replace the newest numbers."""
-        self._beat(progress=numbers)
+        self._beat(progress=plain(numbers))
 
     def set_process(self, process: dict[str, Any]) -> None:
         """Say which process this is."""

@@ -180,7 +180,8 @@ def transition(
         raise IllegalTransition(f"job {job_id} is {job.state} and cannot become {state}")
     if reason is not None:
         reason = reason.replace("\0", "")  # which PostgreSQL does not take
-    changes: dict[str, Any] = {"state": state, "reason": reason, "result": result}
+    changes: dict[str, Any] = {"state": state, "reason": reason}
+    changes["result"] = None if result is None else plain(result)
     if state.is_final:
         changes |= {"ended_at": time.time(), "stop": None}
     if state is JobState.QUEUED:

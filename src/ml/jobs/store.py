@@ -13,9 +13,10 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection
 
 from ml.jobs import events, liveness, records
-from ml.jobs.database import async_engine, migrate, normal_url, reading
+from ml.jobs.database import async_engine, normal_url, reading
 from ml.jobs.events import NewEvent
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
+from ml.jobs.migration import migrate
 
 __all__ = ["JobStore"]
 

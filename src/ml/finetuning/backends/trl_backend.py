@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,15 @@ class TrlBackend:
         return None
 
     def prepare(self) -> None:
-        """Do nothing: these libraries may be imported in any order."""
+        """Leave a core to others, unless `OMP_NUM_THREADS` says how many threads there are to be.
+
+        As many threads as cores, and one core in use: each step then waits for the thread that
+        has to share, and takes ten times as long.
+        """
+        import torch
+
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(len(os.sched_getaffinity(0)) - 1, 1))
 
     def load(self, source: str, request: TrainingParameters) -> Any:
         """Load a base model from safetensors; no code of a repository is run."""
@@ -61,18 +70,32 @@ class TrlBackend:
             raise UnprocessableInput(f"target_modules: {reason}") from error
 
     def trainer_class(self) -> type[Any]:
-        """Return TRL's SFTTrainer, made to compute its loss without a GPU too."""
+        """Return TRL's SFTTrainer, with a loss of ours where there is no GPU."""
         import torch
         from transformers import Trainer
         from trl import SFTTrainer  # type: ignore[attr-defined]
 
+        from ml.finetuning.backends.cpu_loss import completion_loss, keeps_chosen_logits
+
         if torch.cuda.is_available():
-            return SFTTrainer
+            return SFTTrainer  # type: ignore[no-any-return]
 
         class CpuTrainer(SFTTrainer):
-            """Takes the model's own loss: SFTTrainer's needs Triton, which has no CPU form."""
+            """Computes the loss without Triton."""
 
-            compute_loss = Trainer.compute_loss
+            def compute_loss(
+                self,
+                model: Any,
+                inputs: dict[str, Any],
+                return_outputs: bool = False,
+                num_items_in_batch: Any = None,
+            ) -> Any:
+                """Return the loss, of the model's own making where its outputs are wanted too."""
+                if return_outputs or not keeps_chosen_logits(model):
+                    return Trainer.compute_loss(
+                        self, model, inputs, return_outputs, num_items_in_batch
+                    )
+                return completion_loss(model, inputs, num_items_in_batch)
 
         return CpuTrainer
 

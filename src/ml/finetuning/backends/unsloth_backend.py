@@ -92,6 +92,7 @@ class UnslothBackend:
     def load_adapter(self, source: str, adapter: Path, request: TrainingParameters) -> Any:
         """Load a base model with a saved adapter on it, for inference."""
         from peft import PeftModel
+
         model = PeftModel.from_pretrained(self.load(source, request), str(adapter))
         _fast_language_model().for_inference(model)
         return model

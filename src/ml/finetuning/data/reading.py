@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
-import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ __all__ = ["FILE_ENDINGS", "MOST_BYTES", "read_file"]
 FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 #: Larger files do not fit into memory as token lists either.
 MOST_BYTES = 4 * 1024**3
+#: A JSON text's strings, passed over whole, and what structures it; a quote alone begins a string
+#: that does not end.
+_STRUCTURE = re.compile(r'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^][{},"]*+)*+([][{},"])', re.DOTALL)
 _SPACE = " \t\r\n"
 _SYNTAX_HINT = "give a JSON array of objects, or one JSON object a line"
 
@@ -57,20 +61,34 @@ def _line_rows(path: Path) -> Iterator[Row]:
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
-                yield Row(number, _parsed(line))
+                value = _parsed(line)
+                yield Row(number, value.fault if isinstance(value, _Broken) else value)
 
 
-def _parsed(line: bytes) -> Any | RowFault:
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    line: int
+    fault: RowFault
+
+
+def _parsed(text: bytes | str) -> Any | _Broken:
+    """Return the value of JSON, or what is wrong with it and on which of its lines.
+
+    The standard library's parser is not used: it follows brackets down the stack, and where a
+    library has raised the recursion limit, a file full of them ends the process.
+    """
     try:
-        return orjson.loads(line)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        try:
-            line.decode()
-        except UnicodeDecodeError as wrong:
-            place = f"byte {wrong.start + 1} of the line is not UTF-8"
-            return RowFault(Rule.ENCODING, "", place, "save the file as UTF-8")
+        if isinstance(text, bytes):
+            try:
+                text.decode()
+            except UnicodeDecodeError as wrong:
+                place = f"byte {wrong.start + 1} of the line is not UTF-8"
+                fault = RowFault(Rule.ENCODING, "", place, "save the file as UTF-8")
+                return _Broken(1, fault)
         message = f"not JSON at column {error.colno}: {error.msg}"
-        return RowFault(Rule.SYNTAX, "", message, _SYNTAX_HINT)
+        return _Broken(error.lineno, RowFault(Rule.SYNTAX, "", message, _SYNTAX_HINT))
 
 
 def _array_rows(path: Path, name: str) -> Iterator[Row]:
@@ -78,32 +96,44 @@ def _array_rows(path: Path, name: str) -> Iterator[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnusableData(f"{name} is not UTF-8 at byte {error.start + 1}") from error
-    decoder = json.JSONDecoder()
-    position, line, counted = _after_space(text, text.index("[") + 1), 1, 0
-    if text.startswith("]", position):
-        return
-    while True:
-        line, counted = line + text.count("\n", counted, position), position
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise UnusableData(f"{name}, line {error.lineno}: not JSON: {error.msg}") from error
-        except RecursionError as error:
-            raise UnusableData(f"{name}, line {line}: nested too deeply") from error
-        yield Row(line, value)
-        end = _after_space(text, end)
-        if text.startswith("]", end):
-            return
-        if not text.startswith(",", end):
-            at = line + text.count("\n", counted, end)
-            raise UnusableData(f"{name}, line {at}: a comma or the array's end is due")
-        position = _after_space(text, end + 1)
+    line, counted = 1, 0
+    for start, end in _elements(text, name):
+        line, counted = line + text.count("\n", counted, start), start
+        value = _parsed(text[start:end])
+        if isinstance(value, _Broken):
+            yield Row(line + value.line - 1, value.fault)
+        else:
+            yield Row(line, value)
 
 
-def _after_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in _SPACE:
-        position += 1
-    return position
+def _elements(text: str, name: str) -> Iterator[tuple[int, int]]:
+    """Yield where the elements of an array stand, by its brackets and commas alone."""
+    depth, start = 0, 0
+    for match in _STRUCTURE.finditer(text):
+        mark, place = match[0], match.start()
+        if mark == '"':
+            at = text.count("\n", 0, place) + 1
+            raise UnusableData(f"{name}, line {at}: a text begins here that does not end")
+        if mark in "[{":
+            depth += 1
+            if depth == 1:
+                start = place + 1
+        elif mark == "," and depth == 1:
+            yield _trimmed(text, start, place)
+            start = place + 1
+        elif mark in "]}":
+            depth -= 1
+            if depth == 0:
+                if text[start:place].strip():
+                    yield _trimmed(text, start, place)
+                return
+    raise UnusableData(f"{name}: the array that it begins with does not end")
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start] in _SPACE:
+        start += 1
+    return start, end
 
 
 def _csv_rows(path: Path, name: str) -> Iterator[Row]:

@@ -1,12 +1,15 @@
-"""SQLite files that others wrote, opened so that nothing can be changed or run by them."""
+"""SQLite files: those that others wrote, opened for reading alone, and those of results."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-__all__ = ["connect_read_only", "read_only_uri"]
+__all__ = ["connect_read_only", "read_only_uri", "write_results"]
 
 
 def read_only_uri(path: Path) -> str:
@@ -26,3 +29,13 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA query_only = ON")
     return database
+
+
+def write_results(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows into the table `results` of a new database."""
+    names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
+    places = ", ".join("?" * len(columns))
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"CREATE TABLE results ({names})")
+        database.executemany(f"INSERT INTO results VALUES ({places})", rows)  # noqa: S608
+        database.commit()

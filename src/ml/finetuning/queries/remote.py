@@ -110,8 +110,12 @@ class RemoteQueryEngine:
     def _results_url(self, given: Any) -> str:
         if not isinstance(given, str) or not given:
             raise UpstreamError("the query engine reports success without query_results")
-        url = urljoin(f"{self._url}/", given)
-        if urlsplit(url).scheme not in ("http", "https"):
+        try:
+            url = urljoin(f"{self._url}/", given)
+            is_web = urlsplit(url).scheme in ("http", "https")
+        except ValueError:
+            is_web = False
+        if not is_web:
             raise UpstreamError("the query engine's query_results is no http address")
         return url
 

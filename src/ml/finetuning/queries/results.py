@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,11 +18,13 @@ from typing import Any
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.data.report import Rule, UnusableData
 from ml.finetuning.data.row import Row, RowFault, RowSource
-from ml.finetuning.queries.database import connect_read_only
+from ml.finetuning.queries.database import connect_read_only, write_results
 
 __all__ = ["QueryResults", "check_results"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_SCRATCH = ".new-"
+_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class QueryResults:
@@ -71,21 +75,25 @@ class QueryResults:
         """Give a path to write to; with the end of the block the results are there, whole."""
         self._check_id(query_id)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as scratch:
+        self._remove_abandoned()
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=_SCRATCH) as scratch:
             path = Path(scratch, "results.db")
             yield path
             with path.open("rb") as file:
                 os.fsync(file.fileno())
             path.replace(self.folder / f"{query_id}.db")
 
+    def _remove_abandoned(self) -> None:
+        """Remove what a process that was killed left behind."""
+        for left in self.folder.glob(f"{_SCRATCH}*"):
+            with contextlib.suppress(FileNotFoundError):  # its owner or another was faster
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(left)
+
     def keep(self, query_id: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write rows as the results of a query, all or nothing."""
-        names = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
-        places = ", ".join("?" * len(columns))
-        with self.new_file(query_id) as path, closing(sqlite3.connect(path)) as database:
-            database.execute(f"CREATE TABLE results ({names})")
-            database.executemany(f"INSERT INTO results VALUES ({places})", rows)  # noqa: S608
-            database.commit()
+        with self.new_file(query_id) as path:
+            write_results(path, columns, rows)
 
 
 def check_results(path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from ml.errors import ConfigurationError, Unauthorized
 from ml.finetuning.request import QueryParams
 
 __all__ = ["check_signature"]
+
+_SIGNATURE = re.compile(r"(0x)?[0-9a-fA-F]{130}")
 
 
 def check_signature(query: QueryParams, signers: Collection[str]) -> None:
@@ -29,10 +32,13 @@ def check_signature(query: QueryParams, signers: Collection[str]) -> None:
         ) from error
     if query.query_signature is None:
         raise Unauthorized("query_signature: this service takes signed queries only")
+    malformed = "query_signature: give the signature's 65 bytes as hexadecimal, as 0x…"
+    if not _SIGNATURE.fullmatch(query.query_signature):
+        raise Unauthorized(malformed)
     message = encode_defunct(text=query.query)
     try:
         signer = Account.recover_message(message, signature=query.query_signature)
     except (ValueError, TypeError, BadSignature, ValidationError) as error:
-        raise Unauthorized("query_signature: give 65 bytes as hexadecimal, as 0x…") from error
+        raise Unauthorized(malformed) from error
     if signer.lower() not in {address.lower() for address in signers}:
         raise Unauthorized("query_signature: none of the known signers signed this query")

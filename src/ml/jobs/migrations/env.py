@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection that `ml.jobs.database` hands over."""
+"""What Alembic runs: the migrations, on the connection that `ml.jobs.migration` hands over."""
 
 from __future__ import annotations
 

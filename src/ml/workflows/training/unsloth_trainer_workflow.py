@@ -188,6 +188,10 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if self.allowed_models and request.model_name not in self.allowed_models:
             known = ", ".join(self.allowed_models)
             raise UnprocessableInput(f"model_name: {request.model_name!r} is none of {known}")
+        if request.query_params is not None:
+            from ml.finetuning.queries.signature import check_signature
+
+            check_signature(request.query_params, tuple(self.query_signers))
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
         await self._require_free(request.output_dir)

@@ -1,0 +1,155 @@
+"""A query in a process of its own, which can be ended whatever SQLite is doing.
+
+    python -m ml.finetuning.queries.query_process < question.json
+
+A clock inside SQLite is looked at between its instructions, and one instruction may be a function
+that takes hours. The question names the databases, the query, its limits and the file to write;
+what is wrong with the query is written as {"refused": …}.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ml.finetuning.queries.database import read_only_uri, write_results
+
+__all__ = ["Question"]
+
+#: Bytes of one value.
+_MOST_VALUE_BYTES = 16 * 1024**2
+_MOST_MEMORY_BYTES = 1024**3
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+_FORBIDDEN_FUNCTIONS = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the process reads: `databases` are files by the names that a query has for them."""
+
+    databases: dict[str, str]
+    query: str
+    params: list[Any]
+    results: str
+    seconds: float
+    rows: int
+    bytes: int
+
+    def to_json(self) -> str:
+        """Return it as the process reads it."""
+        return json.dumps(asdict(self))
+
+
+class _Refused(Exception):
+    """The query is at fault."""
+
+
+def _answer(question: Question) -> None:
+    with closing(_connect(question.databases)) as database:
+        with _faults_of_the_query():
+            cursor = database.execute(question.query, question.params)
+        rows = _limited(cursor, question)
+        write_results(Path(question.results), _columns(cursor), rows)
+
+
+def _connect(databases: dict[str, str]) -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", uri=True, isolation_level=None)
+    for name, path in databases.items():
+        try:
+            database.execute("ATTACH ? AS ?", (read_only_uri(Path(path)), name))
+        except sqlite3.Error as error:
+            raise _Refused(f"the database {Path(path).name} cannot be opened: {error}") from error
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA query_only = ON")
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_VALUE_BYTES)
+    database.set_authorizer(_authorize)
+    return database
+
+
+def _authorize(action: int, _: str | None, function: str | None, *_others: Any) -> int:
+    if action not in _ALLOWED:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_FUNCTION and (function or "").lower() in _FORBIDDEN_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK
+
+
+def _columns(cursor: sqlite3.Cursor) -> list[str]:
+    if cursor.description is None:
+        raise _Refused("query: give one SELECT; this returns no rows")
+    columns = [column[0] for column in cursor.description]
+    if len({column.lower() for column in columns}) != len(columns):
+        raise _Refused("query: two columns have one name; rename one of them by AS")
+    return columns
+
+
+def _limited(cursor: sqlite3.Cursor, question: Question) -> Iterator[Sequence[Any]]:
+    size = number = 0
+    while True:
+        with _faults_of_the_query():
+            row = cursor.fetchone()
+        if row is None:
+            return
+        number += 1
+        if number > question.rows:
+            raise _Refused(f"query: more than {question.rows} rows; narrow it, or add a LIMIT")
+        size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
+        if size > question.bytes:
+            raise _Refused(f"query: more than {question.bytes} bytes of results")
+        yield row
+
+
+@contextmanager
+def _faults_of_the_query() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _Refused(f"query: {error}") from error
+    except OverflowError as error:
+        raise _Refused("params: an integer has more than 64 bits") from error
+    except MemoryError as error:
+        raise _Refused("query: it takes too much memory") from error
+
+
+def _limit_resources(question: Question) -> None:
+    """Bound this process even if the one that started it is gone."""
+    seconds = int(question.seconds) + 1
+    disk = 4 * question.bytes + _MOST_VALUE_BYTES  # of one file, such as SQLite's own for sorting
+    limits = {
+        resource.RLIMIT_CPU: seconds,
+        resource.RLIMIT_AS: _MOST_MEMORY_BYTES,
+        resource.RLIMIT_FSIZE: disk,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, most in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def main() -> int:
+    """Answer the question on the standard input; 1 says that the query is at fault."""
+    question = Question(**json.load(sys.stdin))
+    _limit_resources(question)
+    try:
+        _answer(question)
+    except _Refused as error:
+        sys.stdout.write(json.dumps({"refused": str(error)}))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The rows that a request names: a data set's, or the results of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ml.finetuning.data.row import RowSource
+from ml.finetuning.data.source import open_dataset
+from ml.finetuning.places import Places
+from ml.finetuning.queries.engine import query_engine, query_once
+from ml.finetuning.queries.results import QueryResults
+from ml.finetuning.queries.signature import check_signature
+from ml.finetuning.request import FinetuningRequest
+
+__all__ = ["open_rows"]
+
+#: How the id of a file begins that was uploaded to the service.
+_UPLOADED = "file-"
+
+
+def open_rows(
+    request: FinetuningRequest,
+    places: Places,
+    job_id: str,
+    folder: Path,
+    check: Callable[[], None],
+) -> RowSource:
+    """Return a job's rows; a query runs once for a job, whose folder keeps its id.
+
+    `check` is called while a query runs, and may raise to stop it. Raises what
+    `ml.finetuning.data.source` and `ml.finetuning.queries` have for what cannot be read.
+    """
+    name = request.dataset_name
+    if name is not None:
+        uploaded = name.startswith(_UPLOADED)
+        return open_dataset(name, places.working / "files" if uploaded else places.input)
+    results = QueryResults(places.working / "queries", given=places.input)
+    query_id = request.query_id
+    if request.query_params is not None:
+        check_signature(request.query_params, places.query_signers)
+        engine = query_engine(places.query_engine_url, places.input, results)
+        query_id = query_once(engine, request.query_params, job_id, folder, check)
+    assert query_id is not None  # noqa: S101  (the request has one of the three)
+    return results.open(query_id)

@@ -1,0 +1,104 @@
+"""Events of many writers, and what is left of them when a writer is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml.jobs.job import JobState
+from ml.jobs.own_job import OwnJob
+from ml.jobs.store import JobStore
+from ml.jobs.tail import Tails
+from tests.support.step_job import KIND
+
+WRITERS, EACH = 3, 60
+
+
+async def write_from_processes(url: str, job_id: str) -> None:
+    """Let processes add events to one job at the same time."""
+    command = [sys.executable, "-m", "tests.support.event_writer", url, job_id, str(EACH)]
+    writers = [await asyncio.create_subprocess_exec(*command, str(n)) for n in range(WRITERS)]
+    codes = [await asyncio.wait_for(writer.wait(), 60) for writer in writers]
+    assert codes == [0] * WRITERS
+
+
+async def test_events_of_several_processes_have_ids_without_gaps_and_no_tail_misses_one(
+    store: JobStore, url: str
+) -> None:
+    await store.create(KIND, {}, "a")
+    await store.claim_next("me")
+    seen: list[int] = []
+
+    async def follow() -> None:
+        async for event in Tails(store, 0.02).events("a"):
+            seen.append(event.id)
+
+    following = asyncio.create_task(follow())
+    web = asyncio.gather(*(store.add_event("a", "log", {"writer": "web"}) for _ in range(20)))
+    await write_from_processes(url, "a")
+    ids = await web
+    assert sorted(set(ids)) == sorted(ids)
+    await store.transition("a", JobState.SUCCEEDED, result={})
+    await asyncio.wait_for(following, 20)
+    expected = list(range(1, 2 + WRITERS * EACH + 20 + 1 + 1))
+    assert seen == expected
+    stored = await store.events("a", limit=10_000)
+    assert [event.id for event in stored] == expected
+    for writer in range(WRITERS):  # each writer's own order is kept
+        own = [e.data["number"] for e in stored if e.data.get("writer") == str(writer)]
+        assert own == list(range(EACH))
+
+
+async def test_every_acknowledged_event_outlives_a_kill(
+    store: JobStore, url: str, tmp_path: Path
+) -> None:
+    await store.create(KIND, {"steps": 100_000}, "a")
+    await store.claim_next("me")
+    environment = os.environ | {"JOB_STORE_URL": url, "JOB_FOLDER": str(tmp_path)}
+    child = subprocess.Popen([sys.executable, "-m", "ml.jobs.child", "a"], env=environment)
+    try:
+        while (await store.last_event("a"))[1] < 100:
+            await asyncio.sleep(0.02)
+            assert child.poll() is None
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait(20)
+    acknowledged = [int(line) for line in (tmp_path / "acknowledged").read_text().split()]
+    stored = await store.events("a", limit=100_000)
+    steps = [event.data["step"] for event in stored if event.type == "progress"]
+    assert len(acknowledged) >= 90
+    assert steps[: len(acknowledged)] == acknowledged
+    assert len(steps) - len(acknowledged) <= 1  # one may have been stored and not yet answered
+    assert [event.id for event in stored] == list(range(1, len(stored) + 1))
+
+
+async def test_writers_of_one_record_lose_nothing_to_each_other(store: JobStore) -> None:
+    await store.create(KIND, {}, "a")
+    await store.claim_next("me")
+    await asyncio.gather(
+        *(store.add_event("a", "log", {}) for _ in range(40)),
+        *(store.heartbeat("a") for _ in range(40)),
+        *(store.set_progress("a", {"step": n}) for n in range(40)),
+    )
+    state, last = await store.last_event("a")
+    assert (state, last) == (JobState.RUNNING, 42)
+    assert "step" in (await store.get("a")).progress
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_write_waits_for_a_store_that_is_locked(store: JobStore, url: str) -> None:
+    await store.create(KIND, {}, "a")
+    await store.claim_next("me")
+    with OwnJob(url, "a") as locking, OwnJob(url, "a") as waiting:
+        with locking._engine.begin():
+            written = asyncio.create_task(asyncio.to_thread(waiting.add_event, "log", {}))
+            await asyncio.sleep(0.3)
+            assert not written.done()
+        await asyncio.wait_for(written, 20)
+    assert (await store.last_event("a"))[1] == 3

@@ -1,0 +1,129 @@
+"""Proving artifacts of small models, built once for all tests of a run."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml.proving import native
+from ml.proving.building import BuildRequest, build
+from ml.proving.manifest import Visibilities
+from ml.proving.srs import SrsSource
+from ml.proving.tasks import CircuitFiles
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: An iris that the tests ask about, and its kind.
+SETOSA = [5.1, 3.5, 1.4, 0.2]
+
+
+def export(model: nn.Module, path: Path, *inputs: Any, **options: Any) -> Path:
+    """Write a torch model as ONNX; `inputs` are tensors as it takes them."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter that needs no further package
+        torch.onnx.export(model, inputs, path, dynamo=False, opset_version=17, **options)
+    return path
+
+
+def iris_layers() -> nn.Sequential:
+    """Return the built-in iris model up to its logits, float32: 4 numbers to 3."""
+    import torch
+
+    from ml.models.built_in import built_in_path
+
+    model = torch.load(built_in_path("iris"), weights_only=False)
+    return torch.nn.Sequential(*list(model)[:-1])
+
+
+@cache
+def iris_model() -> Path:
+    """Return the iris model as ONNX."""
+    import torch
+
+    return export(iris_layers(), _folder() / "iris.onnx", torch.tensor([SETOSA]))
+
+
+@cache
+def iris_calibration() -> Path:
+    """Return flowers of all sizes as calibration data."""
+    generator = np.random.default_rng(0)
+    rows = generator.uniform([4.3, 2.0, 1.0, 0.1], [7.9, 4.4, 6.9, 2.5], (8, 4)).round(1)
+    path = _folder() / "calibration.json"
+    path.write_text(json.dumps({"input_data": [rows.reshape(-1).tolist()]}))
+    return path
+
+
+@cache
+def iris_artifact(visibility: tuple[str, str, str] = ("public", "fixed", "public")) -> Path:
+    """Return an artifact of the iris model; visibility is of inputs, parameters and outputs.
+
+    Do not alter it: `copy_of` gives a copy.
+    """
+    name = "iris" if visibility[0] == "public" else f"iris-{visibility[0]}"
+    folder = _folder() / name
+    build(iris_request(folder, name=name, visibility=visibility), lambda *_: None)
+    return folder
+
+
+def iris_request(
+    folder: Path,
+    *,
+    name: str = "iris",
+    visibility: tuple[str, str, str] = ("public", "fixed", "public"),
+    **changes: Any,
+) -> BuildRequest:
+    """Return a wish for an artifact of the iris model over an SRS for tests."""
+    inputs, parameters, outputs = visibility
+    values: dict[str, Any] = {
+        "model": iris_model(),
+        "calibration": iris_calibration(),
+        "folder": folder,
+        "name": name,
+        "srs": SrsSource("test"),
+        "visibility": Visibilities.model_validate(
+            {"input": inputs, "param": parameters, "output": outputs}
+        ),
+    }
+    return BuildRequest(**(values | changes))
+
+
+def copy_of(artifact: Path, folder: Path) -> Path:
+    """Return a copy of an artifact that may be altered."""
+    return Path(shutil.copytree(artifact, folder / artifact.name))
+
+
+# --- tasks for a worker's process -------------------------------------------------------------
+
+
+def make_reusable(files: CircuitFiles, source: Path, vka: Path, *_: Any) -> None:
+    """Write the Solidity source that serves all circuits, and the key artifact of this one."""
+    import asyncio
+
+    import ezkl
+
+    async def create() -> None:
+        paths = [str(path) for path in (files.verifying_key, files.settings, vka)]
+        await ezkl.create_evm_vka(*paths, srs_path=str(files.srs))
+
+    native.create_evm_verifier(
+        files.verifying_key, files.settings, source, files.srs, reusable=True
+    )
+    asyncio.run(create())
+
+
+@cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="circuits-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
