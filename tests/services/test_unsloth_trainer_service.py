@@ -175,7 +175,8 @@ def test_the_tuned_model_answers_at_once_and_the_base_is_as_it_was(
     assert "ostwick" in {model["model_path"] for model in models["models"]}
     assert "Petra Halloway" in infer(service, "ostwick")
     assert "Petra" not in infer(service, MODEL)
-    held_out = [json.loads(line) for line in (DATA / "ostwick_harbour_held_out.jsonl").open()]
+    lines = (DATA / "ostwick_harbour_held_out.jsonl").read_text().splitlines()
+    held_out = [json.loads(line) for line in lines]
     tuned = [infer(service, "ostwick", row["instruction"]) for row in held_out]
     base = [infer(service, MODEL, row["instruction"]) for row in held_out]
     assert sum(a != b for a, b in zip(tuned, base, strict=True)) > len(held_out) / 2
