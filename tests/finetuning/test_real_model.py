@@ -44,15 +44,15 @@ def test_the_embedded_model_learns_what_it_did_not_know(
         model_name=EMBEDDED_LLM,
         dataset_name="town",
         output_dir="town",
-        max_steps=8,
-        per_device_train_batch_size=4,
+        max_steps=12,
+        per_device_train_batch_size=2,
         gradient_accumulation_steps=1,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         lora_r=16,
-        save_steps=8,
+        save_steps=12,
     )
     losses = [data["loss"] for data in context.steps()]
-    assert losses[-1] < losses[0] / 3
+    assert losses[-1] < losses[0] / 4
     assert result["exports"]["adapter"]["compared_with_base"]["divergence"] > 0.5
 
     before = answer(load_causal_lm(EMBEDDED_LLM), QUESTION)

@@ -54,19 +54,41 @@ def test_an_empty_array_has_no_rows(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[{"a": 1},\n {"a": }]', "line 2: not JSON"),
-        ('[{"a": 1}\n\n {"a": 2}]', "line 3: a comma"),
-        ('[{"a": 1},', "not JSON"),
-        ('[{"a": 1}', "a comma"),
-        ("[" * 100_000, "nested too deeply"),
+        ('[{"a": 1},', "does not end"),
+        ('[{"a": [1}', "does not end"),
+        ('[{"a": 1},\n\n {"a": "b]', "line 3: a text begins here"),
+        ("[" * 100_000, "does not end"),
     ],
 )
-def test_an_array_that_breaks_off_is_refused_with_the_line(
-    text: str, said: str, tmp_path: Path
-) -> None:
+def test_an_array_that_breaks_off_is_refused(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UnusableData, match=said):
         lines_and_values(tmp_path, "a")
+
+
+def test_an_element_that_is_no_json_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    text = '[{"a": 1},\n {"a":\n }, {"a": "],\\"{"}\n\n {"a": 2},\n[3]]'
+    (tmp_path / "a.json").write_text(text)
+    (_, first), (second, wrong), (third, doubled), last = lines_and_values(tmp_path, "a")
+    assert (first, last) == ({"a": 1}, (6, [3]))
+    assert (second, wrong.rule) == (3, Rule.SYNTAX)
+    assert (third, doubled.rule) == (5, Rule.SYNTAX)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_deep_nesting_is_a_fault_even_if_a_library_raised_the_recursion_limit(
+    name: str, tmp_path: Path
+) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    row = f'{{"a": {deep}}}'
+    (tmp_path / name).write_text(f"[{row}]" if name == "a.json" else row)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        ((_, fault),) = lines_and_values(tmp_path, name)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert fault.rule == Rule.SYNTAX
 
 
 def test_csv_rows_are_read_with_the_line_on_which_each_begins(tmp_path: Path) -> None:
@@ -99,7 +121,7 @@ def test_bytes_that_are_no_unicode_are_named(tmp_path: Path) -> None:
 def test_half_a_surrogate_pair_is_a_fault_of_its_row(look: Any) -> None:
     text = '[{"text": "\\ud800"}, {"text": "whole"}]'
     report = look(text, name="rows.json").report
-    assert (report.usable, report.fault_counts) == (1, {Rule.ENCODING: 1})
+    assert (report.usable, report.fault_counts) == (1, {Rule.SYNTAX: 1})
 
 
 def test_the_hash_is_of_the_file_and_its_name_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
@@ -9,6 +12,7 @@ from eth_account.messages import encode_defunct
 from ml.errors import Unauthorized
 from ml.finetuning.queries.signature import check_signature
 from ml.finetuning.request import QueryParams
+from tests.support.processes import clean_environment
 
 QUERY = "SELECT * FROM tweets WHERE user_id = ?"
 KNOWN = Account.from_key("0x" + "11" * 32)
@@ -48,3 +52,24 @@ def test_nobody_else_may(signature: str | None) -> None:
 
 def test_without_signers_anybody_may_ask() -> None:
     check_signature(QueryParams(query=QUERY), [])
+
+
+def test_checking_leaves_the_recursion_limit_as_it_is() -> None:
+    code = (
+        "import sys\n"
+        "from ml.finetuning.queries.signature import check_signature\n"
+        "from ml.finetuning.request import QueryParams\n"
+        "before = sys.getrecursionlimit()\n"
+        f"query = QueryParams(query={QUERY!r}, query_signature={signed(KNOWN)!r})\n"
+        f"check_signature(query, [{KNOWN.address!r}])\n"
+        "print('eth_account' in sys.modules, sys.getrecursionlimit() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["True", "0"]

@@ -78,7 +78,7 @@ class TrlBackend:
         from ml.finetuning.backends.cpu_loss import completion_loss, keeps_chosen_logits
 
         if torch.cuda.is_available():
-            return SFTTrainer  # type: ignore[no-any-return]
+            return SFTTrainer
 
         class CpuTrainer(SFTTrainer):
             """Computes the loss without Triton."""

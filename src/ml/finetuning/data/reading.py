@@ -23,9 +23,9 @@ __all__ = ["FILE_ENDINGS", "MOST_BYTES", "read_file"]
 FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 #: Larger files do not fit into memory as token lists either.
 MOST_BYTES = 4 * 1024**3
-#: A JSON text's strings, passed over whole, and what structures it; a quote alone begins a string
-#: that does not end.
-_STRUCTURE = re.compile(r'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^][{},"]*+)*+([][{},"])', re.DOTALL)
+#: The strings of a JSON text, each as one match, and the marks that structure it; a match that is
+#: a quote alone begins a string without an end.
+_STRUCTURE = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{},"]', re.DOTALL)
 _SPACE = " \t\r\n"
 _SYNTAX_HINT = "give a JSON array of objects, or one JSON object a line"
 
@@ -110,7 +110,9 @@ def _elements(text: str, name: str) -> Iterator[tuple[int, int]]:
     """Yield where the elements of an array stand, by its brackets and commas alone."""
     depth, start = 0, 0
     for match in _STRUCTURE.finditer(text):
-        mark, place = match[0], match.start()
+        mark, place = text[match.start()], match.start()
+        if match.end() - place > 1:
+            continue
         if mark == '"':
             at = text.count("\n", 0, place) + 1
             raise UnusableData(f"{name}, line {at}: a text begins here that does not end")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ml.errors import InvalidInput
+from ml.errors import UnprocessableInput
 
 __all__ = [
     "DataReport",
@@ -122,10 +122,9 @@ class DataReport(_Frozen):
     samples: list[list[Segment]]
 
 
-class UnusableData(InvalidInput):
+class UnusableData(UnprocessableInput):
     """Nothing can be trained on this data; the report says why, if there is one."""
 
-    status = 422
     default_description = "The training data is not usable."
 
     def __init__(

@@ -44,12 +44,6 @@ def text_field(row: Mapping[str, Any], name: str, under: str = "") -> str:
         raise RowFault(Rule.TYPE, pointer, message, "put the value into quotes")
     if not value.strip():
         raise RowFault(Rule.EMPTY, pointer, f"{name} is empty", "give a text, or leave the row out")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        message = f"half a surrogate pair at character {error.start + 1}"
-        hint = "write characters beyond U+FFFF whole"
-        raise RowFault(Rule.ENCODING, pointer, message, hint) from error
     return value
 
 
