@@ -1,6 +1,6 @@
 """Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
 
-    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi]
+    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi] [trainer]
         [--rounds 3] [--seconds 3] [--answers 1]
 
     small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
@@ -8,6 +8,7 @@
     codecs  ABI tensors: ours and infernet-ml's
     llm     a language model: ours, bare `generate`, `transformers serve`, llama.cpp
     tgi     the TGI client: what it adds to its upstream, and while the upstream is down
+    trainer a job's training steps beside a bare TRL script's; events
 
 The peers live in an environment of their own, benchmarks/.venv, which is made when it is missing.
 """
@@ -42,8 +43,9 @@ from benchmarks.servers import (
     ours,
 )
 from benchmarks.tgi import UPSTREAM_DELAYS_MS, overhead, storm, tgi_service, tgi_upstream
+from benchmarks.trainer import event_rates, step_times
 
-SECTIONS = ("small", "heavy", "codecs", "llm", "tgi")
+SECTIONS = ("small", "heavy", "codecs", "llm", "tgi", "trainer")
 SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 SMALL_CONNECTIONS = (1, 32, 128)
 HEAVY_CONNECTIONS = (1, 32, 64)
@@ -76,6 +78,9 @@ def main() -> None:
         llm(options.rounds, options.answers)
     if "tgi" in sections:
         tgi(options.rounds, options.seconds)
+    if "trainer" in sections:
+        step_times(options.rounds)
+        event_rates()
 
 
 def small(count: int, seconds: float) -> None:
