@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ml.jobs.job import JobState
 from ml.jobs.own_job import OwnJob
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
+from tests.support.jobs import PostgresqlServer
 from tests.support.step_job import KIND
 
 WRITERS, EACH = 3, 60
@@ -33,19 +33,13 @@ async def test_events_of_several_processes_have_ids_without_gaps_and_no_tail_mis
 ) -> None:
     await store.create(KIND, {}, "a")
     await store.claim_next("me")
-    seen: list[int] = []
-
-    async def follow() -> None:
-        async for event in Tails(store, 0.02).events("a"):
-            seen.append(event.id)
-
-    following = asyncio.create_task(follow())
+    following = asyncio.create_task(ids_of(Tails(store, 0.02)))
     web = asyncio.gather(*(store.add_event("a", "log", {"writer": "web"}) for _ in range(20)))
     await write_from_processes(url, "a")
     ids = await web
     assert sorted(set(ids)) == sorted(ids)
     await store.transition("a", JobState.SUCCEEDED, result={})
-    await asyncio.wait_for(following, 20)
+    seen = await asyncio.wait_for(following, 20)
     expected = list(range(1, 2 + WRITERS * EACH + 20 + 1 + 1))
     assert seen == expected
     stored = await store.events("a", limit=10_000)
@@ -61,14 +55,15 @@ async def test_every_acknowledged_event_outlives_a_kill(
     await store.create(KIND, {"steps": 100_000}, "a")
     await store.claim_next("me")
     environment = os.environ | {"JOB_STORE_URL": url, "JOB_FOLDER": str(tmp_path)}
-    child = subprocess.Popen([sys.executable, "-m", "ml.jobs.child", "a"], env=environment)
+    command = [sys.executable, "-m", "ml.jobs.child", "a"]
+    child = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         while (await store.last_event("a"))[1] < 100:
             await asyncio.sleep(0.02)
-            assert child.poll() is None
+            assert child.returncode is None
     finally:
         child.send_signal(signal.SIGKILL)
-        child.wait(20)
+        await asyncio.wait_for(child.wait(), 20)
     acknowledged = [int(line) for line in (tmp_path / "acknowledged").read_text().split()]
     stored = await store.events("a", limit=100_000)
     steps = [event.data["step"] for event in stored if event.type == "progress"]
@@ -102,3 +97,25 @@ async def test_a_write_waits_for_a_store_that_is_locked(store: JobStore, url: st
             assert not written.done()
         await asyncio.wait_for(written, 20)
     assert (await store.last_event("a"))[1] == 3
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_a_database_that_drops_all_connections_loses_no_event_and_ends_no_tail(
+    store: JobStore, url: str, postgresql: PostgresqlServer
+) -> None:
+    await store.create(KIND, {}, "a")
+    await store.claim_next("me")
+    tails = Tails(store, 0.02)
+    following = asyncio.create_task(ids_of(tails))
+    with OwnJob(url, "a") as own_job:
+        for number in range(30):
+            await asyncio.to_thread(own_job.add_event, "log", {"number": number})
+            if number % 10 == 5:
+                postgresql.drop_connections()
+        await asyncio.to_thread(own_job.finish, JobState.SUCCEEDED, result={})
+    assert await asyncio.wait_for(following, 20) == list(range(1, 34))
+    assert (await store.get("a")).state is JobState.SUCCEEDED
+
+
+async def ids_of(tails: Tails) -> list[int]:
+    return [event.id async for event in tails.events("a")]

@@ -18,7 +18,8 @@ from ml.jobs.local import LocalExecutor
 from ml.jobs.scheduler import Scheduler
 from ml.jobs.store import JobStore
 from tests.support.jobs import job_at_step, job_in
-from tests.support.processes import is_running, until
+from tests.support.processes import is_running
+from tests.support.requests import eventually
 from tests.support.step_job import KIND
 
 StartScheduler = Callable[..., Awaitable[Scheduler]]
@@ -66,12 +67,8 @@ async def test_a_job_runs_in_a_process_of_its_own_and_its_result_is_kept(
     folder = tmp_path / "jobs" / "a"
     assert (folder / "log.txt").read_text() == "the last words\n"
     helper = int((folder / "helper").read_text())
-    until(lambda: not is_running(job.process["pid"]), "the child has left")
-    # What it started is ended by the scheduler's next look.
-    end = asyncio.get_running_loop().time() + 10
-    while is_running(helper) and asyncio.get_running_loop().time() < end:
-        await asyncio.sleep(0.05)
-    assert not is_running(helper)
+    await eventually(lambda: not is_running(job.process["pid"]))
+    await eventually(lambda: not is_running(helper))  # with the scheduler's next look
 
 
 @pytest.mark.parametrize(
@@ -80,7 +77,7 @@ async def test_a_job_runs_in_a_process_of_its_own_and_its_result_is_kept(
         ("raise", "ValueError: the data is odd"),
         ("exit", "Its process ended with exit code 3 and no result."),
         ("crash", "Its process was killed by SIGABRT."),
-        ("no json", "set is not JSON serializable"),
+        ("no json", "TypeError: Type is not JSON serializable: set"),
     ],
 )
 async def test_a_job_that_fails_says_why_with_the_last_lines_of_its_log(

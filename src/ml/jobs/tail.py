@@ -82,7 +82,7 @@ class _Tail:
             changed, ended = self._changed, self.ended  # before reading, or a wake-up is lost
             events = self._since(after)
             if events is None:
-                events = list(await self._store.events(self._job_id, after, _PAGE))
+                events = await self._stored(after)
             for event in events:
                 yield event
                 after = event.id
@@ -91,6 +91,19 @@ class _Tail:
             if ended:
                 return
             await changed.wait()
+
+    async def _stored(self, after: int) -> list[JobEvent]:
+        """Return what `_since` would, from the store; waits while that is away."""
+        while True:
+            try:
+                return list(await self._store.events(self._job_id, after, _PAGE))
+            except Exception as error:
+                await self._bear(error)
+
+    async def _bear(self, error: Exception) -> None:
+        """Wait a little for a database that restarts, which shows in many kinds of errors."""
+        _log.warning("job_store_unavailable", error=str(error), job_id=self._job_id)
+        await asyncio.sleep(_PAUSE_SECONDS)
 
     def _since(self, after: int) -> list[JobEvent] | None:
         """Return up to a page of the events behind `after`; None if they are not kept."""
@@ -108,9 +121,8 @@ class _Tail:
                     await self._look_once()
                 except NotFound:
                     raise
-                except Exception as error:  # the database restarts, in one of many ways
-                    _log.warning("job_store_unavailable", error=str(error), job_id=self._job_id)
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                except Exception as error:
+                    await self._bear(error)
                 await asyncio.sleep(self._interval_seconds)
         finally:
             self.ended = True  # also after a fault: no subscriber waits for ever
