@@ -142,7 +142,18 @@ def test_a_run_that_died_after_its_last_step_is_not_trained_again(workplace: Wor
 def test_a_run_does_not_go_on_with_other_data(workplace: Workplace) -> None:
     stop(workplace, "one", at=4)
     write_rows(workplace.input / "rows.jsonl", [("Who?", "Nobody."), ("Where?", "Nowhere.")])
-    with pytest.raises(TrainingFailed, match="data_sha256 changed since"):
+    with pytest.raises(
+        TrainingFailed, match=r"cannot go on .*: data_sha256 was .* start a new job"
+    ):
+        finish(workplace.context("one", attempt=2))
+
+
+def test_a_run_does_not_go_on_with_weights_of_another_dtype(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(workplace, "one", at=4)
+    monkeypatch.setenv("TRAINER_DTYPE", "bfloat16")
+    with pytest.raises(TrainingFailed, match="dtype was float32, is bfloat16"):
         finish(workplace.context("one", attempt=2))
 
 

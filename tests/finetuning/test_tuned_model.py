@@ -116,6 +116,8 @@ def test_a_merged_export_says_what_the_adapter_says(workplace: Workplace, models
     assert result["exports"]["adapter"]["compared_with_base"]["divergence"] > 0.1
 
     folder = workplace.output / "results-merged"
+    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert export["files"]["model.safetensors"]["sha256"] == sha256
     merged = AutoModelForCausalLM.from_pretrained(folder)
     assert merged.dtype == torch.bfloat16
     adapted = peft.PeftModel.from_pretrained(base(models), str(workplace.output / "results"))
@@ -159,6 +161,8 @@ def test_an_interrupted_export_is_made_again_without_training(workplace: Workpla
     (workplace.output / "results" / ".partial").mkdir()
     result, context = workplace.run(exports=["merged_16bit"])
     assert not context.steps()
+    manifest = json.loads((workplace.output / "results" / "manifest.json").read_text())
+    assert (manifest["device"], manifest["dtype"]) == ("cpu", "float32")
     assert result["exports"]["merged_16bit"]["name"] == "results-merged"
     hidden = [path for path in workplace.output.rglob(".*") if path.name != ".job"]
     assert not hidden

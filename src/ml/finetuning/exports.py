@@ -13,6 +13,7 @@ from ml.finetuning.backends.backend import Backend
 from ml.finetuning.failures import TrainingFailed
 from ml.finetuning.gguf_tools import convert_to_gguf, find_converter
 from ml.finetuning.likeness import MOST_DIVERGENCE, Observation, compare, observe
+from ml.finetuning.manifest import files_of
 from ml.finetuning.output import Output
 from ml.finetuning.request import Export, TrainingParameters
 
@@ -76,7 +77,11 @@ class Exporter:
             target = self._output.publish_export(export, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return {"name": target.name, "compared_with_adapter": compared}
+        return {
+            "name": target.name,
+            "compared_with_adapter": compared,
+            "files": files_of(target),
+        }
 
     def _make(self, export: Export, scratch: Path) -> Any:
         """Write the export and return it, loaded from there."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ml.errors import UnprocessableInput
@@ -22,12 +21,13 @@ from ml.finetuning.output import Output
 from ml.finetuning.places import Places
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.rows import open_rows
+from ml.finetuning.run_facts import RunFacts
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext, Stopped
 
 __all__ = ["run"]
 
-#: In the job's folder: what the checkpoints there were trained with.
+#: In the job's folder: what its checkpoints were trained with.
 _RUN_FILE = "run.json"
 
 
@@ -61,7 +61,10 @@ class _Work:
     output: Output
     checkpoints: Checkpoints
     choice: Choice
-    device: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> RunFacts:
+        return RunFacts(self.context.folder / _RUN_FILE)
 
     def do(self) -> dict[str, Any]:
         self._log(f"Backend {self.choice.backend.name}: {self.choice.reason}")
@@ -75,7 +78,12 @@ class _Work:
             self.request, self.places, self.context.job.id, self.context.folder, self._heed
         )
         data = prepare(rows, self.request, tokenizer, shape)
-        self._check_run(data)
+        newest = self.checkpoints.newest()
+        if newest is None:
+            self.facts.begin()
+        else:
+            self._log(f"Going on from the checkpoint of step {newest.step}")
+        self.facts.agree(data_sha256=data.report.sha256, backend=self.choice.backend.name)
         began = time.monotonic()
         outcome = outcome_of(self.checkpoints, self.request)
         if outcome is None:
@@ -85,27 +93,6 @@ class _Work:
         self.output.publish_adapter(outcome.adapter, self.request.model_name, tokenizer)
         checks = self._export(source, tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
-
-    def _check_run(self, data: TrainingData) -> None:
-        """Refuse to go on from checkpoints that were trained with something else."""
-        now = {
-            "data_sha256": data.report.sha256,
-            "backend": self.choice.backend.name,
-            "dtype": self.places.dtype,
-        }
-        path = self.context.folder / _RUN_FILE
-        newest = self.checkpoints.newest()
-        if newest is None or not path.exists():
-            path.write_text(json.dumps(now))
-            return
-        before = json.loads(path.read_text())
-        changed = [name for name in now if before.get(name) != now[name]]
-        if changed:
-            raise TrainingFailed(
-                f"the job cannot go on from its checkpoint of step {newest.step}, because its "
-                f"{' and '.join(changed)} changed since; start a new job"
-            )
-        self._log(f"Going on from the checkpoint of step {newest.step}")
 
     def _train(self, source: str, tokenizer: Any, data: TrainingData) -> Outcome:
         from ml.finetuning.training import train  # imports transformers: after the backend did
@@ -119,7 +106,7 @@ class _Work:
                 f"exports: {request.model_name} has quantised weights; name the model with 16-bit "
                 "ones to merge an adapter into it"
             )
-        self.device = {"device": str(model.device), "dtype": str(model.dtype).split(".")[-1]}
+        self.facts.agree(device=model.device.type, dtype=str(model.dtype).removeprefix("torch."))
         model = backend.add_lora(model, request)
         self._phase("training", f"Training on {len(data.train)} examples")
         log = RunLog([self.context.folder, self.output.folder])
@@ -161,7 +148,7 @@ class _Work:
         report = data.report.model_dump(mode="json", exclude={"samples", "faults"})
         manifest = {
             **summary,
-            **self.device,
+            **{name: self.facts.known().get(name) for name in ("device", "dtype")},
             "job_id": self.context.job.id,
             "request": self.request.model_dump(mode="json"),
             "seed": self.request.seed,

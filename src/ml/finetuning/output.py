@@ -101,6 +101,8 @@ class Output:
     def publish_export(self, export: str, scratch: Path) -> Path:
         """Put an export in its place and return where that is."""
         target = self._root / self.export_name(export)
+        for path in scratch.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone
         if _owner(target) == self._job_id:
             shutil.rmtree(target)
         scratch.rename(target)
