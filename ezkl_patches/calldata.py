@@ -1,30 +1,61 @@
 """Calldata for the Solidity verifiers that ezkl generates.
 
-Source: `function verifyProof(bytes calldata proof, uint256[] calldata instances)` of ezkl's
-generated verifier contracts, encoded by the Solidity ABI.
+Sources, encoded by the Solidity ABI:
+
+- `function verifyProof(bytes calldata proof, uint256[] calldata instances)` of the verifier that is
+  made for one circuit;
+- `function verifyProof(bytes calldata proof, uint256[] calldata instances, bytes32[] memory vka)`
+  of the reusable one, which is told the circuit's key artifact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eth_abi.abi import encode
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
 
-__all__ = ["encode_verify_calldata"]
+from ezkl_patches.field import require_canonical
+from ezkl_patches.proof import Proof
+
+__all__ = ["decode_verify_calldata", "encode_verify_calldata"]
 
 #: The first four bytes of keccak256("verifyProof(bytes,uint256[])").
 _SELECTOR = bytes.fromhex("1e8e1e13")
-#: The order of BN254's scalar field: an instance is a canonical field element below it.
-_FIELD_ORDER = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+#: The first four bytes of keccak256("verifyProof(bytes,uint256[],bytes32[])").
+_VKA_SELECTOR = bytes.fromhex("3409fc9f")
 
 
-def encode_verify_calldata(proof: bytes, instances: Sequence[int]) -> bytes:
-    """Return the calldata of `verifyProof(proof, instances)`.
+def encode_verify_calldata(
+    proof: bytes, instances: Sequence[int], *, vka: Sequence[bytes] | None = None
+) -> bytes:
+    """Return the calldata of `verifyProof(proof, instances)`, or of the reusable verifier's form.
 
-    `instances` are the public values as field elements of BN254, 0 <= x < the field's order.
-    Raises `ValueError` for one that is not canonical, which a verifier would refuse.
+    `instances` are the public values as field elements of BN254, 0 <= x < the field's order;
+    `vka` are the words of a key artifact, each of 32 bytes. Raises `ValueError` for an instance
+    that is not canonical, which a verifier would refuse, and for a word of another length.
     """
-    for position, instance in enumerate(instances):
-        if not 0 <= instance < _FIELD_ORDER:
-            raise ValueError(f"instance {position} is not a canonical field element of BN254")
-    return _SELECTOR + encode(["bytes", "uint256[]"], [proof, list(instances)])
+    require_canonical(instances)
+    if vka is None:
+        return _SELECTOR + encode(["bytes", "uint256[]"], [proof, list(instances)])
+    if any(len(word) != 32 for word in vka):
+        raise ValueError("vka: each word has 32 bytes")
+    types = ["bytes", "uint256[]", "bytes32[]"]
+    return _VKA_SELECTOR + encode(types, [proof, list(instances), list(vka)])
+
+
+def decode_verify_calldata(calldata: bytes) -> Proof:
+    """Return the proof that calldata carries, in either form; the key artifact is left out.
+
+    Compare decoded values, not calldata: ezkl's own ends in a zero word that means nothing. Raises
+    `ValueError` for anything else and for instances that are not canonical.
+    """
+    selector, arguments = calldata[:4], calldata[4:]
+    if selector not in (_SELECTOR, _VKA_SELECTOR):
+        raise ValueError("the calldata is no call of verifyProof")
+    types = ["bytes", "uint256[]"] + ["bytes32[]"] * (selector == _VKA_SELECTOR)
+    try:
+        proof, instances, *_ = decode(types, arguments)
+    except (DecodingError, OverflowError) as error:
+        raise ValueError(f"the calldata of verifyProof cannot be read: {error}") from None
+    return Proof(proof, instances)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _STATIC = Path(__file__).parent / "static"
 #: The files of the page; it names them relative to itself, and so works behind a prefix.
-_FILES = ("dashboard.css", "dashboard.js")
+_FILES = ("dashboard.css", "dashboard.js", "api.js", "chart.js", "run.js", "words.js")
 #: uPlot, as the package youplot carries it. Their content changes with their version alone.
 _CHART_FILES = ("uplot.iife.min.js", "uplot.min.css")
 _DAY_SECONDS = 86400

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +25,10 @@ from typing import Any, Self, TypeVar
 import structlog
 
 from ml.errors import DeadlineExceeded, OutOfMemory, ServiceError
+from ml.proving.explaining import is_out_of_memory
 from ml.proving.failures import ProvingProcessDied
 
-__all__ = ["OUT_OF_MEMORY_SIGN", "Progress", "Report", "Worker", "is_out_of_memory", "never"]
+__all__ = ["Progress", "Worker", "never", "unreported"]
 
 log = structlog.get_logger(__name__)
 
@@ -36,14 +36,10 @@ T = TypeVar("T")
 
 #: Told a stage's name when it begins, with None, and when it ends, with its seconds.
 Progress = Callable[[str, float | None], None]
-#: What a task in the process calls to tell its progress.
-Report = Progress
 
-#: What Rust writes before it aborts because memory was refused.
-OUT_OF_MEMORY_SIGN = "memory allocation of"
 #: How soon a cancellation is seen.
 _POLL_SECONDS = 0.1
-_ENDS_WITHIN_SECONDS = 5.0
+_ENDS_WITHIN_SECONDS = 30.0
 #: Where nothing listens: the process reaches no network, whatever ezkl would fetch by itself.
 _NOWHERE = "http://127.0.0.1:9"
 
@@ -53,8 +49,8 @@ def never() -> bool:
     return False
 
 
-def _unreported(stage: str, seconds: float | None) -> None:
-    pass
+def unreported(stage: str, seconds: float | None) -> None:
+    """Tell nobody of a stage."""
 
 
 class Worker:
@@ -68,7 +64,7 @@ class Worker:
         self._memory_limit_bytes = memory_limit_bytes
         self._offline = offline
         self._turn = threading.Lock()
-        self._folder: Path | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
 
@@ -80,10 +76,10 @@ class Worker:
 
     def run(
         self,
-        task: Callable[[Path, Report], T],
+        task: Callable[[Path, Progress], T],
         *,
         seconds: float = math.inf,
-        progress: Progress = _unreported,
+        progress: Progress = unreported,
         is_cancelled: Callable[[], bool] = never,
     ) -> T:
         """Return `task(scratch, report)`, run in the process; `scratch` is a folder of this call.
@@ -100,7 +96,7 @@ class Worker:
         done = False
         try:
             connection = self._ready_connection()
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix="task-") as scratch:
+            with tempfile.TemporaryDirectory(dir=self._path(), prefix="task-") as scratch:
                 try:
                     connection.send((task, Path(scratch)))
                     result: T = self._answer(connection, deadline, progress, is_cancelled)
@@ -125,7 +121,7 @@ class Worker:
         with self._turn:
             self._end_process()
             if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder.cleanup()
                 self._folder = None
 
     def __enter__(self) -> Self:
@@ -166,7 +162,7 @@ class Worker:
         if process is None:  # closed
             return ProvingProcessDied()
         code = process.wait(_ENDS_WITHIN_SECONDS)
-        if is_out_of_memory(self._output()):
+        if is_out_of_memory(self._path("output").read_text(errors="replace")):
             return OutOfMemory(
                 "The proof needs more memory than the proving process may take"
                 + (f" ({self._memory_limit_bytes} bytes)." if self._memory_limit_bytes else ".")
@@ -185,18 +181,21 @@ class Worker:
             self._end_process()
         if self._connection is None:
             self._connection = self._start()
-        os.truncate(self._output_path(), 0)
+        os.truncate(self._path("output"), 0)
         return self._connection
 
     def _start(self) -> Connection[Any, Any]:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="proving-"))
-            (self._folder / "ezkl" / "cache").mkdir(parents=True)
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="proving-", ignore_cleanup_errors=True
+            )
+            self._path("ezkl", "cache").mkdir(parents=True)
         ours, theirs = Pipe()
         limit = str(self._memory_limit_bytes or 0)
         module = "ml.proving.worker_process"
         command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), limit]
-        with theirs, self._output_path().open("ab") as output:
+        command.append(str(self._path("output")))
+        with theirs, self._path("output").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 env=self._environment(),
@@ -209,7 +208,7 @@ class Worker:
 
     def _environment(self) -> dict[str, str]:
         changed = {
-            "EZKL_REPO_PATH": str(self._folder_path() / "ezkl"),
+            "EZKL_REPO_PATH": str(self._path("ezkl")),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "RUST_BACKTRACE": "0",
         }
@@ -219,16 +218,10 @@ class Worker:
         kept = {name: value for name, value in os.environ.items() if name.upper() not in changed}
         return kept | changed
 
-    def _folder_path(self) -> Path:
+    def _path(self, *parts: str) -> Path:
         if self._folder is None:
             raise RuntimeError("the worker has no folder before it starts")
-        return self._folder
-
-    def _output_path(self) -> Path:
-        return self._folder_path() / "output"
-
-    def _output(self) -> str:
-        return self._output_path().read_text(errors="replace")
+        return Path(self._folder.name, *parts)
 
     def _end_process(self) -> None:
         if self._connection is not None:
@@ -240,16 +233,11 @@ class Worker:
             self._process = None
 
 
-class _TaskFailed(Exception):  # noqa: N818
+class _TaskFailed(Exception):
     """Carries what a task raised past what its transport may raise."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
-
-
-def is_out_of_memory(output: str) -> bool:
-    """Return whether what the process wrote says that it was refused memory."""
-    return OUT_OF_MEMORY_SIGN in output
 
 
 def _wait_seconds(deadline: float) -> float:

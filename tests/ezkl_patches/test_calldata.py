@@ -7,7 +7,7 @@ from eth_abi.abi import decode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ezkl_patches import encode_verify_calldata
+from ezkl_patches import Proof, decode_verify_calldata, encode_verify_calldata
 
 #: The order of BN254's scalar field, as EIP-196 gives it.
 ORDER = 21888242871839275222246405745257275088548364400416034343698204186575808495617
@@ -77,3 +77,57 @@ def test_a_value_that_is_no_canonical_field_element_is_refused(instance: int) ->
 
 def test_the_largest_field_element_is_taken() -> None:
     assert encode_verify_calldata(b"", [ORDER - 1])[-32:] == (ORDER - 1).to_bytes(32, "big")
+
+
+# --- reading it back, and the form of the reusable verifier -----------------------------------
+
+words_of = st.lists(st.binary(min_size=32, max_size=32), max_size=4)
+
+
+@given(st.binary(max_size=200), instances_of, st.none() | words_of)
+def test_what_was_encoded_is_read_back(
+    proof: bytes, instances: list[int], vka: list[bytes] | None
+) -> None:
+    calldata = encode_verify_calldata(proof, instances, vka=vka)
+    assert decode_verify_calldata(calldata) == Proof(proof, tuple(instances))
+
+
+@given(st.binary(max_size=200), instances_of, words_of)
+def test_a_key_artifact_makes_it_a_call_of_the_reusable_verifier(
+    proof: bytes, instances: list[int], vka: list[bytes]
+) -> None:
+    calldata = encode_verify_calldata(proof, instances, vka=vka)
+    assert calldata[:4] == keccak256(b"verifyProof(bytes,uint256[],bytes32[])")[:4]
+    read = decode(["bytes", "uint256[]", "bytes32[]"], calldata[4:])
+    assert read == (proof, tuple(instances), tuple(vka))
+
+
+def test_ezkls_own_calldata_with_its_zero_word_at_the_end_is_read() -> None:
+    calldata = encode_verify_calldata(b"\xab\xcd", [7, 8]) + bytes(32)
+    assert decode_verify_calldata(calldata) == Proof(b"\xab\xcd", (7, 8))
+
+
+@pytest.mark.parametrize(
+    "calldata",
+    [
+        b"",
+        bytes.fromhex("af83a18d") + bytes(96),
+        bytes.fromhex("1e8e1e13"),
+        bytes.fromhex("1e8e1e13") + b"\xff" * 96,
+        encode_verify_calldata(bytes(40), [1, 2])[:-1],
+    ],
+)
+def test_what_is_no_whole_call_of_verify_proof_is_refused(calldata: bytes) -> None:
+    with pytest.raises(ValueError, match="verifyProof"):
+        decode_verify_calldata(calldata)
+
+
+def test_calldata_with_an_instance_that_is_not_canonical_is_refused() -> None:
+    calldata = encode_verify_calldata(b"", [5])
+    with pytest.raises(ValueError, match="instance 0 is not a canonical"):
+        decode_verify_calldata(calldata[:-32] + ORDER.to_bytes(32, "big"))
+
+
+def test_a_word_of_a_key_artifact_has_32_bytes() -> None:
+    with pytest.raises(ValueError, match="each word has 32 bytes"):
+        encode_verify_calldata(b"", [], vka=[bytes(31)])

@@ -1,0 +1,135 @@
+// A job that is shown: its events as they come, and what they add up to.
+
+import { jobPath } from "./api.js";
+import { short } from "./words.js";
+
+const MOST_MESSAGES = 300;
+export const FINAL = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
+const STATES = new Set(["queued", "running", ...FINAL]);
+
+export class Run {
+  #source = null;
+  #last = 0; // id of the newest event: none is taken twice
+  #state = ""; // of the job, as the events have it
+  #starts = 0;
+
+  /** `changed()` is called after each event, `record(job?)` where the job's record is another. */
+  constructor(id, changed, record) {
+    this.id = id;
+    this.changed = changed;
+    this.record = record;
+    this.stopping = false; // asked to, and still at work
+    this.now = {}; // the newest numbers
+    this.phase = "";
+    this.messages = [];
+    this.train = { steps: [], loss: [], rate: [], norm: [] };
+    this.held = { steps: [], loss: [] }; // of the held-out examples
+  }
+
+  get newest() {
+    return this.#last;
+  }
+
+  /** Listen, unless somebody does or nothing more can come; `job` is the record, if it is known. */
+  listen(job) {
+    const listening = this.#source && this.#source.readyState !== EventSource.CLOSED;
+    if (!listening && !this.#complete(job)) this.#open();
+  }
+
+  close() {
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #complete(job) {
+    return job && FINAL.has(job.status) && FINAL.has(this.#state) && job.attempt === this.#starts;
+  }
+
+  #open() {
+    this.close();
+    const after = this.#last ? `?after=${this.#last}` : "";
+    const source = new EventSource(jobPath(this.id, `/events${after}`));
+    this.#source = source;
+    source.addEventListener("init", (event) => this.record(JSON.parse(event.data)));
+    for (const type of ["status", "progress", "log", "complete", "error"]) {
+      source.addEventListener(type, (event) => {
+        if (this.#source !== source) return;
+        // The job's own "error" has data; the connection's has none.
+        if (event.data === undefined) this.#disconnected();
+        else this.#take(type, Number(event.lastEventId), JSON.parse(event.data));
+        this.changed();
+      });
+    }
+  }
+
+  /** The browser connects again by itself, but a stream that came to its end needs it no more. */
+  #disconnected() {
+    const refused = this.#source.readyState === EventSource.CLOSED;
+    if (refused || FINAL.has(this.#state)) this.close();
+    if (refused) this.record();
+  }
+
+  #take(type, id, data) {
+    if (id <= this.#last) return;
+    this.#last = id;
+    if (type === "progress") this.#step(data);
+    else if (type === "status") this.#status(data);
+    else if (type === "complete") this.#note("DONE", `the tuned model ${data.model ?? ""} is ready`);
+    else this.#note(type === "error" ? "ERROR" : (data.level ?? "INFO"), data.message ?? type);
+  }
+
+  #status({ status, message }) {
+    this.#note("STATE", message ?? status);
+    if (STATES.has(status)) {
+      this.#state = status;
+      this.#starts += status === "running";
+      this.phase = "";
+      this.stopping = false;
+      this.record();
+    } else {
+      this.phase = String(message ?? status);
+    }
+  }
+
+  #step(numbers) {
+    this.now = { ...this.now, ...numbers };
+    const { step, loss, eval_loss: heldLoss, learning_rate: rate, grad_norm: norm } = numbers;
+    rewind(this.held, step);
+    if (typeof heldLoss === "number") {
+      this.held.steps.push(step);
+      this.held.loss.push(heldLoss);
+      this.#note("EVAL", `loss ${short(heldLoss)} on the held-out examples`);
+      return;
+    }
+    rewind(this.train, step);
+    this.train.steps.push(step);
+    this.train.loss.push(loss ?? null);
+    this.train.rate.push(rate ?? null);
+    this.train.norm.push(norm ?? null);
+    const took = `${short(numbers.step_time)} s`;
+    this.#note("STEP", `loss ${short(loss)}, learning rate ${short(rate)}, ${took}`);
+  }
+
+  #note(level, text) {
+    const message = { level: String(level).toUpperCase(), text: String(text), step: this.now.step };
+    this.messages.push(message);
+    if (this.messages.length <= 4 * MOST_MESSAGES) return;
+    const isStep = ({ level: of }) => of === "STEP"; // these alone would push out all others
+    const steps = new Set(this.messages.filter(isStep).slice(-MOST_MESSAGES));
+    const notes = new Set(this.messages.filter((one) => !isStep(one)).slice(-MOST_MESSAGES));
+    this.messages = this.messages.filter((one) => steps.has(one) || notes.has(one));
+  }
+
+  /** The newest messages, with or without one for each step. */
+  recent(withSteps) {
+    const wanted = this.messages.filter(({ level }) => withSteps || level !== "STEP");
+    return wanted.slice(-MOST_MESSAGES);
+  }
+}
+
+/** Forget what a curve has from a step on: a job that is resumed does some steps again. */
+function rewind(curve, step) {
+  while (curve.steps.length && curve.steps.at(-1) >= step) {
+    for (const column of Object.values(curve)) column.pop();
+  }
+}

@@ -1,0 +1,1 @@
+"""Workflows that prove their answers."""

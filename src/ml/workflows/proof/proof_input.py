@@ -1,0 +1,30 @@
+"""The tensor that a caller sends to a proof workflow, and which artifact it is for."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ml.infernet.tensor_request import TensorRequest
+from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+
+__all__ = ["OnchainProofInput", "ProofInput"]
+
+
+class ProofInput(TensorInput):
+    """A tensor as the classic service takes it, for one of the artifacts."""
+
+    model_id: str = Field(
+        default="", description="The name or id of an artifact; the first one by default"
+    )
+
+
+class OnchainProofInput(OnchainTensorInput):
+    """A tensor that a contract sent, for one of the artifacts."""
+
+    model_id: str = ""
+
+    @classmethod
+    def from_request(cls, request: TensorRequest) -> OnchainProofInput:
+        """Return the input of a tensor request; raises as `OnchainTensorInput` does."""
+        tensor = super().from_request(request)
+        return cls.model_construct(**(dict(tensor) | {"model_id": request.model_id}))

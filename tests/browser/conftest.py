@@ -1,0 +1,123 @@
+"""A trainer service of which this process schedules the jobs, and a browser that looks at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+from ml.jobs.process import Process
+from ml.jobs.store import JobStore
+from tests.browser.dashboard import Dashboard, Jobs
+from tests.support.processes import Server, clean_environment, free_port
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+#: It looks for nothing on the network of its own.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+OpenDashboard = Callable[..., Awaitable[Dashboard]]
+
+
+class Trainer:
+    """A trainer service with folders of its own, which can be started again on the same port."""
+
+    def __init__(self, root: Path, **settings: str) -> None:
+        self.input, self.output, self.working = (root / name for name in ("in", "out", "work"))
+        for folder in (self.input, self.output, self.working):
+            folder.mkdir(parents=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = settings
+
+    @property
+    def store_url(self) -> str:
+        return f"sqlite:///{self.working}/jobs.sqlite"
+
+    def server(self) -> Server:
+        """Return the process, to be entered and waited for."""
+        paths = {"INPUT_PATH": self.input, "OUTPUT_PATH": self.output, "WORKING_PATH": self.working}
+        environment = clean_environment(
+            OMP_NUM_THREADS="1", **{name: str(path) for name, path in paths.items()}
+        )
+        command = ["serve", "unsloth_trainer_service", f"--bind=127.0.0.1:{self.port}"]
+        return Server(
+            [*command, "--workers=1"], port=self.port, environment=environment | self._settings
+        )
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Trainer:
+    return Trainer(tmp_path)
+
+
+@pytest.fixture
+async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
+    """The service's store. This process holds the lease of the scheduler that leads.
+
+    So the service runs no job by itself: what happens to them is up to the test.
+    """
+    async with JobStore(trainer.store_url) as store:
+        name = f"{Process.numbered(os.getpid())}/test"
+        assert await store.acquire_lease("scheduler", name, 600) == name
+        yield Jobs(store)
+
+
+@pytest.fixture
+def service(trainer: Trainer, jobs: Jobs) -> Any:
+    with trainer.server() as server:
+        yield server.wait_ready()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium to look at pages with; Debian has a package chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@pytest.fixture
+async def open_dashboard(trainer: Trainer, browser: Browser) -> AsyncIterator[OpenDashboard]:
+    """Open the page in a window of its own.
+
+    At the end no page has asked for anything elsewhere, and none has complained, unless the test
+    has taken that from its `complaints`.
+    """
+    opened: list[Dashboard] = []
+    async with AsyncExitStack() as stack:
+
+        async def open_one(address: str = "", **options: Any) -> Dashboard:
+            size = {"width": 1440, "height": 1000}
+            context = await browser.new_context(**{"viewport": size, **options})
+            stack.push_async_callback(context.close)
+            dashboard = Dashboard(await context.new_page(), trainer.url)
+            opened.append(dashboard)
+            await dashboard.page.goto(f"{trainer.url}/dashboard{address}")
+            return dashboard
+
+        yield open_one
+    for dashboard in opened:
+        assert dashboard.requests
+        elsewhere = [
+            url for url in dashboard.requests if not url.startswith((trainer.url, "data:"))
+        ]
+        assert not elsewhere
+        assert not dashboard.complaints
