@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from quart import Response, request, send_file
+from quart import Response, redirect, request, send_file
 from quart_schema import hide
+from werkzeug.wrappers import Response as BaseResponse
 
 from ml.errors import NotFound
 
@@ -40,10 +41,11 @@ def add_dashboard(app: ServiceApp, settings: Settings) -> None:
         return {"dashboard_url": dashboard_url(app), "jobs_url": "/jobs"}
 
     @app.before_request
-    async def page_at_root() -> Response | None:
+    async def page_at_root() -> BaseResponse | None:
         port = (request.scope.get("server") or (None, None))[1]
         if request.path == "/" and request.method == "GET" and port == settings.dashboard_port:
-            return await _own_file("dashboard.html")
+            # Not the page itself: / is public, and a browser asks for a key at /dashboard alone.
+            return redirect("dashboard")
         return None
 
     @app.get("/dashboard/<name>")

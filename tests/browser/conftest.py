@@ -41,7 +41,7 @@ class Trainer:
             folder.mkdir(parents=True)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._settings = settings
+        self.settings = settings
 
     @property
     def store_url(self) -> str:
@@ -55,7 +55,7 @@ class Trainer:
         )
         command = ["serve", "unsloth_trainer_service", f"--bind=127.0.0.1:{self.port}"]
         return Server(
-            [*command, "--workers=1"], port=self.port, environment=environment | self._settings
+            [*command, "--workers=1"], port=self.port, environment=environment | self.settings
         )
 
 
@@ -104,13 +104,15 @@ async def open_dashboard(trainer: Trainer, browser: Browser) -> AsyncIterator[Op
     opened: list[Dashboard] = []
     async with AsyncExitStack() as stack:
 
-        async def open_one(address: str = "", **options: Any) -> Dashboard:
+        async def open_one(
+            address: str = "", *, path: str = "/dashboard", **options: Any
+        ) -> Dashboard:
             size = {"width": 1440, "height": 1000}
             context = await browser.new_context(**{"viewport": size, **options})
             stack.push_async_callback(context.close)
             dashboard = Dashboard(await context.new_page(), trainer.url)
+            await dashboard.page.goto(f"{trainer.url}{path}{address}")
             opened.append(dashboard)
-            await dashboard.page.goto(f"{trainer.url}/dashboard{address}")
             return dashboard
 
         yield open_one

@@ -37,6 +37,7 @@ _FOREIGN = (
     "QUART_",
     "PORT",
     "TRAINER_",
+    "EZKL_",
     "INPUT_PATH",
     "OUTPUT_PATH",
     "WORKING_PATH",

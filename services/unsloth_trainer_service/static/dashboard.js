@@ -171,11 +171,12 @@ function drawResult(job) {
 
 function drawMessages(run) {
   const list = $("messages");
-  const shape = `${run.id} ${run.newest} ${settings.steps}`;
+  const recent = run.recent(settings.steps);
+  const shape = `${run.id} ${recent.at(-1)?.id} ${settings.steps}`;
   if (list.dataset.shape === shape) return;
   list.dataset.shape = shape;
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.replaceChildren(...run.recent(settings.steps).map(({ level, text, step }) => {
+  list.replaceChildren(...recent.map(({ level, text, step }) => {
     const item = element("li", "", { "data-level": level });
     const where = step === undefined ? "" : `step ${step}`;
     item.append(element("span", where), element("span", level), element("span", text));
@@ -368,12 +369,19 @@ for (const box of document.querySelectorAll(".command")) {
 let loaded = false;
 let allOlder = false; // whether the oldest ones are here
 let drawing = 0;
+let pause = DRAW_MS;
 let next = 0;
 let refreshing = false;
 let again = false; // asked for while one was under way
 
 function drawSoon() {
-  drawing ||= setTimeout(() => { drawing = 0; drawList(); drawDetails(); }, DRAW_MS);
+  drawing ||= setTimeout(() => {
+    const began = performance.now();
+    drawing = 0;
+    drawList();
+    drawDetails();
+    pause = Math.max(DRAW_MS, 3 * (performance.now() - began)); // a long run takes its time
+  }, pause);
 }
 
 function keep(job) {

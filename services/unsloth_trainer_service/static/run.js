@@ -26,10 +26,6 @@ export class Run {
     this.held = { steps: [], loss: [] }; // of the held-out examples
   }
 
-  get newest() {
-    return this.#last;
-  }
-
   /** Listen, unless somebody does or nothing more can come; `job` is the record, if it is known. */
   listen(job) {
     const listening = this.#source && this.#source.readyState !== EventSource.CLOSED;
@@ -111,8 +107,8 @@ export class Run {
   }
 
   #note(level, text) {
-    const message = { level: String(level).toUpperCase(), text: String(text), step: this.now.step };
-    this.messages.push(message);
+    const shout = String(level).toUpperCase();
+    this.messages.push({ id: this.#last, level: shout, text: String(text), step: this.now.step });
     if (this.messages.length <= 4 * MOST_MESSAGES) return;
     const isStep = ({ level: of }) => of === "STEP"; // these alone would push out all others
     const steps = new Set(this.messages.filter(isStep).slice(-MOST_MESSAGES));
