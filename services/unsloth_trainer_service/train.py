@@ -8,7 +8,7 @@ from quart import Response
 from quart_schema import document_request
 
 from ml.finetuning.train_request import TrainRequest
-from ml.jobs.job import Job
+from ml.jobs.job import Job, JobState
 from ml.serving.job_views import event_response, event_view, job_view, last_event_id
 from ml.workflows.training.unsloth_trainer_workflow import (
     UnslothTrainerWorkflow,
@@ -62,7 +62,8 @@ def add_train(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
 
 async def view_of(workflow: UnslothTrainerWorkflow, job: Job) -> dict[str, Any]:
     """Return a job with its place in the queue."""
-    return job_view(job, position=await workflow.jobs.position(job.id))
+    waits = job.state is JobState.QUEUED
+    return job_view(job, position=await workflow.jobs.position(job.id) if waits else None)
 
 
 async def stream_events(workflow: UnslothTrainerWorkflow, job_id: str) -> Response:

@@ -31,6 +31,7 @@ def job_view(job: Job, *, position: int | None = None) -> dict[str, Any]:
         "error": job.reason if job.state is JobState.FAILED else None,
         "reason": job.reason,
         "position": position,
+        "stop": job.stop,
         "attempt": job.attempt,
         "resumable": job.state.may_become(JobState.QUEUED),
         "created_at": timestamp(job.created_at),
