@@ -8,7 +8,6 @@ from typing import Any
 
 from ml.errors import UnprocessableInput
 from ml.finetuning.backends.choice import Choice, choose_backend
-from ml.finetuning.base_model import base_model_source
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.data.prepare import TrainingData, prepare
 from ml.finetuning.data.tokenizer import load_tokenizer
@@ -24,6 +23,7 @@ from ml.finetuning.rows import open_rows
 from ml.finetuning.run_facts import RunFacts
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext, Stopped
+from ml.models.local_models import model_source
 
 __all__ = ["run"]
 
@@ -69,7 +69,7 @@ class _Work:
     def do(self) -> dict[str, Any]:
         self._log(f"Backend {self.choice.backend.name}: {self.choice.reason}")
         self.choice.backend.prepare()
-        source = base_model_source(self.request.model_name)
+        source = model_source(self.request.model_name)
         self._phase("preparing_data", "Reading and tokenising the training data")
         tokenizer, shape = load_tokenizer(source, self.request.chat_template)
         if tokenizer.pad_token is None:

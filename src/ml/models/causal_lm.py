@@ -8,6 +8,7 @@ from typing import Any
 
 from ml.errors import ConfigurationError
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
+from ml.models.local_models import model_source
 
 __all__ = ["CausalLM", "load_causal_lm"]
 
@@ -85,7 +86,7 @@ def load_causal_lm(
 
 def _resolve(name: str) -> str:
     if name != EMBEDDED_LLM:
-        return name
+        return model_source(name)
     folder = embedded_llm_path()
     if not folder.is_dir():
         raise ConfigurationError(

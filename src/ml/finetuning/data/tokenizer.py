@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ml.errors import InvalidInput
-from ml.finetuning.base_model import base_model_source
 from ml.finetuning.data.memory import ModelShape
+from ml.models.local_models import model_source
 
 __all__ = ["load_tokenizer", "with_chat_template"]
 
@@ -19,7 +19,7 @@ def load_tokenizer(model: str, chat_template: str | None = None) -> tuple[Any, M
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    source = base_model_source(model)
+    source = model_source(model)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)

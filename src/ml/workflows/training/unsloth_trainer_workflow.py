@@ -210,16 +210,13 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         return await self.in_thread(self._examine, request)
 
     def _examine(self, request: FinetuningRequest) -> DataReport:
-        from ml.finetuning.base_model import base_model_source
         from ml.finetuning.data.prepare import examine
         from ml.finetuning.data.source import open_dataset
         from ml.finetuning.data.tokenizer import load_tokenizer
 
         name = str(request.dataset_name)
         source = open_dataset(name, self.files_path if is_file_id(name) else self.input_path)
-        tokenizer, shape = load_tokenizer(
-            base_model_source(request.model_name), request.chat_template
-        )
+        tokenizer, shape = load_tokenizer(request.model_name, request.chat_template)
         return examine(source, request, tokenizer, shape).report
 
     @property

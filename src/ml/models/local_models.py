@@ -1,14 +1,14 @@
-"""Where the weights of a base model lie."""
+"""Models that lie on this machine under the names that the hub has for them."""
 
 from __future__ import annotations
 
 from ml.models.embedded_llm import embedded_llm_path
 
-__all__ = ["base_model_source"]
+__all__ = ["model_source"]
 
 
-def base_model_source(name: str) -> str:
-    """Return what to load for a `model_name`: its folder beside the embedded model, or itself.
+def model_source(name: str) -> str:
+    """Return what to load for a model's name: its folder beside the embedded model, or itself.
 
     That folder is `MODELS_PATH`, in which models lie by their names as the hub has them, such as
     `owner/model`. A name that has no folder there is one of the hub.
