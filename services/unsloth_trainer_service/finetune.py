@@ -108,6 +108,6 @@ def _state(name: str) -> JobState:
 def _limit(text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isdigit() or not int(text):
+    if not (text.isascii() and text.isdigit()) or not int(text):
         raise InvalidInput("limit: give a whole number over 0")
     return int(text)

@@ -11,7 +11,7 @@ from pydantic import Field
 from quart import request
 from quart_schema import document_request
 
-from ml.errors import InvalidInput
+from ml.errors import InvalidInput, UnprocessableInput
 from ml.finetuning.request import FinetuningRequest
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.serving.client_request import ClientRequest
@@ -62,7 +62,7 @@ class JobRequest(ClientRequest):
         if "batch_size" in given:
             fields["per_device_train_batch_size"] = given.pop("batch_size")
         if "learning_rate_multiplier" in given:
-            fields["learning_rate"] = 2e-4 * float(given.pop("learning_rate_multiplier"))
+            fields["learning_rate"] = 2e-4 * _number(given.pop("learning_rate_multiplier"))
         if self.seed is not None:
             fields["seed"] = self.seed
         return read_request(
@@ -222,8 +222,14 @@ def _behind(views: list[dict[str, Any]], after: str | None) -> list[dict[str, An
     return views[ids.index(after) + 1 :] if after in ids else views
 
 
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnprocessableInput('learning_rate_multiplier: give a number or "auto"')
+    return value
+
+
 def _limit(default: int) -> int:
     text = request.args.get("limit", str(default))
-    if not text.isdigit() or not 1 <= int(text) <= 100:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 100:
         raise InvalidInput("limit: give a whole number from 1 to 100")
     return int(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,7 +62,7 @@ def last_event_id() -> int:
 
 
 def event_response(
-    events: AsyncIterator[JobEvent], first: dict[str, Any] | None = None
+    events: AsyncGenerator[JobEvent, None], first: dict[str, Any] | None = None
 ) -> Response:
     """Return a stream of server-sent events; `first` is an `init` event without an id."""
     response = Response(
@@ -74,10 +75,11 @@ def event_response(
 
 
 async def _encoded(
-    events: AsyncIterator[JobEvent], first: dict[str, Any] | None
+    events: AsyncGenerator[JobEvent, None], first: dict[str, Any] | None
 ) -> AsyncGenerator[bytes, None]:
     if first is not None:
         yield b"event: init\ndata: " + orjson.dumps(first) + b"\n\n"
-    async for event in events:
-        head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
-        yield head + orjson.dumps(event.data) + b"\n\n"
+    async with contextlib.aclosing(events):  # a client may leave before the end
+        async for event in events:
+            head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
+            yield head + orjson.dumps(event.data) + b"\n\n"
