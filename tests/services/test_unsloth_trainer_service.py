@@ -19,6 +19,7 @@ import openai
 import pytest
 from eth_abi.abi import decode, encode
 
+from ml.workflows.training.unsloth_trainer_workflow import read_request
 from tests.services.conftest import ServeExample
 from tests.support.processes import ROOT, Server, until
 
@@ -288,6 +289,12 @@ def test_an_unknown_job_is_not_found(service: Server, path: str) -> None:
     reply = service.get(path)
     assert reply.status_code == 404
     assert "none" in reply.json()["description"]
+
+
+def test_finetune_takes_a_query_beside_its_own_parameters() -> None:
+    body = {"model_name": MODEL, "query_id": "q", "max_steps": 3, "output_dir": "x"}
+    assert read_request(body).max_steps == 3
+    assert read_request({k: v for k, v in body.items() if k != "max_steps"}).max_steps == -1
 
 
 @pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs?limit=²", "/v1/fine_tuning/jobs?limit=0"])

@@ -276,7 +276,11 @@ def read_request(data: Any) -> FinetuningRequest:
     """
     if not isinstance(data, dict):
         raise UnprocessableInput("give a JSON object")
-    is_train = "training_params" in data or "query_params" in data or "query_id" in data
+    queries = "query_params" in data or "query_id" in data
+    # With parameters beside the query it is a body of /finetune, which takes queries too.
+    is_train = "training_params" in data or (
+        queries and set(data) <= set(TrainRequest.model_fields)
+    )
     model = TrainRequest if is_train else FinetuningRequest
     known = list(model.model_fields)
     unknown = [
