@@ -1,6 +1,6 @@
 """Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
 
-    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi] [trainer]
+    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi] [trainer] [proofs]
         [--rounds 3] [--seconds 3] [--answers 1]
 
     small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
@@ -9,6 +9,7 @@
     llm     a language model: ours, bare `generate`, `transformers serve`, llama.cpp
     tgi     the TGI client: what it adds to its upstream, and while the upstream is down
     trainer a job's training steps beside a bare TRL script's; events
+    proofs  the proof service beside bare ezkl, for circuits of several sizes
 
 The peers live in an environment of their own, benchmarks/.venv, which is made when it is missing.
 """
@@ -32,6 +33,7 @@ from torch import nn
 from benchmarks.llm import closed_loops, llm_servers, open_loops
 from benchmarks.llm_report import report
 from benchmarks.measure import load, ratio_row, rounds
+from benchmarks.proofs import proofs
 from benchmarks.servers import (
     PEERS_PYTHON,
     REQUEST,
@@ -45,7 +47,7 @@ from benchmarks.servers import (
 from benchmarks.tgi import UPSTREAM_DELAYS_MS, overhead, storm, tgi_service, tgi_upstream
 from benchmarks.trainer import event_rates, step_times
 
-SECTIONS = ("small", "heavy", "codecs", "llm", "tgi", "trainer")
+SECTIONS = ("small", "heavy", "codecs", "llm", "tgi", "trainer", "proofs")
 SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 SMALL_CONNECTIONS = (1, 32, 128)
 HEAVY_CONNECTIONS = (1, 32, 64)
@@ -81,6 +83,8 @@ def main() -> None:
     if "trainer" in sections:
         step_times(options.rounds)
         event_rates()
+    if "proofs" in sections:
+        proofs(options.rounds)
 
 
 def small(count: int, seconds: float) -> None:

@@ -35,7 +35,7 @@ PEERS_PYTHON = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 REQUEST = ROOT / "benchmarks" / "request.json"
 KEY = "a-key-for-the-benchmark"
 READY_WITHIN_SECONDS = 60
-OUR_PREFIXES = ("CLASSIC_INF_", "FLASK_LLM_")  # a developer's own settings stay out
+OUR_PREFIXES = ("CLASSIC_INF_", "EZKL_", "FLASK_LLM_")  # a developer's own settings stay out
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
