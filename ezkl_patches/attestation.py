@@ -1,7 +1,7 @@
 """Data attestation: a contract compares a proof's instances with data on the chain, then verifies.
 
-`DataAttestor.sol` beside this file is such a contract; `npx solc@0.8.37 --bin --optimize` compiles
-it. ezkl generated its own up to 22.0.1, with the same entry,
+`DataAttestor.sol` beside this file is such a contract; `ezkl_patches.solidity` compiles it. ezkl
+generated its own up to 22.0.1, with the same entry,
 `verifyWithDataAttestation(address verifier, bytes encoded)`.
 """
 

@@ -9,14 +9,30 @@ from quart import Response, request
 from quart_schema import document_request
 
 from ezkl_patches import Proof, decode_verify_calldata
-from ml.errors import InvalidInput
-from ml.proving.artifact import Artifact
+from ml.errors import InvalidInput, NotFound
+from ml.proving.artifact import (
+    SETTINGS,
+    VERIFIER,
+    VERIFIER_ABI,
+    VERIFIER_CODE,
+    VERIFYING_KEY,
+    Artifact,
+)
 from ml.proving.failures import ProofRefused
 from ml.serving.client_request import ClientRequest
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
+
+#: The files that whoever checks proofs may want; the proving key is none of them.
+_CONTENT_TYPES = {
+    VERIFIER: "text/plain; charset=utf-8",
+    VERIFIER_CODE: "text/plain; charset=utf-8",
+    VERIFIER_ABI: "application/json",
+    SETTINGS: "application/json",
+    VERIFYING_KEY: "application/octet-stream",
+}
 
 
 class VerifyRequest(ClientRequest):
@@ -41,14 +57,19 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
         app.health.require_loaded()
         return workflow.prover_for(name).artifact.manifest.model_dump(mode="json")
 
-    @app.get("/artifacts/<name>/verifier.sol")
-    async def verifier(name: str) -> Response:
-        """Return the Solidity source of an artifact's verifier contract."""
+    @app.get("/artifacts/<name>/<file>")
+    async def artifact_file(name: str, file: str) -> Response:
+        """Return what a check of proofs needs: the verifier's source, code and ABI, settings, key.
+
+        `verifier.bin` is the code that deploys the verifier, in hex. It has no constructor and
+        holds no address, so it is the same on every chain.
+        """
         app.health.require_loaded()
-        source = await workflow.in_thread(
-            lambda: workflow.prover_for(name).artifact.verifier_source
-        )
-        return Response(source, content_type="text/plain; charset=utf-8")
+        artifact = workflow.prover_for(name).artifact
+        if file not in _CONTENT_TYPES:
+            raise NotFound(f"{file[:200]!r} is none of {', '.join(_CONTENT_TYPES)}")
+        data = await workflow.in_thread(artifact.read, file)
+        return Response(data, content_type=_CONTENT_TYPES[file])
 
     @app.post("/verify")
     @document_request(VerifyRequest)
@@ -75,4 +96,4 @@ def _proof(calldata: str) -> Proof:
 
 def _view(artifact: Artifact) -> dict[str, Any]:
     manifest = artifact.manifest.model_dump(mode="json", exclude={"files"})
-    return {**manifest, "verifier": f"/artifacts/{manifest['name']}/verifier.sol"}
+    return {**manifest, "verifier": f"/artifacts/{manifest['name']}/{VERIFIER}"}

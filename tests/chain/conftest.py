@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ezkl_patches.solidity import compile_solidity
 from ml.testing.ethereum import Ethereum
 from tests.support.processes import ROOT, Server, clean_environment, free_port, until
 
@@ -31,37 +30,22 @@ def installed(pattern: str) -> Path:
     pytest.fail("the npm packages of tests/chain are missing: `make test` installs them")
 
 
-def compiled(sources: dict[str, str], folder: Path) -> dict[str, bytes]:
+def compiler() -> list[str]:
+    """Return the command of the compiler that package.json names."""
+    return ["node", str(installed("solc/solc.js"))]
+
+
+def compiled(sources: dict[str, str]) -> dict[str, bytes]:
     """Return the code of each contract in Solidity sources by its name."""
-    request = {
-        "language": "Solidity",
-        "sources": {name: {"content": source} for name, source in sources.items()},
-        "settings": {
-            "optimizer": {"enabled": True},
-            "outputSelection": {"*": {"*": ["evm.bytecode.object"]}},
-        },
-    }
-    # By files, because solc neither waits for all of a pipe's input nor until a pipe took it all.
-    (folder / "request.json").write_text(json.dumps(request))
-    command = ["node", installed("solc/solc.js"), "--standard-json"]
-    with (folder / "request.json").open() as stdin, (folder / "output").open("w") as stdout:
-        subprocess.run(command, stdin=stdin, stdout=stdout, check=True, timeout=90)
-    text = (folder / "output").read_text()
-    output = json.loads(text[text.index("{") :])
-    faults = [fault["message"] for fault in output.get("errors", [])]
-    assert [fault for fault in faults if fault not in ACCEPTED] == []
-    return {
-        name: bytes.fromhex(contract["evm"]["bytecode"]["object"])
-        for file in output["contracts"].values()
-        for name, contract in file.items()
-    }
+    done = compile_solidity(sources, compiler())
+    assert [text for text in done.warnings if not any(known in text for known in ACCEPTED)] == []
+    return {name: contract.code for name, contract in done.contracts.items()}
 
 
 @pytest.fixture(scope="session")
-def contracts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def contracts() -> dict[str, bytes]:
     """Return the code of each example contract by its name."""
-    sources = {path.name: path.read_text() for path in CONTRACTS.glob("*.sol")}
-    return compiled(sources, tmp_path_factory.mktemp("solc"))
+    return compiled({path.name: path.read_text() for path in CONTRACTS.glob("*.sol")})
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from ml.proving.artifact import Artifact
 from ml.proving.prover import ProvedAnswer, Prover
 from ml.proving.worker import Worker
 from ml.testing.ethereum import Ethereum, EthereumError
-from tests.chain.conftest import compiled
+from tests.chain.conftest import CONTRACTS, compiled
 from tests.support.circuits import SETOSA, iris_artifact, make_reusable
 
 TRUE = (1).to_bytes(32, "big")
@@ -60,17 +60,17 @@ def reusable(prover: Prover, worker: Worker, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def codes(reusable: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def codes(reusable: Path) -> dict[str, bytes]:
     sources = {
-        "verifier.sol": Artifact(iris_artifact()).verifier_source,
-        "hashed.sol": Artifact(iris_artifact(HASHED)).verifier_source.replace(
-            "contract Halo2Verifier", "contract HashedVerifier"
-        ),
+        "verifier.sol": (iris_artifact() / "verifier.sol").read_text(),
+        "hashed.sol": (iris_artifact(HASHED) / "verifier.sol")
+        .read_text()
+        .replace("contract Halo2Verifier", "contract HashedVerifier"),
         "reusable.sol": (reusable / "reusable.sol").read_text(),
         "DataAttestor.sol": DATA_ATTESTOR_SOURCE.read_text(),
-        "DataFeed.sol": Path(__file__).with_name("DataFeed.sol").read_text(),
+        "DataFeed.sol": (CONTRACTS / "DataFeed.sol").read_text(),
     }
-    return compiled(sources, tmp_path_factory.mktemp("solc"))
+    return compiled(sources)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 
 from ml.errors import ConfigurationError
 from ml.proving.artifact import FILES, Artifact, file_record
+from ml.proving.failures import ArtifactFault
 from ml.proving.prover import Prover
 from ml.proving.worker import Worker
 from tests.support.circuits import copy_of, iris_artifact
@@ -69,6 +70,25 @@ def test_a_file_that_was_altered_or_cut_or_is_missing_is_named(folder: Path, nam
     path.unlink()
     with pytest.raises(ConfigurationError, match=f"{name}: No such file"):
         Artifact(folder)
+
+
+def test_a_verifiers_code_is_compared_with_the_manifest_where_it_has_one(folder: Path) -> None:
+    code = folder / "verifier.bin"
+    code.write_text("6000\n")
+    assert "verifier.bin" not in Artifact(folder).manifest.files
+    accept(folder, code.name)
+    artifact = Artifact(folder)
+    assert artifact.read(code.name) == b"6000\n"
+    code.write_text("6001\n")
+    with pytest.raises(ArtifactFault, match=r"verifier\.bin of the artifact .* sha256"):
+        artifact.read(code.name)
+    with pytest.raises(ConfigurationError, match=r"verifier\.bin of the artifact .* sha256"):
+        Artifact(folder)
+
+
+def test_a_manifest_from_before_verifiers_were_compiled_is_read(folder: Path) -> None:
+    edit(folder / "manifest.json", lambda manifest: manifest.pop("verifier_compiler"))
+    assert Artifact(folder).manifest.verifier_compiler is None
 
 
 def test_an_artifact_of_another_version_of_ezkl_is_refused(folder: Path) -> None:

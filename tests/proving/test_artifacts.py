@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 from torch import nn
 
-from ml.proving.artifact import Artifact
+from ml.errors import NotFound
+from ml.proving.artifact import COMPILED, FILES, Artifact
 from ml.proving.artifacts import main
 from ml.proving.prover import Prover
 from ml.proving.worker import Worker
+from tests.chain.conftest import compiler
 from tests.support.circuits import SETOSA, export, iris_artifact, iris_calibration, iris_model
 from tests.support.processes import clean_environment
 
@@ -105,6 +108,67 @@ def test_a_public_srs_that_cannot_be_reached_says_what_to_do(
 def test_a_circuit_over_the_memory_limit_is_refused_with_numbers(command: Command) -> None:
     stderr = command.refuses(iris_model(), "--test-srs", "--memory-limit-bytes", "45000000")
     assert re.search(r"2\^10 rows, .* about 51 MB for a proof, over the limit of 45 MB", stderr)
+
+
+# --- the verifier's code ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+def test_a_compiler_makes_the_verifiers_code_part_of_the_artifact(command: Command) -> None:
+    command.build(iris_model(), "--test-srs", "--solc", shlex.join(compiler()))
+    assert re.search(r"verifier .* bytecode of \d+ bytes by solc 0\.8\.37\+", command.stdout)
+    artifact = Artifact(command.out)
+    assert (artifact.manifest.verifier_compiler or "").startswith("0.8.37+commit.")
+    assert set(artifact.manifest.files) == {*FILES, *COMPILED}
+    assert bytes.fromhex(artifact.read("verifier.bin").decode())
+    [function] = json.loads(artifact.read("verifier.abi.json"))
+    assert function["name"] == "verifyProof"
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_the_artifact_is_built_and_says_what_is_missing(
+    command: Command,
+) -> None:
+    command.build(iris_model(), "--test-srs")
+    assert "no bytecode: there is no solc or solcjs on PATH; `npm install solc`" in command.stdout
+    artifact = Artifact(command.out)
+    assert artifact.manifest.verifier_compiler is None
+    for name in COMPILED:
+        with pytest.raises(NotFound, match=f"has no {name}: .* `npm install solc`"):
+            artifact.read(name)
+    with pytest.raises(NotFound, match=r"has no model\.onnx$"):
+        artifact.read("model.onnx")
+
+
+def test_a_compiler_on_the_path_may_be_left_out(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solc = tmp_path / "solc"
+    solc.write_text("#!/bin/sh\necho broken >&2\n")
+    solc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    command.build(iris_model(), "--test-srs", "--no-bytecode")
+    assert "bytecode" not in command.stdout
+    command.out = tmp_path / "again"
+    command.build(iris_model(), "--test-srs")
+    assert "no bytecode: " in command.stdout
+    assert "and said: broken" in command.stdout
+
+
+def test_a_compiler_that_was_named_has_to_work(command: Command) -> None:
+    assert "solc: there is no command nosolc" in command.refuses(
+        iris_model(), "--test-srs", "--solc", "nosolc"
+    )
+    assert command.stdout == ""  # before the first stage
+    assert "solc: No closing quotation" in command.refuses(
+        iris_model(), "--test-srs", "--solc", "'"
+    ).replace("solc: ': ", "solc: ")
+    assert "is no Solidity compiler" in command.refuses(iris_model(), "--test-srs", "--solc", "cat")
 
 
 # --- models that cannot work ------------------------------------------------------------------

@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from ezkl_patches import InstanceLayout
-from ml.errors import ConfigurationError
+from ml.errors import ConfigurationError, NotFound
 from ml.proving.failures import ArtifactFault
 from ml.proving.manifest import FileRecord, Manifest
 from ml.proving.tasks import CircuitFiles
 
-__all__ = ["EZKL_VERSION", "FILES", "Artifact", "circuit_files", "file_record", "require_ezkl"]
+__all__ = [
+    "COMPILED",
+    "EZKL_VERSION",
+    "FILES",
+    "Artifact",
+    "circuit_files",
+    "file_record",
+    "require_ezkl",
+]
 
 #: The one version whose files and behaviour this library knows.
 EZKL_VERSION = "23.0.5"
@@ -29,8 +37,15 @@ PROVING_KEY, VERIFYING_KEY, SRS = "pk.key", "vk.key", "kzg.srs"
 VERIFIER, SELF_TEST = "verifier.sol", "self_test.json"
 #: The files of an artifact beside its manifest.
 FILES = (CIRCUIT, SETTINGS, PROVING_KEY, VERIFYING_KEY, SRS, VERIFIER, SELF_TEST)
+VERIFIER_CODE, VERIFIER_ABI = "verifier.bin", "verifier.abi.json"
+#: Those of an artifact that was built with a Solidity compiler.
+COMPILED = (VERIFIER_CODE, VERIFIER_ABI)
 
 _State = tuple[int, int, int]
+_COMPILE = (
+    "it was built without a Solidity compiler; get verifier.sol, `npm install solc`, and run "
+    "python -m ezkl_patches.solidity verifier.sol --out . --solc node_modules/.bin/solcjs"
+)
 
 
 class Artifact:
@@ -53,7 +68,11 @@ class Artifact:
         if missing := sorted(set(FILES) - set(self.manifest.files)):
             raise ConfigurationError(f"{folder}: the manifest lacks {', '.join(missing)}")
         try:
-            self._states = {name: self._checked(name) for name in FILES}
+            self._states = {
+                name: self._checked(name)
+                for name in (*FILES, *COMPILED)
+                if name in self.manifest.files
+            }
         except ArtifactFault as fault:
             raise ConfigurationError(fault.description) from None
         settings = self._settings()
@@ -68,10 +87,17 @@ class Artifact:
         """The document of an input that the circuit takes."""
         return (self.folder / SELF_TEST).read_text()
 
-    @property
-    def verifier_source(self) -> str:
-        """The Solidity source of the verifier."""
-        return (self.folder / VERIFIER).read_text()
+    def read(self, name: str) -> bytes:
+        """Return a file as it was built.
+
+        Raises `NotFound` for what this artifact does not have, `ArtifactFault` for what was altered
+        since it was checked.
+        """
+        if name not in self._states:
+            why = f": {_COMPILE}" if name in COMPILED else ""
+            raise NotFound(f"the artifact {self.manifest.id} has no {name}{why}")
+        self._require_unchanged(name)
+        return self._path(name).read_bytes()
 
     def answers_for(self, model_id: str) -> bool:
         """Return whether an id in a request means this artifact: its name or its id."""
@@ -79,9 +105,12 @@ class Artifact:
 
     def require_unchanged(self) -> None:
         """Raise `ArtifactFault` if a file is no longer what the manifest says."""
-        for name, state in self._states.items():
-            if _state(self._path(name)) != state:
-                self._states[name] = self._checked(name)
+        for name in self._states:
+            self._require_unchanged(name)
+
+    def _require_unchanged(self, name: str) -> None:
+        if _state(self._path(name)) != self._states[name]:
+            self._states[name] = self._checked(name)
 
     def _checked(self, name: str) -> _State:
         path, due = self._path(name), self.manifest.files[name]

@@ -14,6 +14,7 @@ from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
 from ml.proving.building import BuildRequest, build
 from ml.proving.manifest import Visibilities
 from ml.proving.srs import SrsKind, SrsSource
+from ml.proving.verifier_code import VerifierCompiler
 
 __all__ = ["main"]
 
@@ -64,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command.add_argument(f"--{name}-visibility", choices=values, default=values[0])
     command.add_argument("--target", choices=("resources", "accuracy"), default="resources")
+    solc = command.add_mutually_exclusive_group()
+    solc.add_argument(
+        "--solc", default="", help="the Solidity compiler; solc or solcjs on PATH by default"
+    )
+    solc.add_argument("--no-bytecode", action="store_true", help="do not compile the verifier")
     command.add_argument("--memory-limit-bytes", type=int, help="refuse what needs more")
     return parser
 
@@ -83,6 +89,7 @@ def _request(options: argparse.Namespace) -> BuildRequest:
         ),
         target=options.target,
         memory_limit_bytes=options.memory_limit_bytes,
+        compiler=None if options.no_bytecode else VerifierCompiler(options.solc),
     )
 
 

@@ -23,6 +23,7 @@ from ml.proving.manifest import Manifest, TensorRecord, Visibilities, is_name
 from ml.proving.native import RunArguments
 from ml.proving.srs import SrsSource
 from ml.proving.tasks import ProvedDocument
+from ml.proving.verifier_code import VerifierCompiler
 from ml.proving.worker import Worker
 
 __all__ = ["BuildRequest", "Told", "build"]
@@ -39,6 +40,7 @@ class BuildRequest:
         calibration: a JSON file, see `ml.proving.calibration`.
         folder: where the artifact goes; it must not exist, and appears whole or not at all.
         target: what calibration saves, "resources" or "accuracy".
+        compiler: the verifier's; None: its source is all there will be.
         memory_limit_bytes: a circuit that is estimated to need more is refused, and the process
             gets no more.
     """
@@ -51,6 +53,7 @@ class BuildRequest:
     visibility: Visibilities
     target: str = "resources"
     memory_limit_bytes: int | None = None
+    compiler: VerifierCompiler | None = None
 
 
 def build(request: BuildRequest, told: Told) -> Manifest:
@@ -68,6 +71,8 @@ def build(request: BuildRequest, told: Told) -> Manifest:
     if not request.model.is_file():
         raise ConfigurationError(f"{request.model}: no such file")
     request.srs.check()
+    if request.compiler is not None:
+        request.compiler.check()
     request.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=request.folder.parent, prefix=".building-") as scratch:
         folder = Path(scratch, "artifact")
@@ -87,6 +92,7 @@ class _Build:
         self.files = circuit_files(folder)
         self.told = told
         self.remark = ""
+        self.verifier_compiler: str | None = None
 
     def run(self) -> Manifest:
         limit = self.request.memory_limit_bytes
@@ -104,8 +110,7 @@ class _Build:
                 worker.run(partial(build_tasks.make_keys, self.files))
                 self.remark = f"proving key of {self._megabytes(self.files.proving_key)}"
             with self._stage("verifier"):
-                source = self.folder / artifact.VERIFIER
-                worker.run(partial(build_tasks.write_verifier, self.files, source))
+                self._make_verifier(worker)
         # A fresh process, so that the memory is a proof's, not that of the setup.
         with Worker(memory_limit_bytes=limit) as worker, self._stage("self-test"):
             document = (self.folder / artifact.SELF_TEST).read_text()
@@ -158,11 +163,20 @@ class _Build:
                 f"{limit / 1e6:.0f} MB"
             )
 
+    def _make_verifier(self, worker: Worker) -> None:
+        source = self.folder / artifact.VERIFIER
+        worker.run(partial(build_tasks.write_verifier, self.files, source))
+        if self.request.compiler is None:
+            return
+        compiled = (self.folder / name for name in artifact.COMPILED)
+        self.verifier_compiler, self.remark = self.request.compiler.put(source, *compiled)
+
     def _manifest(
         self, settings: dict[str, Any], shapes: list[list[int]], proved: ProvedDocument
     ) -> Manifest:
         arguments = settings["run_args"]
-        files = {name: file_record(self.folder / name) for name in artifact.FILES}
+        compiled = artifact.COMPILED if self.verifier_compiler is not None else ()
+        files = {name: file_record(self.folder / name) for name in (*artifact.FILES, *compiled)}
         tensors = [
             TensorRecord(shape=tuple(shape), dtype=dtype, scale=scale)
             for shape, dtype, scale in zip(
@@ -188,6 +202,7 @@ class _Build:
             proof_bytes=len(Proof.from_dict(proved.proof).proof),
             proof_seconds=round(sum(proved.seconds.values()), 3),
             memory_bytes=proved.peak_memory_bytes,
+            verifier_compiler=self.verifier_compiler,
             files=files,
         )
 

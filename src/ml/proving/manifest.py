@@ -57,6 +57,7 @@ class Manifest(_Record):
     Attributes:
         id: of this very artifact: its name and the beginning of its verifying key's sha256.
         srs: where the SRS is from; proofs over a "test" SRS can be forged.
+        verifier_compiler: what compiled `verifier.bin`; None where the artifact has no such file.
         proof_bytes: the length of every proof.
         proof_seconds, memory_bytes: what one proof took on the machine that built it, the most
             memory that its process held.
@@ -77,6 +78,7 @@ class Manifest(_Record):
     proof_bytes: int
     proof_seconds: float
     memory_bytes: int
+    verifier_compiler: str | None = None
     files: dict[_Name, FileRecord]
 
     @classmethod

@@ -1,0 +1,1 @@
+"""A workflow for an image of one's own."""
