@@ -43,7 +43,7 @@ def test_the_documents_request_is_answered_with_a_tensor(service: str) -> None:
 
 
 def test_the_curl_of_the_readme_gets_an_answer(service: str) -> None:
-    [command] = curls_of_readme(SERVICE / "README.md", service)
+    command, _ = curls_of_readme(SERVICE / "README.md", service)
     ran = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
     assert json.loads(ran.stdout) == post(service, DOCUMENT_REQUEST).json()
 

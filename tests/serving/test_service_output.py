@@ -19,7 +19,16 @@ from tests.support.requests import (
     open_post,
     post,
 )
-from tests.support.workflows import AsyncPieces, Echo, Pieces, Prover, Shout, Typed, WithCode
+from tests.support.workflows import (
+    AlwaysProver,
+    AsyncPieces,
+    Echo,
+    Pieces,
+    Prover,
+    Shout,
+    Typed,
+    WithCode,
+)
 
 KEYS = {"raw_input", "processed_input", "raw_output", "processed_output", "proof"}
 
@@ -161,16 +170,39 @@ async def test_a_proof_is_made_when_it_is_asked_for(make_app: MakeApp) -> None:
         assert bytes.fromhex(document["proof"]) == proof
 
 
-async def test_a_proof_that_nobody_can_make_is_refused(make_app: MakeApp) -> None:
-    response = await post(
-        await make_app(Shout), abi_text("hi"), source=ONCHAIN, requires_proof=True
-    )
-    assert (await is_error(response, 400)).startswith("requires_proof: ")
+async def test_a_proof_that_nobody_can_make_is_refused_with_what_to_configure(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(Shout)
+    for data, source in ((abi_text("hi"), ONCHAIN), ("hi", OFFCHAIN)):
+        for destination in (ONCHAIN, OFFCHAIN):
+            response = await post(
+                app, data, source=source, destination=destination, requires_proof=True
+            )
+            described = await is_error(response, 400)
+            assert described.startswith("requires_proof: ")
+            assert "proof_artifact" in described
 
 
-async def test_off_chain_the_wish_for_a_proof_is_only_forwarded(make_app: MakeApp) -> None:
-    response = await post(await make_app(Shout), "hi", requires_proof=True)
-    assert json.loads(await response.get_data()) == "HI"
+async def test_off_chain_an_answer_comes_with_the_proof_that_is_asked_for(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(Prover)
+    response = await post(app, "hi", requires_proof=True)
+    expected = {"output": "HI", "proof": "0x" + b"hi->HI".hex()}
+    assert json.loads(await response.get_data()) == expected
+    for wanted in (False, None):
+        response = await post(app, "hi", requires_proof=wanted)
+        assert json.loads(await response.get_data()) == "HI"
+
+
+async def test_an_answer_that_always_has_its_proof_is_the_same_however_it_is_asked_for(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(AlwaysProver)
+    for wanted in (True, False):
+        response = await post(app, "hi", requires_proof=wanted)
+        assert json.loads(await response.get_data()) == {"answer": "HI", "proof": "hi->HI"}
 
 
 # --- STREAM -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import runpy
 import shutil
 import tempfile
 import warnings
@@ -73,6 +74,34 @@ def iris_artifact(visibility: tuple[str, str, str] = ("public", "fixed", "public
     name = "iris" if visibility[0] == "public" else f"iris-{visibility[0]}"
     folder = _folder() / name
     build(iris_request(folder, name=name, visibility=visibility), lambda *_: None)
+    return folder
+
+
+@cache
+def built_in_iris_artifact() -> Path:
+    """Return an artifact of the whole built-in iris model, softmax included, as the example's."""
+    folder = _folder() / "built-in"
+    example = Path(__file__).parents[2] / "examples" / "proving" / "export_iris.py"
+    runpy.run_path(str(example))["main"](folder)
+    data = {"model": folder / "iris.onnx", "calibration": folder / "calibration.json"}
+    build(iris_request(folder / "iris", **data), lambda *_: None)
+    return folder / "iris"
+
+
+@cache
+def slow_artifact() -> Path:
+    """Return an artifact with 2^14 rows, whose proofs take seconds and whose input is private.
+
+    It takes and gives what that of the iris model does.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 256), torch.nn.ReLU(), torch.nn.Linear(256, 3))
+    path = export(model, _folder() / "slow.onnx", torch.tensor([SETOSA]))
+    folder = _folder() / "slow"
+    visibility = ("private", "fixed", "public")
+    build(iris_request(folder, name="slow", model=path, visibility=visibility), lambda *_: None)
     return folder
 
 

@@ -86,6 +86,15 @@ class Prover(BaseInferenceWorkflow):
         return f"{input_data}->{output}".encode()
 
 
+class AlwaysProver(Prover):
+    """Has the proof in each answer."""
+
+    always_proves = True
+
+    def encode_offchain(self, output: str, input_data: str) -> dict[str, str]:
+        return {"answer": output, "proof": self.do_generate_proof(input_data, output).decode()}
+
+
 class Pieces(BaseInferenceWorkflow):
     """Streams the pieces that a request lists; `{"fail": true}` raises, `{"wait": s}` sleeps."""
 

@@ -64,6 +64,8 @@ class BaseInferenceWorkflow(ABC):
 
     #: A pydantic model that OFFCHAIN `data` has to fit; None passes the data on as it came.
     input_model: ClassVar[type[BaseModel] | None] = None
+    #: Whether an OFFCHAIN answer holds its proof, asked for or not.
+    always_proves: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = list(args)
@@ -139,6 +141,12 @@ class BaseInferenceWorkflow(ABC):
         return proof
 
     @final
+    async def answer_with_proof(self, input_data: Any, output: Any) -> Any:
+        """Return what is written as JSON for an output whose proof a client asked for."""
+        self._require_setup()
+        return await self._call(self.do_answer_with_proof, input_data, output)
+
+    @final
     async def check(self) -> None:
         """Raise a `ServiceError` if requests cannot be answered at the moment."""
         await self._call(self.do_check)
@@ -169,7 +177,7 @@ class BaseInferenceWorkflow(ABC):
 
     @property
     def can_prove(self) -> bool:
-        """Whether `do_generate_proof` is implemented."""
+        """Whether `do_generate_proof` is implemented; a subclass may ask for more than that."""
         return type(self).do_generate_proof is not BaseInferenceWorkflow.do_generate_proof
 
     @property
@@ -225,6 +233,12 @@ class BaseInferenceWorkflow(ABC):
     def do_generate_proof(self, input_data: Any, output: Any) -> Any:
         """Return the proof's bytes for this input and output."""
         raise NotImplementedError
+
+    async def do_answer_with_proof(self, input_data: Any, output: Any) -> Any:
+        """Return what a client that asked for a proof gets: `output` and `proof` by default."""
+        answer = await self.in_thread(self.encode_offchain, output, input_data)
+        proof = await self.generate_proof(input_data, output)
+        return {"output": answer, "proof": "0x" + proof.hex()}
 
     def decode_offchain(self, data: Any) -> Any:
         """Return the workflow's input from the JSON `data` of an OFFCHAIN request."""

@@ -17,9 +17,10 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
 )
 from ml.workflows.inference.model_arguments import find_source
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
-from ml.workflows.inference.tensor_output import tensor_form
+from ml.workflows.inference.tensor_output import is_tensor_form, tensor_form
 from ml.workflows.inference.torch_batching import all_close, group_alike, split_rows
 from ml.workflows.inference.torch_faults import explain, torch_dtype_name
+from ml.workflows.proof.model_proofs import ModelProof, find_proofs
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,13 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     of `torch.nn` and `safe_classes` (dotted paths); `allow_pickle` lifts that limit and lets the
     file run code, which `.pt2` files need too. `device` is one of torch's, such as "cuda:1".
 
-    Raises `ConfigurationError` for arguments that cannot work; the model is loaded by `setup()`.
+    With `proof_artifact`, a folder that `python -m ml.proving.artifacts` built of this model, its
+    answers can be proved. `proof_seconds` bounds one proof, beside the request's own deadline;
+    `proof_memory_limit_bytes` the process that proves; `proof_tolerance` by how much an output of
+    the circuit may differ from the model's.
+
+    Raises `ConfigurationError` for arguments that cannot work; the model is loaded by `setup()`,
+    which raises it for an artifact that cannot be used or is of another model.
     """
 
     def __init__(
@@ -66,6 +73,10 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         safe_classes: Sequence[str] = (),
         allow_pickle: bool = False,
         device: str | None = None,
+        proof_artifact: str | PathLike[str] | None = None,
+        proof_seconds: float = 600.0,
+        proof_memory_limit_bytes: int | None = None,
+        proof_tolerance: float | None = None,
     ) -> None:
         super().__init__()
         settings = TorchSettings.from_environment()
@@ -85,17 +96,32 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             allow_pickle=_flag("allow_pickle", allow_pickle),
         )
         self._device_name = device
+        self._proofs = find_proofs(
+            proof_artifact=proof_artifact,
+            proof_seconds=proof_seconds,
+            proof_memory_limit_bytes=proof_memory_limit_bytes,
+            proof_tolerance=proof_tolerance,
+        )
         self._may_batch = True
         self._batching_is_proved = False
         self._first_layer: torch.nn.Linear | None = None
         self._float_dtype: torch.dtype | None = None
+
+    @property
+    def can_prove(self) -> bool:
+        """Whether there is an artifact, or a subclass makes proofs of its own."""
+        hook = type(self).do_generate_proof
+        return self._proofs is not None or hook is not TorchInferenceWorkflow.do_generate_proof
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository, its file or its built-in name."""
         return self.source.answers_for(model_id)
 
     def do_setup(self) -> None:
-        """Load the model and, if its input's width is known, run it once: first runs are slow."""
+        """Load the model and, if its input's width is known, run it once: first runs are slow.
+
+        With an artifact, its process is started and it is compared with the model.
+        """
         try:
             import torch  # noqa: F401
         except ModuleNotFoundError as error:
@@ -107,9 +133,13 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._float_dtype = next(floats, None)
         self._may_batch, self._batching_is_proved = True, False
         self._warm_up()
+        if self._proofs is not None:
+            self._proofs.setup(self._answer_to)
 
     def do_close(self) -> None:
-        """Let go of the model and its memory."""
+        """Let go of the model and its memory, and end the process that proves."""
+        if self._proofs is not None:
+            self._proofs.close()
         del self._model
         self._first_layer = None
 
@@ -160,6 +190,25 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
                 outputs[position] = output
         return outputs
 
+    def do_generate_proof(self, input_data: Any, output: Any) -> bytes:
+        """Return the calldata of the artifact's verifier, `verifyProof(bytes,uint256[])`.
+
+        Raises `InvalidInput` for an input that the circuit does not take, and
+        `UnprocessableOutput` where its output is too far from the model's.
+        """
+        return self._prove(input_data, output).proved.calldata
+
+    async def do_answer_with_proof(self, input_data: Any, output: Any) -> Any:
+        """Return the usual answer with `proof` in it: the circuit's answer, and the difference.
+
+        Several tensors come as `{"outputs": …, "proof": …}`. Raises as `do_generate_proof`.
+        """
+        if self._proofs is None:
+            return await super().do_answer_with_proof(input_data, output)
+        answer = await self.in_thread(self.encode_offchain, output, input_data)
+        proof = (await self.in_thread(self._prove, input_data, output)).document()
+        return {**(answer if is_tensor_form(answer) else {"outputs": answer}), "proof": proof}
+
     def form_of(self, value: Any) -> dict[str, Any] | None:
         """Return the JSON form of a tensor, None for anything else."""
         import torch
@@ -169,6 +218,21 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         name = torch_dtype_name(value.dtype)
         value = value.detach().to("cpu").resolve_conj().resolve_neg()
         return tensor_form((value.float() if name == "bfloat16" else value).numpy(), name)
+
+    def _answer_to(self, input_data: TensorInput) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(input_data.values)
+        self._check_against_first_layer(tensor)
+        return self.do_postprocessing(input_data, self.do_run_model(tensor))
+
+    def _prove(self, input_data: Any, output: Any) -> ModelProof:
+        if self._proofs is None:
+            raise NotImplementedError
+        form = self.form_of(self.do_preprocessing(input_data))
+        if form is None:
+            raise InvalidInput("proofs are made for models that take one tensor")
+        return self._proofs.prove(form, output)
 
     def _forward(self, tensor: torch.Tensor) -> Any:
         import torch

@@ -1,0 +1,221 @@
+"""Proofs of a model's answers, by a circuit that was made of the model.
+
+A circuit computes with integers, so its output is never quite the model's. What is proved is the
+circuit's: whoever gets an answer with its proof has to know how far they are apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.deadline import seconds_left
+from ml.errors import ConfigurationError, InvalidInput, UnprocessableOutput
+from ml.proving.answer import DTYPE_NAMES, answer_document
+from ml.proving.artifact import Artifact
+from ml.proving.manifest import Manifest
+from ml.proving.prover import ProvedAnswer
+from ml.workflows.cancellation import is_cancelled
+from ml.workflows.inference.tensor_input import DTYPES, TensorInput
+from ml.workflows.inference.tensor_output import array_of, is_tensor_form
+from ml.workflows.proof.line import Line
+from ml.workflows.proof.provers import limit_faults, start_provers
+
+__all__ = ["ModelProof", "ModelProofs", "find_proofs"]
+
+Array = npt.NDArray[Any]
+
+#: What tells another model from a coarse circuit where no tolerance does: this share of the
+#: largest output, or so many steps of the circuit's numbers.
+_FAR_OFF_SHARE, _FAR_OFF_STEPS = 0.1, 16
+
+
+@dataclass(frozen=True, eq=False)
+class ModelProof:
+    """A proof of the circuit's answer, and its largest distance from the model's."""
+
+    manifest: Manifest
+    proved: ProvedAnswer
+    largest_difference: float
+
+    def document(self) -> dict[str, Any]:
+        """Return the circuit's answer as the proof workflow has it, and the difference."""
+        document = answer_document(self.manifest, self.proved)
+        return {**document, "largest_difference": self.largest_difference}
+
+
+def find_proofs(
+    *,
+    proof_artifact: str | PathLike[str] | None,
+    proof_seconds: float,
+    proof_memory_limit_bytes: int | None,
+    proof_tolerance: float | None,
+) -> ModelProofs | None:
+    """Return what proves a model's answers by a workflow's arguments, None without an artifact.
+
+    Raises `ConfigurationError` with every fault.
+    """
+    options = {
+        "proof_memory_limit_bytes": proof_memory_limit_bytes,
+        "proof_tolerance": proof_tolerance,
+    }
+    faults = limit_faults({"proof_seconds": proof_seconds}, options)
+    if proof_artifact is None:
+        faults += [f"{name}: needs proof_artifact" for name in options if options[name] is not None]
+    elif not isinstance(proof_artifact, str | PathLike) or not str(proof_artifact).strip():
+        faults.append(f"proof_artifact: give the path of a folder, not {proof_artifact!r}")
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    if proof_artifact is None:
+        return None
+    return ModelProofs(
+        Path(proof_artifact),
+        seconds=proof_seconds,
+        memory_limit_bytes=proof_memory_limit_bytes,
+        tolerance=proof_tolerance,
+    )
+
+
+class ModelProofs:
+    """Proves the answers of one model.
+
+    `seconds` bounds one proof, beside the request's own deadline; `memory_limit_bytes` the process
+    that proves; `tolerance` how far the circuit's output may be from the model's, in its units.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds: float,
+        memory_limit_bytes: int | None,
+        tolerance: float | None,
+    ) -> None:
+        self.folder = folder
+        self._seconds = seconds
+        self._memory_limit_bytes = memory_limit_bytes
+        self._tolerance = tolerance
+        self._line = Line()
+
+    def setup(self, answer_to: Callable[[TensorInput], Any]) -> None:
+        """Start the process, prove the artifact's own input, and compare with the model's answer.
+
+        `answer_to` returns what the model answers to an input: tensors in their JSON form.
+
+        Raises `ConfigurationError` for an artifact that cannot be used, or is of another model.
+        """
+        self._worker, [self._prover] = start_provers(
+            [Artifact(self.folder)],
+            seconds=self._seconds,
+            memory_limit_bytes=self._memory_limit_bytes,
+        )
+        try:
+            self._require_same_model(answer_to)
+        except (InvalidInput, UnprocessableOutput) as error:
+            self.close()
+            raise ConfigurationError(f"{self._does_not_fit}: {error.description}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.close()
+
+    def prove(self, input_form: Mapping[str, Any], answer: Any) -> ModelProof:
+        """Return a proof for an input of the model and what the model answered to it.
+
+        Both are tensors in their JSON form. Raises `InvalidInput` for an input that the circuit
+        does not take, `UnprocessableOutput` for an answer that is over the tolerance, and
+        `DoesNotFit` for a proof that is expected to take too long.
+        """
+        manifest = self._prover.artifact.manifest
+        due = DTYPE_NAMES[manifest.inputs[0].dtype]
+        if input_form["dtype"] != due:
+            raise InvalidInput(f"dtype: the circuit takes {due!r}; given {input_form['dtype']!r}")
+        tensor = array_of(input_form)
+        with self._line.place(self._prover.expected_seconds, self._seconds_left()):
+            if self._tolerance is not None:  # a refusal shall not cost a proof
+                self._difference(self._run(tensor), answer)
+            proved = self._prover.prove(
+                [tensor], seconds=self._seconds_left(), is_cancelled=is_cancelled
+            )
+        return ModelProof(manifest, proved, self._difference(proved.outputs, answer))
+
+    @property
+    def _does_not_fit(self) -> str:
+        return f"proof_artifact: {self._prover.artifact.manifest.id} does not fit this model"
+
+    def _require_same_model(self, answer_to: Callable[[TensorInput], Any]) -> None:
+        own = _own_input(self._prover.artifact)
+        answer = answer_to(own)
+        difference = self._difference(self._run(own.values), answer)
+        largest = max(float(np.abs(tensor).max(initial=0.0)) for tensor in _tensors(answer))
+        step = max(2.0**-record.scale for record in self._prover.artifact.manifest.outputs)
+        allowed = max(_FAR_OFF_SHARE * largest, _FAR_OFF_STEPS * step)
+        if self._tolerance is None and not difference <= allowed:
+            raise ConfigurationError(
+                f"{self._does_not_fit}: for the artifact's own input, the circuit's output "
+                f"differs from the model's by {difference:.6g}, where the model's largest is "
+                f"{largest:.6g}"
+            )
+
+    def _run(self, tensor: Array) -> tuple[Array, ...]:
+        seconds = self._seconds_left()
+        return self._prover.run([tensor], seconds=seconds, is_cancelled=is_cancelled)
+
+    def _seconds_left(self) -> float:
+        return min(self._seconds, seconds_left())
+
+    def _difference(self, outputs: Sequence[Array], answer: Any) -> float:
+        difference = _largest_difference(outputs, _tensors(answer))
+        if self._tolerance is not None and not difference <= self._tolerance:
+            raise UnprocessableOutput(
+                f"The circuit's output differs from the model's by {difference:.6g}, over the "
+                f"proof_tolerance of {self._tolerance:g}: a proof would be of another answer."
+            )
+        return difference
+
+
+def _own_input(artifact: Artifact) -> TensorInput:
+    records = artifact.manifest.inputs
+    if len(records) != 1:
+        raise InvalidInput(f"the circuit takes {len(records)} tensors, the model one")
+    name = DTYPE_NAMES[records[0].dtype]
+    [column] = json.loads(artifact.self_test)["input_data"]
+    values = np.array(column).astype(DTYPES[name]).reshape(records[0].shape)
+    return TensorInput.model_validate({"dtype": name, "values": values})
+
+
+def _tensors(answer: Any) -> list[Array]:
+    """Return the tensors of an answer, in the order in which an export has them."""
+    if is_tensor_form(answer):
+        return [array_of(answer)]
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())
+    if isinstance(answer, list):
+        return [tensor for item in answer for tensor in _tensors(item)]
+    return []
+
+
+def _largest_difference(outputs: Sequence[Array], tensors: Sequence[Array]) -> float:
+    shapes = [list(output.shape) for output in outputs], [list(t.shape) for t in tensors]
+    if shapes[0] != shapes[1]:
+        raise UnprocessableOutput(
+            f"The circuit answers shapes {_listed(shapes[0])}, the model {_listed(shapes[1])}."
+        )
+    return max(
+        float(np.abs(output.astype(np.float64) - tensor).max(initial=0.0))
+        for output, tensor in zip(outputs, tensors, strict=True)
+    )
+
+
+def _listed(shapes: Sequence[list[int]]) -> str:
+    return " and ".join(map(str, shapes)) or "none"
