@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "ml.upstream": _BASE,
     "ml.jobs": _BASE,
     "ml.finetuning": (*_BASE, "ml.models", "ml.jobs"),
-    "ml.proving": (*_BASE, "ml.models", "ezkl_patches"),
+    "ml.proving": (*_BASE, "ml.models", "ml.jobs", "ezkl_patches"),
     "ml.workflows": (*_TOOLS, "ml.proving"),
     "ml.testing": (*_TOOLS, "ml.workflows"),
     "ml.serving": (*_TOOLS, "ml.workflows"),

@@ -1,11 +1,16 @@
 """The service's settings and its application factory."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from ezkl_proof_service.artifacts import add_artifacts
+from ezkl_proof_service.proofs import add_proofs
 from ml.serving.app import ServiceApp, create_service
 from ml.serving.settings import ServingSettings
+from ml.workflows.loading import load_workflow_class
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
 
@@ -18,11 +23,42 @@ class Settings(ServingSettings):
     repo_path: str | None = Field(
         default=None, description="ezkl's own variable; the proving process has a folder of its own"
     )
+    working_path: Path = Field(
+        default=Path("/mnt/working"),
+        validation_alias="WORKING_PATH",
+        description="Proofs that are jobs, with their inputs",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
+    )
+    job_slots: int = Field(default=1, ge=1, description="Jobs that prove at once")
+    grace_seconds: float = Field(
+        default=10,
+        gt=0,
+        le=50,
+        description="For a job to end when it is stopped, then it is killed",
+    )
+
+    def workflow_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments for the workflow class."""
+        if not issubclass(load_workflow_class(self.workflow_class), EZKLProofWorkflow):
+            return self.workflow_kw_args
+        own = {
+            "working_path": self.working_path,
+            "database_url": self.database_url and self.database_url.get_secret_value(),
+            "job_slots": self.job_slots,
+            "grace_seconds": self.grace_seconds,
+        }
+        return {**own, **self.workflow_kw_args}
 
 
 def create_app() -> ServiceApp:
     """Return the application, configured by the environment."""
     app = create_service("ezkl_proof_service", Settings)
     if isinstance(app.workflow, EZKLProofWorkflow):
+        from ml.serving.proof_metrics import ProofMetrics  # reads the environment set meanwhile
+
+        app.workflow.observer = ProofMetrics(app.metrics.registry).proved
         add_artifacts(app, app.workflow)
+        add_proofs(app, app.workflow)
     return app

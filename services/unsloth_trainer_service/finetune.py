@@ -11,15 +11,11 @@ from quart_schema import document_request
 
 from ml.errors import InvalidInput
 from ml.finetuning.request import FinetuningRequest
-from ml.jobs.job import JobState, StopRequest
-from ml.workflows.training.unsloth_trainer_workflow import (
-    UnslothTrainerWorkflow,
-    new_job_id,
-    read_request,
-)
+from ml.jobs.job import JobState, StopRequest, new_job_id
+from ml.serving.job_views import stream_events, view_of
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
 from unsloth_trainer_service.body import json_body
 from unsloth_trainer_service.dashboard import dashboard_url
-from unsloth_trainer_service.train import stream_events, view_of
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -49,19 +45,19 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         """Return the jobs, newest first; `?status=` and `?after=` narrow them."""
         states = [_state(name) for name in request.args.getlist("status")] or None
         found = await workflow.jobs.list(states, _MOST_JOBS, request.args.get("after"))
-        return {"jobs": [await view_of(workflow, job) for job in found]}
+        return {"jobs": [await view_of(workflow.jobs, job) for job in found]}
 
     @app.get("/jobs/<job_id>")
     async def job_state(job_id: str) -> dict[str, Any]:
         """Return a job with its newest log entries."""
-        view = await view_of(workflow, await workflow.jobs.get(job_id))
+        view = await view_of(workflow.jobs, await workflow.jobs.get(job_id))
         logs = await workflow.in_thread(read_logs, workflow, job_id, _RECENT_LOGS)
         return {**view, "logs": logs}
 
     @app.get("/jobs/<job_id>/events")
     async def job_events(job_id: str) -> Response:
         """Stream a job's events, as /train/<job_id>/events does."""
-        return await stream_events(workflow, job_id)
+        return await stream_events(workflow.jobs, workflow.tails, job_id)
 
     @app.get("/logs/<job_id>")
     async def logs(job_id: str) -> dict[str, Any]:

@@ -11,15 +11,12 @@ from pydantic import Field
 from quart import request
 from quart_schema import document_request
 
-from ml.errors import InvalidInput, UnprocessableInput
+from ml.errors import UnprocessableInput
 from ml.finetuning.request import FinetuningRequest
-from ml.jobs.job import Job, JobEvent, JobState, StopRequest
+from ml.jobs.job import Job, JobEvent, JobState, StopRequest, new_job_id
 from ml.serving.client_request import ClientRequest
-from ml.workflows.training.unsloth_trainer_workflow import (
-    UnslothTrainerWorkflow,
-    new_job_id,
-    read_request,
-)
+from ml.serving.job_views import page_limit
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
 from unsloth_trainer_service.openai_errors import in_openais_words
 
 if TYPE_CHECKING:
@@ -94,7 +91,7 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
     @in_openais_words
     async def list_tunings() -> dict[str, Any]:
         """Return the jobs, newest first, a page at a time."""
-        limit = _limit(20)
+        limit = page_limit(20)
         jobs = await workflow.jobs.list(None, limit + 1, request.args.get("after"))
         return _page([_view(job) for job in jobs], limit)
 
@@ -126,7 +123,7 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
     @in_openais_words
     async def tuning_events(job_id: str) -> dict[str, Any]:
         """Return a job's events, newest first, a page at a time."""
-        limit = _limit(20)
+        limit = page_limit(20)
         await workflow.jobs.get(job_id)
         found = await workflow.jobs.events(job_id, 0, _MOST_EVENTS)
         views = [_event(event) for event in reversed(found)]
@@ -226,10 +223,3 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnprocessableInput('learning_rate_multiplier: give a number or "auto"')
     return value
-
-
-def _limit(default: int) -> int:
-    text = request.args.get("limit", str(default))
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 100:
-        raise InvalidInput("limit: give a whole number from 1 to 100")
-    return int(text)

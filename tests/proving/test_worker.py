@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -17,7 +19,7 @@ import pytest
 from ml.errors import DeadlineExceeded, InternalError, InvalidInput, OutOfMemory, ServiceError
 from ml.proving.failures import ProvingPanic, ProvingProcessDied
 from ml.proving.worker import Worker
-from tests.support.processes import is_running, until
+from tests.support.processes import clean_environment, is_running, until
 from tests.support.proving_tasks import (
     abort,
     allocate,
@@ -187,6 +189,26 @@ def test_closing_leaves_no_process_and_no_file() -> None:
     assert not is_running(pid)
     assert not folder.exists()
     assert worker.pid is None
+
+
+def test_a_process_whose_parent_was_killed_removes_its_folder_and_ends(tmp_path: Path) -> None:
+    code = (
+        "from functools import partial; from ml.proving.worker import Worker;"
+        "from tests.support.proving_tasks import sleep; worker = Worker();"
+        "worker.run(partial(sleep, 2.0), progress=lambda *_: print(worker.pid, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=clean_environment() | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        [folder] = tmp_path.glob("proving-*")
+        assert list(folder.glob("task-*"))
+        parent.kill()
+    until(lambda: not is_running(pid), "the process has ended")
+    assert not folder.exists()
 
 
 def test_closing_ends_a_running_task() -> None:

@@ -34,6 +34,7 @@ async def test_nothing_but_the_public_list_is_answered_without_a_key(
 ) -> None:
     monkeypatch.setenv(f"{PREFIXES[name]}API_KEYS", "a-key")
     monkeypatch.setenv(f"{PREFIXES[name]}WORKFLOW_POSITIONAL_ARGS", ARGUMENTS.get(name, "[]"))
+    monkeypatch.setenv("WORKING_PATH", str(tmp_path))
     app = importlib.import_module(name).create_app()
     client = app.test_client()
     credentials = base64.b64encode(b"me:a-key").decode()

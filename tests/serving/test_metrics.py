@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ml.serving.generation_metrics import GenerationMetrics
 from ml.serving.metrics import Metrics
+from ml.serving.proof_metrics import ProofMetrics
 from tests.conftest import MakeApp
 from tests.support.processes import ROOT
 from tests.support.requests import post
@@ -74,6 +75,7 @@ async def test_no_metric_lacks_its_place_in_the_document_and_none_is_invented() 
     documented = re.findall(r"^\| `(\w+)` \|", document, flags=re.MULTILINE)
     registry = Metrics().registry
     GenerationMetrics(registry)
+    ProofMetrics(registry)
     exposed = {family.name: family.type for family in registry.collect()}
     assert sorted(documented) == sorted(exposed)
     for name, kind in exposed.items():

@@ -111,7 +111,10 @@ class Server:
         self.workers: set[int] = set()
         command = [str(_SCRIPTS / command[0]), *command[1:]]
         before = "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);" if adopting else ""
-        before += "signal.signal(signal.SIGHUP, signal.SIG_IGN);" if ignoring_hangup else ""
+        if ignoring_hangup or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            # The tests may run under `nohup` themselves, which children would inherit.
+            action = "SIG_IGN" if ignoring_hangup else "SIG_DFL"
+            before += f"signal.signal(signal.SIGHUP, signal.{action});"
         if before:
             code = f"import ctypes, os, signal, sys;{before}os.execv(sys.argv[1], sys.argv[1:])"
             command = [sys.executable, "-c", code, *command]
@@ -223,6 +226,24 @@ def is_running(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return threads > 1 or status.rpartition(")")[2].split()[0] != "Z"
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of a process's children, whichever of its threads started them."""
+    listings = Path(f"/proc/{pid}/task").glob("*/children")
+    return sorted(int(child) for listing in listings for child in listing.read_text().split())
+
+
+def files_with(folder: Path, *texts: bytes) -> list[Path]:
+    """Return the files under a folder that hold one of these texts."""
+    found = []
+    for place, _, names in os.walk(folder):  # unlike rglob, it bears folders that go meanwhile
+        for path in (Path(place, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                data = path.read_bytes()
+                if any(text in data for text in texts):
+                    found.append(path)
+    return found
 
 
 @contextlib.contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from ml.errors import ServiceError
 
-__all__ = ["IllegalTransition", "Job", "JobEvent", "JobState", "StopRequest"]
+__all__ = ["IllegalTransition", "Job", "JobEvent", "JobState", "StopRequest", "new_job_id"]
+
+#: What a job id looks like in the document.
+_ID_DIGITS = 12
 
 
 class JobState(StrEnum):
@@ -108,3 +112,8 @@ class JobEvent:
     created_at: float
     type: str
     data: dict[str, Any]
+
+
+def new_job_id(prefix: str) -> str:
+    """Return an id such as `train_1234abcd5678`."""
+    return f"{prefix}_{uuid.uuid4().hex[:_ID_DIGITS]}"

@@ -13,6 +13,7 @@ import contextlib
 import os
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -38,6 +39,8 @@ class Scheduler:
     Args:
         grace_seconds: how long a job may take to save once it is asked to stop.
         resume_interrupted: whether interrupted jobs are queued again.
+        on_end: called with the record of each job that ended in this scheduler's care, once its
+            process is gone.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class Scheduler:
         slots: int = 1,
         grace_seconds: float = 30.0,
         resume_interrupted: bool = False,
+        on_end: Callable[[Job], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
         self._slots = slots
         self._grace_seconds = grace_seconds
         self._resume_interrupted = resume_interrupted
+        self._on_end = on_end
         self._name = f"{Process.numbered(os.getpid())}/{uuid.uuid4().hex[:8]}"
         self._leads_until = 0.0
         self._renew_at = 0.0
@@ -157,6 +162,7 @@ class Scheduler:
                 await self._watch(job)
             else:
                 await self._executor.release(job)
+                await self._tell_end(job)
 
     async def _watch(self, job: Job) -> None:
         """Record how a running job's process ended, or end it if it does not stop when asked."""
@@ -183,10 +189,15 @@ class Scheduler:
         else:
             events.append(("error", {"message": reason}))
         with contextlib.suppress(IllegalTransition):  # it came to its own end in between
-            await self._store.transition(
+            settled = await self._store.transition(
                 job.id, state, reason=reason, events=events, attempt=job.attempt
             )
             _log.info("job_ended_without_result", job_id=job.id, state=state, reason=reason)
+            await self._tell_end(settled)
+
+    async def _tell_end(self, job: Job) -> None:
+        if self._on_end is not None and job.id not in self._executor.own():
+            await self._on_end(job)
 
     async def _end_own_jobs(self, end: float) -> None:
         for job_id in self._executor.own():

@@ -22,6 +22,9 @@ __all__ = ["ProvedAnswer", "Prover"]
 
 Array = npt.NDArray[Any]
 
+#: A proof may take this much longer than the measured one: it was alone on its machine.
+_SAFETY_FACTOR = 1.5
+
 
 @dataclass(frozen=True)
 class ProvedAnswer:
@@ -55,11 +58,23 @@ class Prover:
     def __init__(self, artifact: Artifact, worker: Worker) -> None:
         self.artifact = artifact
         self._worker = worker
+        self._measured_seconds = artifact.manifest.proof_seconds
 
-    def require_usable(self, *, memory_limit_bytes: int | None = None, seconds: float) -> None:
+    @property
+    def expected_seconds(self) -> float:
+        """How long a proof is expected to take: half as much again as the measured one.
+
+        That is the one of `require_usable`, and before it the one of the build.
+        """
+        return self._measured_seconds * _SAFETY_FACTOR
+
+    def require_usable(
+        self, *, memory_limit_bytes: int | None = None, seconds: float, proves: bool = True
+    ) -> None:
         """Prove the artifact's own input; raises `ConfigurationError` if that cannot be done.
 
-        It is refused at once where a proof took more memory than the worker may have.
+        It is refused at once where a proof took more memory than the worker may have. Without
+        `proves`, the circuit is only run.
         """
         require_ezkl()
         manifest = self.artifact.manifest
@@ -69,7 +84,11 @@ class Prover:
                 f"limit of {memory_limit_bytes}"
             )
         try:
-            self._prove(self.artifact.self_test, seconds=seconds)
+            if proves:
+                done = self.prove_document(self.artifact.self_test, seconds=seconds)
+                self._measured_seconds = sum(done.seconds.values())
+            else:
+                self._run(self.artifact.self_test, seconds=seconds)
         except ServiceError as error:
             raise ConfigurationError(f"{manifest.id}: {error.description}") from error
 
@@ -85,10 +104,7 @@ class Prover:
         Raises `InvalidInput` for what the circuit does not take: see `input_document`.
         """
         document = input_document(self.artifact.manifest, tensors)
-        self.artifact.require_unchanged()
-        task = partial(tasks.run_circuit, self.artifact.files, document)
-        elements = self._worker.run(task, seconds=seconds, is_cancelled=is_cancelled)
-        return tuple(output_tensors(self.artifact.manifest, elements))
+        return self._run(document, seconds=seconds, is_cancelled=is_cancelled)
 
     def prove(
         self,
@@ -100,7 +116,35 @@ class Prover:
     ) -> ProvedAnswer:
         """Return the circuit's outputs and a proof of them; raises as `run` does."""
         document = input_document(self.artifact.manifest, tensors)
-        return self._prove(document, seconds=seconds, progress=progress, is_cancelled=is_cancelled)
+        return self.prove_document(
+            document, seconds=seconds, progress=progress, is_cancelled=is_cancelled
+        )
+
+    def prove_document(
+        self,
+        document: str,
+        *,
+        seconds: float = math.inf,
+        progress: Progress = unreported,
+        is_cancelled: Callable[[], bool] = never,
+    ) -> ProvedAnswer:
+        """Return what `prove` does, for an input as `input_document` has it."""
+        self.artifact.require_unchanged()
+        done = self._worker.run(
+            partial(tasks.prove, self.artifact.files, document),
+            seconds=seconds,
+            progress=progress,
+            is_cancelled=is_cancelled,
+        )
+        proof = Proof.from_dict(done.proof)
+        if len(proof.instances) != self.artifact.layout.total:
+            raise ArtifactFault("The proof's public values are not laid out as the settings say.")
+        return ProvedAnswer(
+            outputs=tuple(output_tensors(self.artifact.manifest, done.outputs)),
+            proof=proof,
+            public_values=self.artifact.layout.decode(proof.instances),
+            seconds=done.seconds,
+        )
 
     def verify(self, proof: Proof, *, seconds: float = math.inf) -> PublicValues:
         """Return what a proof says. Raises `ProofRefused` for one that does not hold."""
@@ -121,27 +165,10 @@ class Prover:
         )
         return values
 
-    def _prove(
-        self,
-        document: str,
-        *,
-        seconds: float,
-        progress: Progress = unreported,
-        is_cancelled: Callable[[], bool] = never,
-    ) -> ProvedAnswer:
+    def _run(
+        self, document: str, *, seconds: float, is_cancelled: Callable[[], bool] = never
+    ) -> tuple[Array, ...]:
         self.artifact.require_unchanged()
-        done = self._worker.run(
-            partial(tasks.prove, self.artifact.files, document),
-            seconds=seconds,
-            progress=progress,
-            is_cancelled=is_cancelled,
-        )
-        proof = Proof.from_dict(done.proof)
-        if len(proof.instances) != self.artifact.layout.total:
-            raise ArtifactFault("The proof's public values are not laid out as the settings say.")
-        return ProvedAnswer(
-            outputs=tuple(output_tensors(self.artifact.manifest, done.outputs)),
-            proof=proof,
-            public_values=self.artifact.layout.decode(proof.instances),
-            seconds=done.seconds,
-        )
+        task = partial(tasks.run_circuit, self.artifact.files, document)
+        elements = self._worker.run(task, seconds=seconds, is_cancelled=is_cancelled)
+        return tuple(output_tensors(self.artifact.manifest, elements))

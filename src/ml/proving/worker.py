@@ -28,7 +28,7 @@ from ml.errors import DeadlineExceeded, OutOfMemory, ServiceError
 from ml.proving.explaining import is_out_of_memory
 from ml.proving.failures import ProvingProcessDied
 
-__all__ = ["Progress", "Worker", "never", "unreported"]
+__all__ = ["FOLDER_PREFIX", "Progress", "Worker", "never", "unreported"]
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ T = TypeVar("T")
 #: Told a stage's name when it begins, with None, and when it ends, with its seconds.
 Progress = Callable[[str, float | None], None]
 
+#: How the names of the private folders begin.
+FOLDER_PREFIX = "proving-"
 #: How soon a cancellation is seen.
 _POLL_SECONDS = 0.1
 _ENDS_WITHIN_SECONDS = 30.0
@@ -57,12 +59,21 @@ class Worker:
     """Runs one task at a time; other threads wait for their turn.
 
     `memory_limit_bytes` bounds the process's data. `offline` keeps it from the network. Its files,
-    and those of each task's scratch folder, lie in a private folder that `close` removes.
+    and those of each task's scratch folder, lie in a private folder that `close` removes, as does
+    the process when it outlives this one; it is made in `folder`, by default the system's for
+    temporary files.
     """
 
-    def __init__(self, *, memory_limit_bytes: int | None = None, offline: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        memory_limit_bytes: int | None = None,
+        offline: bool = True,
+        folder: Path | None = None,
+    ) -> None:
         self._memory_limit_bytes = memory_limit_bytes
         self._offline = offline
+        self._place = folder
         self._turn = threading.Lock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -187,14 +198,13 @@ class Worker:
     def _start(self) -> Connection[Any, Any]:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(
-                prefix="proving-", ignore_cleanup_errors=True
+                prefix=FOLDER_PREFIX, dir=self._place, ignore_cleanup_errors=True
             )
             self._path("ezkl", "cache").mkdir(parents=True)
         ours, theirs = Pipe()
-        limit = str(self._memory_limit_bytes or 0)
-        module = "ml.proving.worker_process"
-        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), limit]
-        command.append(str(self._path("output")))
+        command = [sys.executable, "-P", "-m", "ml.proving.worker_process"]
+        numbers = (theirs.fileno(), int(self._memory_limit_bytes or 0), os.getpid())
+        command += [*map(str, numbers), str(self._path("output"))]
         with theirs, self._path("output").open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 command,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import resource
+import shutil
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,21 +19,40 @@ from ml.proving.explaining import explain
 __all__ = ["main"]
 
 
+#: How long a parent that closed the connection may take to be gone, if it ended.
+_PARENT_ENDS_WITHIN_SECONDS = 5.0
+
+
 def main() -> None:
     """Serve a connection until it closes.
 
     Arguments: the connection's file descriptor, the limit of the process's data in bytes (0 for
-    none), and the file that the standard output goes to, where ezkl writes what its errors lack.
+    none), the parent's process id, and the file that the standard output goes to, where ezkl
+    writes what its errors lack. Its folder is removed if the parent ended and could not do so.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
-    if limit_bytes := int(sys.argv[2]):
+    # The parent decides what ends a task, also when Ctrl-C or a stop is told to both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    descriptor, limit_bytes, parent = map(int, sys.argv[1:4])
+    if limit_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    output = Path(sys.argv[3])
-    while _serve_one(connection, output):
-        pass
+    connection: Connection[Any, Any] = Connection(descriptor)
+    output = Path(sys.argv[4])
+    with contextlib.suppress(OSError):  # nobody waits for the answer
+        while _serve_one(connection, output):
+            pass
+    if _ended(parent):
+        shutil.rmtree(output.parent, ignore_errors=True)
     # ezkl's asynchronous calls leave threads that crash an interpreter which ends the usual way.
     os._exit(0)
+
+
+def _ended(parent: int) -> bool:
+    """Return whether the parent is gone: one that goes on ends this process, and cleans up."""
+    end = time.monotonic() + _PARENT_ENDS_WITHIN_SECONDS
+    while os.getppid() == parent and time.monotonic() < end:
+        time.sleep(0.02)  # its connections close before it is gone
+    return os.getppid() != parent
 
 
 def _serve_one(connection: Connection[Any, Any], output: Path) -> bool:

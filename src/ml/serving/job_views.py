@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from quart import Response, request
@@ -15,7 +15,32 @@ from ml.jobs.job import Job, JobEvent, JobState
 from ml.serving.event_stream import with_heartbeats
 from ml.serving.reply import STREAM_HEADERS
 
-__all__ = ["event_response", "event_view", "job_view", "last_event_id", "timestamp"]
+if TYPE_CHECKING:
+    from ml.jobs.store import JobStore
+    from ml.jobs.tail import Tails
+
+__all__ = [
+    "JobView",
+    "event_history",
+    "event_response",
+    "event_view",
+    "job_view",
+    "last_event_id",
+    "page_limit",
+    "stream_events",
+    "timestamp",
+    "view_of",
+]
+
+#: The most events of a history's page, and jobs of a list's.
+_MOST_EVENTS, _MOST_JOBS = 1000, 100
+
+
+class JobView(Protocol):
+    """Shows a job with its place in the queue, as `job_view` does."""
+
+    def __call__(self, job: Job, *, position: int | None = None) -> dict[str, Any]:
+        """Return plain JSON data."""
 
 
 def timestamp(seconds: float | None) -> str | None:
@@ -43,6 +68,12 @@ def job_view(job: Job, *, position: int | None = None) -> dict[str, Any]:
     }
 
 
+async def view_of(jobs: JobStore, job: Job, view: JobView = job_view) -> dict[str, Any]:
+    """Return a job with its place in the queue."""
+    waits = job.state is JobState.QUEUED
+    return view(job, position=await jobs.position(job.id) if waits else None)
+
+
 def event_view(event: JobEvent) -> dict[str, Any]:
     """Return an event as history lists it."""
     return {
@@ -59,6 +90,38 @@ def last_event_id() -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidInput("after: give the id of an event, a whole number")
     return int(text)
+
+
+def page_limit(default: int = _MOST_JOBS) -> int:
+    """Return how many jobs a list shall have: `?limit=`. Raises `InvalidInput`."""
+    text = request.args.get("limit", str(default))
+    is_number = text.isascii() and text.isdigit() and len(text) < 19
+    if not is_number or not 1 <= int(text) <= _MOST_JOBS:
+        raise InvalidInput(f"limit: give a whole number from 1 to {_MOST_JOBS}")
+    return int(text)
+
+
+async def event_history(jobs: JobStore, job_id: str) -> dict[str, Any]:
+    """Return a job's events behind those that the client has, a thousand at most."""
+    job = await jobs.get(job_id)
+    events = await jobs.events(job_id, last_event_id(), _MOST_EVENTS)
+    return {
+        "job_id": job.id,
+        "status": job.state.value,
+        "events": [event_view(event) for event in events],
+    }
+
+
+async def stream_events(
+    jobs: JobStore, tails: Tails, job_id: str, view: JobView = job_view
+) -> Response:
+    """Return a job's events as server-sent ones, behind those that the client has."""
+    after = last_event_id()
+    state, last = await jobs.last_event(job_id)
+    if state.is_final and after and after >= last:
+        return Response(status=204)  # which tells an EventSource not to come again
+    first = await view_of(jobs, await jobs.get(job_id), view)
+    return event_response(tails.events(job_id, after), first)
 
 
 def event_response(

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from ml.proving.failures import ArtifactFault, ProvingProcessDied
 from ml.workflows.loading import load_workflow
 from ml.workflows.proof.ezkl_proof_workflow import CircuitAnswer, EZKLProofWorkflow
+from ml.workflows.proof.line import DoesNotFit
 from tests.support.circuits import SETOSA, copy_of, iris_artifact
 from tests.support.requests import eventually
 
@@ -171,12 +172,32 @@ async def test_bad_input_of_a_contract_is_refused(workflow: EZKLProofWorkflow) -
 
 async def test_the_deadline_of_a_request_ends_its_proof(workflow: EZKLProofWorkflow) -> None:
     async def hurried() -> None:
-        set_deadline(0.05)
+        set_deadline(workflow.prover_for("").expected_seconds + 0.2)
         await offchain(workflow, IRIS)
 
-    with pytest.raises(DeadlineExceeded):
-        await asyncio.create_task(hurried())
+    running = asyncio.create_task(hurried())
+    await eventually(lambda: any(workflow._worker._path().glob("task-*")))
+    os.kill(workflow._worker.pid or 0, signal.SIGSTOP)
+    with pytest.raises(DeadlineExceeded, match="did not finish in time"):
+        await running
     assert await offchain(workflow, IRIS)
+
+
+async def test_a_proof_that_is_expected_to_end_after_its_deadline_is_not_begun(
+    workflow: EZKLProofWorkflow,
+) -> None:
+    async def hurried(proves: Callable[[], Awaitable[Any]]) -> None:
+        set_deadline(workflow.prover_for("").expected_seconds / 2)
+        await proves()
+
+    contracts = workflow.decode_onchain(request())
+    answer = await workflow.inference(contracts)
+    for proves in (
+        lambda: offchain(workflow, IRIS),
+        lambda: workflow.generate_proof(contracts, answer),
+    ):
+        with pytest.raises(DoesNotFit, match=r"expected to end in [\d.]+ s; this request has"):
+            await asyncio.create_task(hurried(proves))
 
 
 async def test_a_killed_process_fails_one_request_alone(workflow: EZKLProofWorkflow) -> None:

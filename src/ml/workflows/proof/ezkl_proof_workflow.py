@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,16 +15,21 @@ import numpy.typing as npt
 from ml.deadline import seconds_left
 from ml.errors import ConfigurationError, InternalError, NotFound
 from ml.infernet.tensor_request import decode_torch_input
+from ml.jobs.job import Job
+from ml.proving.answer import answer_document
 from ml.proving.artifact import Artifact
 from ml.proving.prover import ProvedAnswer, Prover
-from ml.proving.worker import Worker
+from ml.workflows.accepted import Accepted, takes_jobs
 from ml.workflows.cancellation import is_cancelled
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
 from ml.workflows.inference.tensor_input import TensorInput
 from ml.workflows.inference.tensor_output import tensor_form
+from ml.workflows.proof.line import DoesNotFit, Line
 from ml.workflows.proof.proof_input import OnchainProofInput, ProofInput
+from ml.workflows.proof.proof_jobs import ProofJobs
+from ml.workflows.proof.provers import limit_faults, start_provers
 
 __all__ = ["CircuitAnswer", "EZKLProofWorkflow"]
 
@@ -52,55 +58,87 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     calldata if a proof is asked for.
 
     `proof_seconds` bounds one proof, beside the request's own deadline; `memory_limit_bytes` the
-    process that proves. Raises `ConfigurationError` for arguments that cannot work; `setup()`
-    raises it for artifacts that are damaged, of another version of ezkl, or whose own input
-    cannot be proved.
+    process that proves. With `working_path` a proof that is expected to take longer is a job, where
+    the caller takes one (`ml.workflows.accepted`); without, and for all others, it is refused at
+    once. The other arguments are those of jobs.
+
+    Raises `ConfigurationError` for arguments that cannot work; `setup()` raises it for artifacts
+    that are damaged, of another version of ezkl, or whose own input cannot be proved.
     """
 
     input_model = ProofInput
+    always_proves = True
 
     def __init__(
         self,
         *artifacts: str | PathLike[str],
         proof_seconds: float = 600.0,
         memory_limit_bytes: int | None = None,
+        working_path: str | PathLike[str] | None = None,
+        database_url: str | None = None,
+        job_slots: int = 1,
+        grace_seconds: float = 10.0,
     ) -> None:
         super().__init__()
         if not artifacts or not all(isinstance(folder, str | PathLike) for folder in artifacts):
             raise ConfigurationError("artifacts: give the paths of one or more folders")
-        if not _is_number(proof_seconds) or not 0 < proof_seconds < math.inf:
-            raise ConfigurationError(f"proof_seconds: give a positive number, not {proof_seconds}")
-        if memory_limit_bytes is not None and (
-            not _is_number(memory_limit_bytes) or memory_limit_bytes <= 0
+        if faults := limit_faults(
+            {"proof_seconds": proof_seconds}, {"memory_limit_bytes": memory_limit_bytes}
         ):
-            raise ConfigurationError(f"memory_limit_bytes: not {memory_limit_bytes}")
+            raise ConfigurationError("; ".join(faults))
         self.folders = [Path(folder) for folder in artifacts]
         self._proof_seconds = proof_seconds
         self._memory_limit_bytes = memory_limit_bytes
         self.provers: list[Prover] = []
+        #: Told the seconds of each stage of a proof.
+        self.observer: Callable[[Mapping[str, float]], None] = lambda _: None
+        self._line = Line()
+        self.jobs: ProofJobs | None = None
+        if working_path is not None:
+            self.jobs = ProofJobs(
+                # Not the path itself: a trainer that shares it would take proofs for its own jobs.
+                Path(working_path) / "proofs",
+                self.folders,
+                memory_limit_bytes=memory_limit_bytes,
+                proved=lambda seconds: self.observer(seconds),
+                database_url=database_url,
+                slots=job_slots,
+                grace_seconds=grace_seconds,
+            )
 
-    def do_setup(self) -> None:
+    async def do_setup(self) -> None:
         """Check the artifacts, start the process, and prove each artifact's own input."""
+        provers = await self.in_thread(self._usable_provers)
+        try:
+            if self.jobs is not None:
+                await self.jobs.open()
+        except BaseException:
+            await self.do_close()
+            raise
+        self.provers = provers
+
+    async def do_close(self) -> None:
+        """Interrupt the jobs that run, and end the process."""
+        self.provers = []
+        try:
+            if self.jobs is not None:
+                await self.jobs.close()
+        finally:
+            await self.in_thread(self._worker.close)
+
+    def _usable_provers(self) -> list[Prover]:
         artifacts = [Artifact(folder) for folder in self.folders]
         names = [artifact.manifest.name for artifact in artifacts]
         if len(set(names)) < len(names):
             raise ConfigurationError(f"artifacts: two have one name: {', '.join(sorted(names))}")
-        self._worker = Worker(memory_limit_bytes=self._memory_limit_bytes)
-        provers = [Prover(artifact, self._worker) for artifact in artifacts]
-        try:
-            for prover in provers:
-                prover.require_usable(
-                    memory_limit_bytes=self._memory_limit_bytes, seconds=self._proof_seconds
-                )
-        except BaseException:
-            self._worker.close()
-            raise
-        self.provers = provers
-
-    def do_close(self) -> None:
-        """End the process."""
-        self.provers = []
-        self._worker.close()
+        self._worker, provers = start_provers(
+            artifacts,
+            seconds=self._proof_seconds,
+            memory_limit_bytes=self._memory_limit_bytes,
+            # Those of long ones are jobs: nobody shall wait for one at the start.
+            proves_long_ones=self.jobs is None,
+        )
+        return provers
 
     def prover_for(self, model_id: str) -> Prover:
         """Return the prover of an artifact, the first for "". Raises `NotFound`."""
@@ -116,23 +154,34 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
             input_data = self.decode_offchain(input_data)
         return input_data, self.prover_for(input_data.model_id)
 
-    def do_run_model(self, preprocessed_data: Any) -> CircuitAnswer:
-        """Return the circuit's answer.
+    async def do_run_model(self, preprocessed_data: Any) -> CircuitAnswer | Accepted:
+        """Return the circuit's answer, or a job that proves it where it takes too long.
 
         It is proved at once where the input came off chain, whose answer has the proof in it. For
         a contract the circuit is only run: it may not have asked for a proof.
 
-        Raises `InvalidInput` for a shape, dtype or number that the circuit does not take.
+        Raises `InvalidInput` for a shape, dtype or number that the circuit does not take, and
+        `DoesNotFit` for a proof that is expected to take too long and cannot be a job.
         """
         input_data, prover = preprocessed_data
-        tensor = input_data.values
-        if not isinstance(input_data, OnchainProofInput):
-            proved = self._prove(prover, tensor)
-            return CircuitAnswer(prover, tensor, proved.outputs, proved)
-        outputs = prover.run([tensor], seconds=self._seconds(), is_cancelled=is_cancelled)
-        return CircuitAnswer(prover, tensor, outputs)
+        if isinstance(input_data, OnchainProofInput):
+            return await self.in_thread(self._run, prover, input_data.values)
+        try:
+            with self._place(prover):
+                return await self.in_thread(self._prove, prover, input_data.values)
+        except DoesNotFit:
+            if self.jobs is None or not takes_jobs():
+                raise
+        return Accepted(await self.submit(input_data))
 
-    def do_postprocessing(self, input_data: Any, output_data: CircuitAnswer) -> CircuitAnswer:
+    async def submit(self, input_data: ProofInput) -> Job:
+        """Queue a proof as a job. Raises as `do_run_model` does, and `NotFound`."""
+        self._require_setup()
+        if self.jobs is None:
+            raise ConfigurationError("proofs are jobs only where the workflow has a working_path")
+        return await self.jobs.submit(self.prover_for(input_data.model_id), [input_data.values])
+
+    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
         """Return the answer as it is."""
         return output_data
 
@@ -141,24 +190,8 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         return self._proved(output).calldata
 
     def encode_offchain(self, output: CircuitAnswer, input_data: Any) -> dict[str, Any]:
-        """Return the answer with its proof; hex begins with 0x, as Ethereum's tools have it."""
-        proved = self._proved(output)
-        values = proved.public_values
-        return {
-            "artifact": output.prover.artifact.manifest.id,
-            "outputs": _forms(output.outputs),
-            "proof": _hex(proved.proof.proof),
-            "calldata": _hex(proved.calldata),
-            "public_values": {
-                "instances": [_word(instance) for instance in proved.proof.instances],
-                "inputs": values.inputs,
-                "outputs": values.outputs,
-                "input_hashes": [_word(value) for value in values.input_hashes],
-                "parameter_hash": _word(values.parameter_hash),
-                "output_hashes": [_word(value) for value in values.output_hashes],
-            },
-            "seconds": {name: round(value, 4) for name, value in proved.seconds.items()},
-        }
+        """Return the answer with its proof, as `answer_document` has it."""
+        return answer_document(output.prover.artifact.manifest, self._proved(output))
 
     def decode_onchain(self, data: bytes) -> OnchainProofInput:
         """Return the tensor of a tensor request or of a legacy `int256[]`: one row, double.
@@ -185,13 +218,23 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     def _proved(self, answer: CircuitAnswer) -> ProvedAnswer:
         if answer.proved is not None:
             return answer.proved
-        proved = self._prove(answer.prover, answer.tensor)
-        if not all(map(np.array_equal, proved.outputs, answer.outputs)):
+        with self._place(answer.prover):
+            again = self._prove(answer.prover, answer.tensor)
+        if again.proved is None or not all(map(np.array_equal, again.outputs, answer.outputs)):
             raise InternalError("The proof is of another answer than the one that was given.")
-        return proved
+        return again.proved
 
-    def _prove(self, prover: Prover, tensor: Array) -> ProvedAnswer:
-        return prover.prove([tensor], seconds=self._seconds(), is_cancelled=is_cancelled)
+    def _run(self, prover: Prover, tensor: Array) -> CircuitAnswer:
+        outputs = prover.run([tensor], seconds=self._seconds(), is_cancelled=is_cancelled)
+        return CircuitAnswer(prover, tensor, outputs)
+
+    def _prove(self, prover: Prover, tensor: Array) -> CircuitAnswer:
+        proved = prover.prove([tensor], seconds=self._seconds(), is_cancelled=is_cancelled)
+        self.observer(proved.seconds)
+        return CircuitAnswer(prover, tensor, proved.outputs, proved)
+
+    def _place(self, prover: Prover) -> AbstractContextManager[None]:
+        return self._line.place(prover.expected_seconds, self._seconds())
 
     def _seconds(self) -> float:
         return min(self._proof_seconds, seconds_left())
@@ -200,15 +243,3 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
 def _forms(outputs: tuple[Array, ...]) -> Any:
     forms = [tensor_form(output) for output in outputs]
     return forms[0] if len(forms) == 1 else forms
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _hex(data: bytes) -> str:
-    return "0x" + data.hex()
-
-
-def _word(element: int | None) -> str | None:
-    return None if element is None else _hex(element.to_bytes(32, "big"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +14,21 @@ from ml.errors import ConfigurationError, InvalidInput, UnprocessableInput, faul
 from ml.finetuning.names import output_name
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.train_request import TrainRequest
-from ml.jobs.job import Job, JobState
+from ml.jobs.engine import JobEngine
+from ml.jobs.job import Job, JobState, new_job_id
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import did_you_mean
 
 if TYPE_CHECKING:
     from ml.finetuning.data.report import DataReport
-    from ml.jobs.scheduler import Scheduler
     from ml.jobs.store import JobStore
     from ml.jobs.tail import Tails
 
-__all__ = ["FINETUNING", "UnslothTrainerWorkflow", "new_job_id", "read_request"]
+__all__ = ["FINETUNING", "UnslothTrainerWorkflow", "read_request"]
 
 #: The kind of these jobs: the module that runs them.
 FINETUNING = "ml.finetuning.job"
-#: What a job id looks like in the document.
-_ID_DIGITS = 12
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -69,17 +66,19 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         self.query_signers = query_signers or []
         self.allowed_models = allowed_models or []
         self._dtype = dtype
-        self._database_url = database_url
-        self._job_slots, self._grace_seconds = job_slots, grace_seconds
-        self._resume_interrupted = resume_interrupted
+        self._engine = JobEngine(
+            self.working_path,
+            database_url=database_url,
+            slots=job_slots,
+            grace_seconds=grace_seconds,
+            resume_interrupted=resume_interrupted,
+            environment=self._job_environment(),
+        )
         self._language_model = (
             LLMInferenceWorkflow(model, adapters_path=str(self.output_path), **inference)
             if model is not None
             else None
         )
-        self._store: JobStore | None = None
-        self._tails: Tails | None = None
-        self._scheduler: Scheduler | None = None
 
     @property
     def text_generation(self) -> LLMInferenceWorkflow | None:
@@ -88,56 +87,27 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     @property
     def jobs(self) -> JobStore:
-        """The records of all jobs; there once the workflow is set up."""
-        if self._store is None:
-            self._require_setup()
-            raise AssertionError("a workflow that is set up has its jobs")
-        return self._store
+        """The records of all jobs. Raises `NotReady` before the workflow is set up."""
+        return self._engine.store
 
     @property
     def tails(self) -> Tails:
-        """The events of jobs as they come."""
-        if self._tails is None:
-            self._require_setup()
-            raise AssertionError("a workflow that is set up has its jobs")
-        return self._tails
+        """The events of jobs as they come. Raises `NotReady` before the workflow is set up."""
+        return self._engine.tails
 
     async def do_setup(self) -> None:
-        """Open the store, take up the queue, and load the base model."""
-        from ml.jobs.local import LocalExecutor
-        from ml.jobs.scheduler import Scheduler
-        from ml.jobs.store import JobStore
-        from ml.jobs.tail import Tails
-
+        """Open the store, load the base model, and take up the queue."""
         await self.in_thread(self._make_folders)
-        url = self._database_url or f"sqlite:///{self.working_path.absolute() / 'jobs.sqlite'}"
-        self._store = await JobStore(url).open()
-        self._tails = Tails(self._store)
-        executor = LocalExecutor(
-            url,
-            self.working_path / "jobs",
-            grace_seconds=self._grace_seconds,
-            environment=self._job_environment(),
-        )
-        self._scheduler = Scheduler(
-            self._store,
-            executor,
-            slots=self._job_slots,
-            grace_seconds=self._grace_seconds,
-            resume_interrupted=self._resume_interrupted,
-        )
+        await self._engine.open()
         if self._language_model is not None:
             await self._language_model.setup()
-        await self._scheduler.start()
+        await self._engine.start()
 
     async def do_close(self) -> None:
         """Let running jobs save, and close the store."""
-        if self._scheduler is not None:
-            await self._scheduler.stop()
+        await self._engine.close()
         if self._language_model is not None:
             await self._language_model.close()
-        if self._store is not None:
-            await self._store.close()
 
     async def do_run_model(self, preprocessed_data: Any) -> dict[str, Any]:
         """Return the state of a job: of the one that is asked for, or of a new one."""
@@ -257,11 +227,6 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if self.query_engine_url:
             variables["QUERY_ENGINE_URL"] = self.query_engine_url
         return variables
-
-
-def new_job_id(prefix: str) -> str:
-    """Return an id such as `train_1234abcd5678`."""
-    return f"{prefix}_{uuid.uuid4().hex[:_ID_DIGITS]}"
 
 
 def is_file_id(name: str) -> bool:
