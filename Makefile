@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean
+# make demo | test | test-images | lint | bench | images | clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -21,13 +21,24 @@ tests/chain/node_modules/.installed: tests/chain/package.json
 	npm install --prefix tests/chain --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
-.PHONY: demo test lint bench clean
+# What image tests build with; without root or apt those tests are skipped, and say so.
+.PHONY: image-tools
+image-tools:
+	@{ command -v buildah && command -v debootstrap; } >/dev/null || \
+		[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+		{ apt-get update -q && apt-get install -qy --no-install-recommends buildah debootstrap; }
+
+.PHONY: demo test test-images lint bench images clean
 
 demo: $(VENV)/installed-classic,llm,tgi $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed
+test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed image-tools
 	$(BIN)/python -m pytest
+
+# All images, built, run and built again to be compared: about 10 minutes.
+test-images: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm image-tools
+	ALL_IMAGES=1 $(BIN)/python -m pytest tests/images
 
 lint: $(VENV)/installed-$(EVERYTHING)
 	$(BIN)/ruff format --check .
@@ -37,5 +48,8 @@ lint: $(VENV)/installed-$(EVERYTHING)
 bench: $(VENV)/installed-$(EVERYTHING)
 	$(BIN)/python -m benchmarks.run
 
+images:
+	./image-build.sh
+
 clean:
-	rm -rf $(VENV) benchmarks/.venv tests/chain/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .images docker/wheels/*.whl $(VENV) benchmarks/.venv tests/chain/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

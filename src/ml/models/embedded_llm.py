@@ -71,6 +71,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors leaves weights to their writer alone: no container's user
 
 
 def _repaired(tokenizer: Any) -> Any:

@@ -1,0 +1,14 @@
+# Tensors in, tensors out, by a torch model. VARIANT=cuda for GPUs.
+ARG BASE=infernet-ml-base
+FROM ${BASE}
+USER 0:0
+
+ARG VARIANT=cpu
+ARG PIP_NO_INDEX=
+ARG PIP_EXTRA_INDEX_URL=
+RUN --mount=type=bind,source=docker/wheels,target=/wheels /opt/infernet/build/install.sh classic
+RUN --mount=type=bind,target=/source --mount=type=bind,source=docker/wheels,target=/wheels \
+    /opt/infernet/build/install-project.sh /source
+
+USER 10001:10001
+ENTRYPOINT ["/opt/infernet/build/entrypoint.sh", "classic_ml_inference_service"]
