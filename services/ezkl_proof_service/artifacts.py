@@ -8,7 +8,7 @@ from pydantic import Field
 from quart import Response, request
 from quart_schema import document_request
 
-from ezkl_patches import Proof, decode_verify_calldata
+from ezkl_patches import Proof, PublicValues, decode_verify_calldata
 from ml.errors import InvalidInput, NotFound
 from ml.proving.artifact import (
     SETTINGS,
@@ -19,7 +19,9 @@ from ml.proving.artifact import (
     Artifact,
 )
 from ml.proving.failures import ProofRefused
+from ml.proving.prover import Prover
 from ml.serving.client_request import ClientRequest
+from ml.workflows.cancellation import is_cancelled
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
 if TYPE_CHECKING:
@@ -71,6 +73,10 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
         data = await workflow.in_thread(artifact.read, file)
         return Response(data, content_type=_CONTENT_TYPES[file])
 
+    def check(prover: Prover, calldata: str) -> PublicValues:
+        seconds = app.settings.request_timeout_seconds
+        return prover.verify(_proof(calldata), seconds=seconds, is_cancelled=is_cancelled)
+
     @app.post("/verify")
     @document_request(VerifyRequest)
     async def verify() -> dict[str, Any]:
@@ -80,7 +86,7 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
         prover = workflow.prover_for(asked.artifact)
         view = {"artifact": prover.artifact.manifest.id}
         try:
-            values = await workflow.in_thread(prover.verify, _proof(asked.calldata))
+            values = await workflow.in_thread(check, prover, asked.calldata)
         except ProofRefused as refused:
             return {**view, "valid": False, "reason": refused.description}
         public = {"inputs": values.inputs, "outputs": values.outputs}

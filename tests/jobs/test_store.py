@@ -55,14 +55,17 @@ async def test_a_request_is_json(store: JobStore) -> None:
         await store.create(KIND, {"a": 2**70})
 
 
-async def test_unknown_jobs_are_not_found(store: JobStore) -> None:
+@pytest.mark.parametrize("id_", ["x", "a\0", "\0"])
+async def test_unknown_jobs_are_not_found(store: JobStore, id_: str) -> None:
+    await made(store, "a")
     for call in (
-        store.get("x"),
-        store.position("x"),
-        store.last_event("x"),
-        store.add_event("x", "log", {}),
-        store.request_stop("x", StopRequest.CANCEL),
-        store.list(after="x"),
+        store.get(id_),
+        store.position(id_),
+        store.last_event(id_),
+        store.add_event(id_, "log", {}),
+        store.request_stop(id_, StopRequest.CANCEL),
+        store.requeue(id_),
+        store.list(after=id_),
     ):
         with pytest.raises(NotFound):
             await call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from tests.support.proving_tasks import (
     abort,
     allocate,
     echo,
+    fill_the_disk,
     leave_files,
     panic,
     reach_the_network,
@@ -178,6 +180,24 @@ def test_each_task_has_a_private_folder_that_goes_with_it(worker: Worker) -> Non
             partial(leave_files, dying=True), progress=lambda path, _: left.append(Path(path))
         )
     assert [path.exists() for path in left] == [False]
+
+
+@pytest.mark.parametrize("part", ["", "ezkl", "output"])
+def test_what_a_cleaner_of_temporary_files_took_is_made_again(tmp_path: Path, part: str) -> None:
+    with Worker(folder=tmp_path) as worker:
+        first = worker.run(partial(echo, None))[0]
+        taken = worker.run(leave_files)[0].parent / part
+        taken.unlink() if taken.is_file() else shutil.rmtree(taken)
+        assert worker.run(partial(echo, None))[0] != first
+        assert not is_running(first)
+        [folder] = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_as_what_it_is(worker: Worker) -> None:
+    with pytest.raises(InternalError, match="cannot use its files: No space left on device"):
+        worker.run(fill_the_disk)
 
 
 def test_closing_leaves_no_process_and_no_file() -> None:

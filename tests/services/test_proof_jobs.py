@@ -242,7 +242,7 @@ def test_jobs_are_listed_newest_first_without_their_results(
         ({**IRIS, "values": [[1e9, 0, 0, 0]]}, 400, "takes numbers within"),
         ({**IRIS, "values": [["1", 0, 0, 0]]}, 400, "expected numbers"),
         ({**IRIS, "dtype": "bool", "values": [[True] * 4]}, 400, "real numbers"),
-        ({**IRIS, "model_id": "none"}, 404, "none of iris, slow"),
+        ({**IRIS, "model_id": "none"}, 404, "no artifact 'none'; give one of iris, slow"),
         ([], 400, "expected an object"),
     ],
 )
@@ -346,6 +346,15 @@ def test_a_proof_that_was_expected_to_fit_and_did_not_is_told_of_jobs(hurried: S
     assert reply.status_code == 504
     assert reply.json()["description"].endswith("POST /proofs makes a job of it.")
     assert hurried.post(IRIS).status_code == 200
+
+
+def test_a_check_of_a_proof_has_the_deadline_of_a_request(
+    hurried: Server, proved: dict[str, Any]
+) -> None:
+    os.kill(prover_of(hurried), signal.SIGSTOP)
+    body = {"calldata": proved["result"]["calldata"], "artifact": "slow"}
+    assert post(hurried, "/verify", body).status_code == 504
+    assert post(hurried, "/verify", body).json()["valid"]
 
 
 # --- what stops in mid-proof ----------------------------------------------------------------

@@ -243,6 +243,23 @@ async def test_a_workflow_without_a_stream_sends_its_output_as_one_piece(make_ap
     assert await stream(await make_app(Echo), {"a": 1}) == (200, [b'{"a":1}'])
 
 
+@pytest.mark.parametrize(("workflow", "match"), [(Shout, "makes no proofs"), (Prover, "a stream")])
+async def test_a_stream_is_refused_where_it_would_lack_the_proof(
+    make_app: MakeApp, workflow: type, match: str
+) -> None:
+    response = await post(await make_app(workflow), "hi", destination=STREAM, requires_proof=True)
+    assert match in await is_error(response, 400)
+
+
+async def test_a_stream_may_hold_the_proof_of_a_workflow_that_always_proves(
+    make_app: MakeApp,
+) -> None:
+    response = await post(
+        await make_app(AlwaysProver), "hi", destination=STREAM, requires_proof=True
+    )
+    assert json.loads(await response.get_data())["proof"] == "hi->HI"
+
+
 async def test_a_stream_of_nothing_is_an_empty_answer(make_app: MakeApp) -> None:
     assert await stream(await make_app(Pieces), []) == (200, [])
 

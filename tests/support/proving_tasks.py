@@ -26,6 +26,11 @@ def refuse(description: str, scratch: Path, report: Progress) -> None:
     raise InvalidInput(description)
 
 
+def fill_the_disk(scratch: Path, report: Progress) -> None:
+    with Stages(report).stage("witness"):
+        Path("/dev/full").write_text("0")
+
+
 def panic(scratch: Path, report: Progress) -> None:
     import ezkl
 

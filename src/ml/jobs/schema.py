@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text
+from sqlalchemy.types import TypeDecorator
 
 __all__ = ["counter", "events", "jobs", "leases", "metadata"]
 
@@ -10,10 +13,22 @@ metadata = MetaData()
 
 _JSON = JSON(none_as_null=True)
 
+
+class _Id(TypeDecorator[str]):
+    """A job's id. PostgreSQL fails on a NUL in one that is asked for, which names no job."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """Return what the database is asked for."""
+        return None if value is None else value.replace("\0", "\ufffd")
+
+
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", _Id, primary_key=True),
     #: The order in which jobs were made, for lists.
     Column("number", Integer, nullable=False, unique=True),
     #: The order in which they wait. A job that is queued again gets a new ticket.
@@ -39,7 +54,7 @@ jobs = Table(
 events = Table(
     "job_events",
     metadata,
-    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("id", Integer, primary_key=True),
     Column("created_at", Float, nullable=False),
     Column("type", Text, nullable=False),

@@ -32,6 +32,8 @@ def explain(error: BaseException, stage: str, output: str) -> tuple[Exception, s
         return OutOfMemory("The proof needs more memory than the proving process may take."), detail
     if isinstance(error, ModuleNotFoundError) and error.name in ("ezkl", "onnx"):
         return ConfigurationError(f"install the extra 'ezkl', which brings {error.name}"), ""
+    if isinstance(error, OSError) and error.strerror:  # ours: ezkl's have no number
+        return InternalError(f"The proving process cannot use its files: {error.strerror}."), detail
     text = str(error)
     if stage == "witness" and any(sign in text for sign in _RANGE_SIGNS):
         return OutOfCircuitRange(), ""

@@ -146,7 +146,13 @@ class Prover:
             seconds=done.seconds,
         )
 
-    def verify(self, proof: Proof, *, seconds: float = math.inf) -> PublicValues:
+    def verify(
+        self,
+        proof: Proof,
+        *,
+        seconds: float = math.inf,
+        is_cancelled: Callable[[], bool] = never,
+    ) -> PublicValues:
         """Return what a proof says. Raises `ProofRefused` for one that does not hold."""
         manifest = self.artifact.manifest
         # ezkl takes a proof with bytes appended; the contract does not.
@@ -160,9 +166,8 @@ class Prover:
         except ValueError as error:
             raise ProofRefused(f"The proof does not hold: {error}.") from None
         self.artifact.require_unchanged()
-        self._worker.run(
-            partial(tasks.check, self.artifact.files, proof.to_dict()), seconds=seconds
-        )
+        task = partial(tasks.check, self.artifact.files, proof.to_dict())
+        self._worker.run(task, seconds=seconds, is_cancelled=is_cancelled)
         return values
 
     def _run(

@@ -188,7 +188,7 @@ class Worker:
     # --- the process --------------------------------------------------------------------------
 
     def _ready_connection(self) -> Connection[Any, Any]:
-        if self._connection is not None and self.pid is None:
+        if self._connection is not None and (self.pid is None or not self._has_folder()):
             self._end_process()
         if self._connection is None:
             self._connection = self._start()
@@ -196,11 +196,8 @@ class Worker:
         return self._connection
 
     def _start(self) -> Connection[Any, Any]:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix=FOLDER_PREFIX, dir=self._place, ignore_cleanup_errors=True
-            )
-            self._path("ezkl", "cache").mkdir(parents=True)
+        if not self._has_folder():
+            self._make_folder()
         ours, theirs = Pipe()
         command = [sys.executable, "-P", "-m", "ml.proving.worker_process"]
         numbers = (theirs.fileno(), int(self._memory_limit_bytes or 0), os.getpid())
@@ -215,6 +212,19 @@ class Worker:
                 stderr=output,
             )
         return ours
+
+    def _has_folder(self) -> bool:
+        # What cleans up temporary files takes them from a process that was idle for long.
+        parts = ("ezkl/cache", "output")
+        return self._folder is not None and all(self._path(part).exists() for part in parts)
+
+    def _make_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._folder = tempfile.TemporaryDirectory(
+            prefix=FOLDER_PREFIX, dir=self._place, ignore_cleanup_errors=True
+        )
+        self._path("ezkl", "cache").mkdir(parents=True)
 
     def _environment(self) -> dict[str, str]:
         changed = {

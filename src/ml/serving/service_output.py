@@ -31,6 +31,7 @@ _NO_PROOFS = (
     "requires_proof: this workflow makes no proofs; ask without one, or configure one that does: "
     "TorchInferenceWorkflow with proof_artifact, or EZKLProofWorkflow"
 )
+_NO_PROOFS_IN_STREAMS = "requires_proof: a stream has no place for a proof; give destination 1"
 
 
 class ServiceOutput:
@@ -117,6 +118,9 @@ class ServiceOutput:
         return answer
 
     async def _stream(self, message: InfernetInput) -> Reply:
+        if message.requires_proof and not self._workflow.always_proves:
+            self._require_proofs()
+            raise InvalidInput(_NO_PROOFS_IN_STREAMS)
         input_data = await self._workflow.in_thread(self._decode, message)
         pieces = _whole_characters(self._workflow.stream(input_data))
         # The status is only sent with the first piece, so that a failure before it has its own.

@@ -97,7 +97,7 @@ async def test_a_request_names_its_artifact(workflow: EZKLProofWorkflow) -> None
     assert reply["artifact"].startswith("iris-hashed-")
     assert reply["public_values"]["inputs"] == []
     assert len(reply["public_values"]["input_hashes"]) == 1
-    with pytest.raises(NotFound, match="model_id: 'rose' is none of iris, iris-hashed"):
+    with pytest.raises(NotFound, match="no artifact 'rose'; give one of iris, iris-hashed"):
         await offchain(workflow, IRIS | {"model_id": "rose"})
     assert workflow.supports_model("iris")
     assert not workflow.supports_model("rose")

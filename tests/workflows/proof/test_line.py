@@ -19,6 +19,17 @@ def test_a_proof_fits_until_those_before_it_take_too_long() -> None:
         pass
 
 
+def test_who_has_left_is_not_counted_whatever_the_order() -> None:
+    line = Line()
+    first, second = line.place(0.1, 1.0), line.place(0.2, 1.0)
+    for place in (first, second):
+        place.__enter__()
+    for place in (first, second):
+        place.__exit__(None, None, None)
+    with pytest.raises(DoesNotFit, match=r"in 2 s; this request has 1 s"):
+        line.place(2.0, 1.0).__enter__()
+
+
 def test_a_proof_that_fails_gives_its_place_back() -> None:
     line = Line()
     with pytest.raises(KeyError), line.place(5.0, 5.0):

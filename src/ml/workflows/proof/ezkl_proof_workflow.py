@@ -146,7 +146,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
             if not model_id or prover.artifact.answers_for(model_id):
                 return prover
         known = ", ".join(prover.artifact.manifest.name for prover in self.provers)
-        raise NotFound(f"model_id: {model_id[:200]!r} is none of {known}")
+        raise NotFound(f"there is no artifact {model_id[:200]!r}; give one of {known}")
 
     def do_preprocessing(self, input_data: Any) -> Any:
         """Return the input and its prover; scripts may give a dict with `dtype` and `values`."""

@@ -20,7 +20,7 @@ class Line:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seconds = 0.0
+        self._places: list[float] = []
 
     @contextmanager
     def place(self, expected_seconds: float, seconds: float) -> Iterator[None]:
@@ -29,16 +29,16 @@ class Line:
         Raises `DoesNotFit` if it is expected to take longer.
         """
         with self._lock:
-            total = self._seconds + expected_seconds
+            total = sum(self._places, start=expected_seconds)
             if total > seconds:
-                before = " after those before it" if self._seconds else ""
+                before = " after those before it" if self._places else ""
                 raise DoesNotFit(
                     f"The proof is expected to end in {total:.2g} s{before}; this request has "
                     f"{max(0.0, seconds):.2g} s."
                 )
-            self._seconds = total
+            self._places.append(expected_seconds)
         try:
             yield
         finally:
             with self._lock:
-                self._seconds -= expected_seconds
+                self._places.remove(expected_seconds)

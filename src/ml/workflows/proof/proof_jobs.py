@@ -79,15 +79,8 @@ class ProofJobs:
     async def submit(self, prover: Prover, tensors: Sequence[npt.NDArray[Any]]) -> Job:
         """Queue a proof. Raises `InvalidInput` for what the circuit does not take."""
         document = await asyncio.to_thread(input_document, prover.artifact.manifest, tensors)
-        job_id = new_job_id("proof")
-        given = self._input_of(job_id)
-        await asyncio.to_thread(given.write, document)
-        try:
-            request = proof_job.job_request(prover)
-            return await self.store.create(proof_job.__name__, request, job_id)
-        except BaseException:
-            given.discard()
-            raise
+        # Shielded: a client that leaves in between would leave its input without a record.
+        return await asyncio.shield(self._queue(document, proof_job.job_request(prover)))
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a proof: one that runs ends within seconds. Raises `IllegalTransition`."""
@@ -105,6 +98,16 @@ class ProofJobs:
                 "others goes with their end, so send it again"
             )
         return await self.store.requeue(job_id)
+
+    async def _queue(self, document: str, request: dict[str, Any]) -> Job:
+        job_id = new_job_id("proof")
+        given = self._input_of(job_id)
+        try:
+            await asyncio.to_thread(given.write, document)
+            return await self.store.create(proof_job.__name__, request, job_id)
+        except BaseException:
+            await asyncio.to_thread(given.discard)
+            raise
 
     async def _ended(self, job: Job) -> None:
         if not _is_over(job):

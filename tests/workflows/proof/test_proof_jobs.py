@@ -1,0 +1,61 @@
+"""Proofs as jobs without a service: their inputs and their records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from ml.jobs.job import IllegalTransition, JobState
+from ml.proving.artifact import Artifact
+from ml.proving.prover import Prover
+from ml.proving.worker import Worker
+from ml.workflows.proof.proof_jobs import ProofJobs
+from tests.support.circuits import SETOSA, iris_artifact
+
+
+async def test_who_leaves_while_a_proof_is_queued_leaves_no_input_without_its_record(
+    tmp_path: Path,
+) -> None:
+    jobs = jobs_in(tmp_path)
+    prover = Prover(Artifact(iris_artifact()), Worker())  # which starts no process
+    await jobs.open()
+    try:
+        for tenths in range(90):
+            queueing = asyncio.create_task(jobs.submit(prover, [np.array([SETOSA], np.float32)]))
+            await asyncio.sleep(tenths / 10_000)
+            queueing.cancel()
+            await asyncio.wait({queueing})
+        await asyncio.sleep(0.5)  # the last one may still be at it
+        found = await jobs.store.list()
+        assert {folder_of(path) for path in inputs_in(tmp_path)} <= {job.id for job in found}
+        for job in found:
+            with contextlib.suppress(IllegalTransition):  # it is done
+                await jobs.cancel(job.id)
+    finally:
+        await jobs.close()
+    assert not inputs_in(tmp_path)
+    assert found
+    assert JobState.FAILED not in {job.state for job in found}
+
+
+def jobs_in(folder: Path) -> ProofJobs:
+    return ProofJobs(
+        folder,
+        [iris_artifact()],
+        memory_limit_bytes=None,
+        proved=lambda _: None,
+        database_url=None,
+        slots=1,
+        grace_seconds=5,
+    )
+
+
+def inputs_in(folder: Path) -> list[Path]:
+    return list(folder.glob("jobs/*/input.json"))
+
+
+def folder_of(path: Path) -> str:
+    return path.parent.name
