@@ -10,10 +10,12 @@ cd "$(dirname "$0")"
 . docker/engine.sh
 
 build() { # NAME, then options of the engine
-    local options=(--tag "$(image "$1")" --file "docker/${1#infernet-ml-}.Dockerfile")
-    local name
-    for name in PIP_NO_INDEX PIP_EXTRA_INDEX_URL; do
-        [ -z "${!name:-}" ] || options+=(--build-arg "$name=${!name}")
+    local file="docker/${1#infernet-ml-}.Dockerfile" name
+    local options=(--tag "$(image "$1")" --file "$file")
+    for name in BASE_IMAGE VARIANT PIP_NO_INDEX PIP_EXTRA_INDEX_URL; do
+        if [ -n "${!name:-}" ] && grep -q "^ARG $name=" "$file"; then
+            options+=(--build-arg "$name=${!name}")
+        fi
     done
     case $engine in
     docker) options+=(--build-arg "SOURCE_DATE_EPOCH=$(epoch)") ;;
@@ -34,9 +36,16 @@ for service; do
     known "$service"
 done
 
+case ${VARIANT:=cpu} in
+cpu) ;;
+cuda) unset PIP_EXTRA_INDEX_URL ;; # it has packages without CUDA that pip would prefer
+*) fail "VARIANT is cpu or cuda, not $VARIANT" ;;
+esac
+
 engine=$(engine)
-build infernet-ml-base ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"}
+export DOCKER_BUILDKIT=1 # an older docker has it, and builds without mounts unless it is told
+build infernet-ml-base
 for service; do
     build "$service" --build-arg "BASE=$(image infernet-ml-base)" \
-        ${VARIANT:+--build-arg "VARIANT=$VARIANT"} --label "org.opencontainers.image.title=$service"
+        --label "org.opencontainers.image.title=$service"
 done

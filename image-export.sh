@@ -1,20 +1,15 @@
 #!/bin/bash
 # ./image-export.sh [SERVICE…]: write SERVICE.tar.gz, which `docker load` reads, and print its SHA-256;
-# by default the trainer's. The same image gives the same file.
+# by default the trainer's. The same image gives the same file. TMPDIR has room for twice the image.
 set -euo pipefail
 cd "$(dirname "$0")"
 . docker/engine.sh
 
-save() {
+save() { # NAME, FILE
     case $engine in
-    docker) docker save "$1" ;;
-    podman) podman save --format docker-archive "$1" ;;
-    buildah)
-        folder=$(mktemp -d)
-        buildah push --quiet "$1" "docker-archive:$folder/image.tar" > /dev/null
-        cat "$folder/image.tar"
-        rm -r "$folder"
-        ;;
+    docker) docker save --output "$2" "$1" ;;
+    podman) podman save --quiet --format docker-archive --output "$2" "$1" ;;
+    buildah) buildah push --quiet "$1" "docker-archive:$2" ;;
     esac
 }
 
@@ -25,9 +20,13 @@ for service; do
     known "$service"
 done
 engine=$(engine)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder" ./*.tar.gz.part' EXIT
 for service; do
-    save "$(image "$service")" | python3 docker/normalise.py "$(image "$service")" "$(epoch)" |
+    save "$(image "$service")" "$folder/saved.tar" > /dev/null
+    python3 docker/normalise.py "$folder/saved.tar" "$(image "$service")" "$(epoch)" |
         gzip --no-name > "$service.tar.gz.part"
     mv "$service.tar.gz.part" "$service.tar.gz"
+    rm "$folder/saved.tar"
     sha256sum "$service.tar.gz" | cut -d' ' -f1
 done

@@ -1,9 +1,11 @@
 """Writes an image archive so that the same image gives the same bytes, whichever engine saved it.
 
-    docker save NAME | python3 docker/normalise.py NAME EPOCH > NAME.tar
+    docker save --output saved.tar NAME
+    python3 docker/normalise.py saved.tar NAME EPOCH > NAME.tar
 
 Reads what docker, podman and buildah save, and writes the form that all of them load: every file
 and the image itself bear one time, no file bears the builder's names, the members have one order.
+A machine that only deploys may have an older Python than the project's: 3.10 is enough here.
 """
 
 from __future__ import annotations
@@ -11,11 +13,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import sys
 import tarfile
 import tempfile
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,12 +25,9 @@ _KEPT = ("architecture", "os", "variant", "config", "history")
 _BUILDERS = ("Hostname", "Domainname", "Image")
 
 
-def main(name: str, epoch: str) -> None:
-    """Rewrite the archive on standard input, under this name, to standard output."""
+def main(saved: str, name: str, epoch: str) -> None:
+    """Rewrite the archive in a file, under this name, to standard output."""
     with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder, "saved.tar")
-        with saved.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
         with tarfile.open(saved) as archive:
             members = _rewritten(archive, name, int(epoch), Path(folder))
         _write(members, int(epoch), sys.stdout.buffer)
@@ -73,13 +71,16 @@ def _rewrite_layer(layer: IO[bytes], path: Path, epoch: int) -> str:
                 key: value for key, value in member.pax_headers.items() if "xattr" in key
             }
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _config(old: dict[str, Any], digests: list[str], epoch: int) -> dict[str, Any]:
     config = {key: old[key] for key in _KEPT if key in old}
-    config["created"] = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    config["created"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
     config["history"] = [entry | {"created": config["created"]} for entry in old.get("history", [])]
     config["config"] = {key: old["config"][key] for key in old["config"] if key not in _BUILDERS}
     config["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]}

@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from tests.support.processes import ROOT
 
@@ -103,8 +108,17 @@ def as_json(document: Any) -> bytes:
 
 
 def normalised(data: bytes) -> bytes:
-    command = [sys.executable, DOCKER / "normalise.py", "service:latest", "1700000000"]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        command = [
+            sys.executable,
+            DOCKER / "normalise.py",
+            file.name,
+            "service:latest",
+            "1700000000",
+        ]
+        return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 def test_the_same_image_saved_elsewhere_and_later_is_the_same_archive() -> None:
@@ -128,6 +142,28 @@ def test_a_normalised_archive_is_whole() -> None:
     with tarfile.open(fileobj=io.BytesIO(files[entry["Layers"][0]])) as layer:
         (member,) = layer.getmembers()
         assert (member.name, member.mtime, member.uname) == ("usr/hello", 1700000000, "")
+
+
+def test_the_constraints_of_each_variant_hold_torch_to_its_build(tmp_path: Path) -> None:
+    plain, cpu, cuda = (constraints(tmp_path, variant) for variant in ("", "cpu", "cuda"))
+    assert cpu == plain | {"torch": SpecifierSet(f"{plain['torch']}+cpu")}
+    version = str(plain["torch"]).removeprefix("==")
+    assert cuda["torch"].contains(version)
+    assert not cuda["torch"].contains(f"{version}+cpu")
+    assert {"nvidia-cublas", "triton", "unsloth"} <= cuda.keys() - cpu.keys()
+
+
+def constraints(folder: Path, variant: str) -> dict[str, SpecifierSet]:
+    """Return the versions by package that a build of this variant is held to, each package once."""
+    shutil.copy(ROOT / "constraints.txt", folder)
+    for name in ("constraints.sh", "cuda-constraints.txt"):
+        shutil.copy(DOCKER / "image" / name, folder)
+    subprocess.run([folder / "constraints.sh", variant], check=True)
+    lines = (folder / "constraints.txt").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions = {found.name: found.specifier for found in requirements}
+    assert len(versions) == len(requirements)
+    return versions
 
 
 @pytest.mark.parametrize("script", ["image-build.sh", "image-run.sh", "image-export.sh"])
