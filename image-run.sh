@@ -86,7 +86,6 @@ shift $(($# > 0))
 known "$service"
 env_file=${ENV_FILE:-$here/services/$service/.env.example}
 image=${IMAGE:-$(image "$service")}
-engine=$(engine)
 options=()
 folder "${INPUT:-}" /mnt/input:ro
 folder "${OUTPUT:-}" /mnt/output
@@ -94,6 +93,7 @@ folder "${WORKING:-}" /mnt/working
 folder "${ARTIFACTS:-}" /home/infernet/artifacts:ro
 [ -z "${WORKING:-}" ] || options+=(--env WORKING_PATH=/mnt/working) # over that of the settings
 [ -r "$env_file" ] || fail "there is no file of settings $env_file"
+engine=$(engine)
 if [ "$engine" = buildah ]; then
     run_with_buildah "$@"
 fi

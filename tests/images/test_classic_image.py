@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -16,7 +18,7 @@ SERVICE = "classic_ml_inference_service"
 pytestmark = pytest.mark.timeout(900)  # the first of them builds the image
 
 
-def test_a_container_answers_the_documents_curl_and_ends_with_sigterm(classic: Workshop) -> None:
+def test_a_container_answers_the_documents_curl_and_ends_with_ctrl_c(classic: Workshop) -> None:
     curl, *_ = curls_of_readme(ROOT / "services" / SERVICE / "README.md", "http://localhost")
     with classic.running(SERVICE, "--workers=2") as server:
         server.wait_ready(workers=2)
@@ -24,7 +26,7 @@ def test_a_container_answers_the_documents_curl_and_ends_with_sigterm(classic: W
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
         answer = json.loads(done.stdout)
         assert (answer["dtype"], answer["shape"]) == ("double", [1, 2])
-        server.process.terminate()
+        os.killpg(server.process.pid, signal.SIGINT)
         assert server.wait() == 0
 
 

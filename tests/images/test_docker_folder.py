@@ -177,6 +177,21 @@ def test_an_unknown_service_is_refused_with_those_that_there_are(script: str) ->
     assert SERVICES[0] in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "wrong", "told"),
+    [
+        ("image-run.sh", {"INPUT": "/nowhere"}, "there is no folder /nowhere"),
+        ("image-run.sh", {"ENV_FILE": "/nowhere"}, "there is no file of settings /nowhere"),
+        ("image-build.sh", {"VARIANT": "rocm"}, "VARIANT is cpu or cuda, not rocm"),
+    ],
+)
+def test_wrong_variables_are_told(script: str, wrong: dict[str, str], told: str) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "ENGINE": "none"} | wrong
+    done = subprocess.run([ROOT / script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
 def test_without_an_engine_the_scripts_say_what_to_install() -> None:
     environment = {"PATH": "/usr/bin:/bin", "ENGINE": "none"}
     done = subprocess.run([ROOT / "image-run.sh"], env=environment, capture_output=True, text=True)
