@@ -111,10 +111,15 @@ class Server:
         self.workers: set[int] = set()
         command = [str(_SCRIPTS / command[0]), *command[1:]]
         before = "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);" if adopting else ""
-        if ignoring_hangup or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-            # The tests may run under `nohup` themselves, which children would inherit.
-            action = "SIG_IGN" if ignoring_hangup else "SIG_DFL"
-            before += f"signal.signal(signal.SIGHUP, signal.{action});"
+        # The tests themselves may run under `nohup` or in the background, which children inherit.
+        inherited = {
+            name
+            for name in ("SIGHUP", "SIGINT")
+            if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN
+        }
+        before += "".join(f"signal.signal(signal.{name}, signal.SIG_DFL);" for name in inherited)
+        if ignoring_hangup:
+            before += "signal.signal(signal.SIGHUP, signal.SIG_IGN);"
         if before:
             code = f"import ctypes, os, signal, sys;{before}os.execv(sys.argv[1], sys.argv[1:])"
             command = [sys.executable, "-c", code, *command]
