@@ -4,7 +4,7 @@
 #   VARIANT=cuda         with CUDA, for the services with torch (cpu)
 #   BASE_IMAGE           an image with Python 3.11 and its venv module (python:3.11-slim)
 #   PIP_EXTRA_INDEX_URL  for VARIANT=cpu: the CPU index that pytorch.org names
-#   PIP_NO_INDEX=1       build from docker/wheels alone, which docker/wheels.sh fills
+#   PIP_NO_INDEX=1       without CUDA: build from docker/wheels alone, which docker/wheels.sh fills
 set -euo pipefail
 cd "$(dirname "$0")"
 . docker/engine.sh

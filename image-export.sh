@@ -21,7 +21,7 @@ for service; do
 done
 engine=$(engine)
 folder=$(mktemp -d)
-trap 'rm -rf "$folder" ./*.tar.gz.part' EXIT
+trap 'rm -rf "$folder" "$service.tar.gz.part"' EXIT
 for service; do
     save "$(image "$service")" "$folder/saved.tar" > /dev/null
     python3 docker/normalise.py "$folder/saved.tar" "$(image "$service")" "$(epoch)" |

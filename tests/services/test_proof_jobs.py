@@ -22,6 +22,7 @@ from ml.infernet.vector import DataType, Vector
 from ml.proving.manifest import Manifest
 from tests.services.conftest import curls_of_readme
 from tests.support.circuits import SETOSA, iris_artifact, slow_artifact
+from tests.support.event_reader import read_events
 from tests.support.processes import (
     ROOT,
     Server,
@@ -147,21 +148,7 @@ def in_mid_proof(service: Server, job_id: str) -> dict[str, Any]:
 
 def events(service: Server, job_id: str, **headers: str) -> list[dict[str, Any]]:
     """Read a job's events to their end."""
-    found, event = [], {}
-    url = f"{service.url}/proofs/{job_id}/events"
-    with httpx.stream("GET", url, timeout=60, headers=headers) as reply:
-        assert reply.status_code == 200
-        assert reply.headers["content-type"].startswith("text/event-stream")
-        for line in reply.iter_lines():
-            name, _, value = line.partition(": ")
-            if name == "data":
-                event["data"] = json.loads(value)
-            elif name in ("id", "event"):
-                event[name] = value
-            elif not line and event:
-                found.append(event)
-                event = {}
-    return found
+    return read_events(f"{service.url}/proofs/{job_id}/events", headers)
 
 
 def prover_of(service: Server) -> int:

@@ -21,6 +21,7 @@ from eth_abi.abi import decode, encode
 
 from ml.workflows.training.unsloth_trainer_workflow import read_request
 from tests.services.conftest import ServeExample
+from tests.support.event_reader import read_events
 from tests.support.processes import ROOT, Server, until
 
 #: The first test that asks for it waits for a whole run of training.
@@ -90,21 +91,7 @@ def wait_for(service: Server, job_id: str, *states: str, seconds: float = 300) -
 
 def events(service: Server, job_id: str, **headers: str) -> list[dict[str, Any]]:
     """Read a job's events to their end."""
-    found, event = [], {}
-    url = f"{service.url}/train/{job_id}/events"
-    with httpx.stream("GET", url, timeout=110, headers=headers) as reply:
-        assert reply.status_code == 200
-        assert reply.headers["content-type"].startswith("text/event-stream")
-        for line in reply.iter_lines():
-            name, _, value = line.partition(": ")
-            if name == "data":
-                event["data"] = json.loads(value)
-            elif name in ("id", "event"):
-                event[name] = value
-            elif not line and event:
-                found.append(event)
-                event = {}
-    return found
+    return read_events(f"{service.url}/train/{job_id}/events", headers)
 
 
 def infer(service: Server, model: str, prompt: str = QUESTION, **fields: Any) -> str:

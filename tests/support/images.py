@@ -138,8 +138,8 @@ class Workshop:
     def running(self, service: str, *options: str, **variables: str) -> Iterator[Server]:
         """Run a service's image by `image-run.sh`, in a group of its own, on a free port."""
         port = free_port()
-        command = [str(self.root / "image-run.sh"), service, f"--bind=127.0.0.1:{port}", *options]
-        command.insert(0, shutil.which("setsid") or "setsid")
+        command = ["/usr/bin/setsid", str(self.root / "image-run.sh"), service]
+        command += [f"--bind=127.0.0.1:{port}", *options]
         with Server(command, port=port, environment=self.environment | variables) as server:
             try:
                 yield server

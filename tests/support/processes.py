@@ -112,12 +112,9 @@ class Server:
         command = [str(_SCRIPTS / command[0]), *command[1:]]
         before = "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);" if adopting else ""
         # The tests themselves may run under `nohup` or in the background, which children inherit.
-        inherited = {
-            name
-            for name in ("SIGHUP", "SIGINT")
-            if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN
-        }
-        before += "".join(f"signal.signal(signal.{name}, signal.SIG_DFL);" for name in inherited)
+        for name in ("SIGHUP", "SIGINT"):
+            if signal.getsignal(signal.Signals[name]) is signal.SIG_IGN:
+                before += f"signal.signal(signal.{name}, signal.SIG_DFL);"
         if ignoring_hangup:
             before += "signal.signal(signal.SIGHUP, signal.SIG_IGN);"
         if before:
