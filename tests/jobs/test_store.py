@@ -217,3 +217,22 @@ async def test_a_lease_has_one_holder_until_it_is_released_or_expires(store: Job
     assert await holder(first) == "late"
     await store.release_lease("it", "late")
     assert await holder(first) == first
+
+
+async def test_a_caller_that_leaves_locks_nobody_out(store: JobStore) -> None:
+    for number in range(60):
+        creating = asyncio.create_task(store.create(KIND, {}, f"a{number}"))
+        await asyncio.sleep(number / 10_000)
+        creating.cancel()
+        ended, _ = await asyncio.wait({creating}, timeout=5)
+        assert ended
+        await asyncio.wait_for(store.create(KIND, {}, f"b{number}"), 5)
+
+
+async def test_what_was_begun_is_done_before_the_store_closes(store: JobStore) -> None:
+    creating = asyncio.create_task(store.create(KIND, {}, "a"))
+    await asyncio.sleep(0)
+    creating.cancel()
+    await asyncio.wait({creating})
+    await store.close()
+    assert (await store.get("a")).state is JobState.QUEUED

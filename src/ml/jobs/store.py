@@ -1,7 +1,7 @@
 """The store of jobs for web workers: records and events in SQLite or PostgreSQL.
 
 Any number of workers, and the jobs' own processes, share one store. What a call has returned
-outlives a kill -9 of any of them.
+outlives a kill -9 of any of them; a call that is cancelled is done nevertheless.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ml.jobs.database import async_engine, normal_url, reading
 from ml.jobs.events import NewEvent
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
+from ml.jobs.shielded import ShieldedTasks
 
 __all__ = ["JobStore"]
 
@@ -32,6 +33,7 @@ class JobStore:
     def __init__(self, url: str) -> None:
         self.url = normal_url(url)
         self._engine = async_engine(self.url)
+        self._transactions = ShieldedTasks()
 
     async def open(self) -> Self:
         """Bring the tables up to date."""
@@ -39,7 +41,8 @@ class JobStore:
         return self
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, once what was begun is done."""
+        await self._transactions.join()
         await self._engine.dispose()
 
     async def __aenter__(self) -> Self:
@@ -138,11 +141,19 @@ class JobStore:
 
     # --- transactions -------------------------------------------------------------------------
 
+    # A driver that is cancelled in a transaction may leave the database locked: none is.
+
     async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await self._transactions.run(self._write_transaction(work))
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        return await self._transactions.run(self._read_transaction(work))
+
+    async def _write_transaction(self, work: Callable[[Connection], T]) -> T:
         async with self._engine.begin() as connection:
             return await connection.run_sync(work)
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def _read_transaction(self, work: Callable[[Connection], T]) -> T:
         async with self._engine.connect() as connection:
             await connection.execution_options(**reading)
             async with connection.begin():

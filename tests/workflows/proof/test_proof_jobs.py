@@ -28,7 +28,8 @@ async def test_who_leaves_while_a_proof_is_queued_leaves_no_input_without_its_re
             await asyncio.sleep(tenths / 10_000)
             queueing.cancel()
             await asyncio.wait({queueing})
-        await asyncio.sleep(0.5)  # the last one may still be at it
+        await jobs.close()  # which waits for those that are still being queued
+        await jobs.open()
         found = await jobs.store.list()
         assert {folder_of(path) for path in inputs_in(tmp_path)} <= {job.id for job in found}
         for job in found:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ml.errors import NotFound
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest, new_job_id
+from ml.jobs.shielded import ShieldedTasks
 from ml.proving import job as proof_job
 from ml.proving.circuit_input import input_document
 from ml.proving.job_input import JobInput
@@ -46,6 +47,7 @@ class ProofJobs:
         grace_seconds: float,
     ) -> None:
         self._proved = proved
+        self._queueing = ShieldedTasks()
         self._engine = JobEngine(
             folder,
             database_url=database_url,
@@ -74,13 +76,14 @@ class ProofJobs:
 
     async def close(self) -> None:
         """Interrupt the proofs that run, and close the records."""
+        await self._queueing.join()
         await self._engine.close()
 
     async def submit(self, prover: Prover, tensors: Sequence[npt.NDArray[Any]]) -> Job:
         """Queue a proof. Raises `InvalidInput` for what the circuit does not take."""
         document = await asyncio.to_thread(input_document, prover.artifact.manifest, tensors)
         # Shielded: a client that leaves in between would leave its input without a record.
-        return await asyncio.shield(self._queue(document, proof_job.job_request(prover)))
+        return await self._queueing.run(self._queue(document, proof_job.job_request(prover)))
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a proof: one that runs ends within seconds. Raises `IllegalTransition`."""
