@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 
 import pytest
@@ -236,3 +237,17 @@ async def test_what_was_begun_is_done_before_the_store_closes(store: JobStore) -
     await asyncio.wait({creating})
     await store.close()
     assert (await store.get("a")).state is JobState.QUEUED
+
+
+async def test_an_error_that_nobody_waits_for_is_no_fault_of_the_service(
+    store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    getting = asyncio.create_task(store.get("none"))
+    await asyncio.sleep(0)
+    getting.cancel()
+    await asyncio.wait({getting})
+    await store.close()
+    del getting  # asyncio reports an error once nobody can ask for it
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not caplog.records

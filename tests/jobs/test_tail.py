@@ -63,7 +63,7 @@ async def test_a_slow_subscriber_holds_up_nobody_and_still_gets_everything(
 ) -> None:
     monkeypatch.setattr(tail, "_KEPT", 5)  # so that the slow one falls behind what is kept
     tails = Tails(running, 0.02)
-    slow = asyncio.create_task(ids(tails, pause_seconds=0.04))
+    slow = asyncio.create_task(ids(tails, pause_seconds=0.1))
     fast = asyncio.create_task(ids(tails))
     await add(running, 30)
     await running.transition("a", JobState.SUCCEEDED, result={})

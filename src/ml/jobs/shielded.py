@@ -21,10 +21,15 @@ class ShieldedTasks:
         """Return what the work returns; cancelled, leave it running."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return await asyncio.shield(task)
 
     async def join(self) -> None:
         """Wait until all work has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: asyncio would report it where nobody waits any more
