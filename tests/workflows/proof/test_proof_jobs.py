@@ -42,6 +42,22 @@ async def test_who_leaves_while_a_proof_is_queued_leaves_no_input_without_its_re
     assert JobState.FAILED not in {job.state for job in found}
 
 
+async def test_who_leaves_while_a_proof_is_cancelled_leaves_no_input(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path)
+    prover = Prover(Artifact(iris_artifact()), Worker())
+    await jobs.open()
+    try:
+        submitted = [await jobs.submit(prover, [np.array([SETOSA], np.float32)]) for _ in range(9)]
+        for job in submitted:
+            cancelling = asyncio.create_task(jobs.cancel(job.id))
+            await asyncio.sleep(0)
+            cancelling.cancel()
+            await asyncio.wait({cancelling})
+    finally:
+        await jobs.close()
+    assert not inputs_in(tmp_path)
+
+
 def jobs_in(folder: Path) -> ProofJobs:
     return ProofJobs(
         folder,

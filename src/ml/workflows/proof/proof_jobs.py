@@ -47,7 +47,8 @@ class ProofJobs:
         grace_seconds: float,
     ) -> None:
         self._proved = proved
-        self._queueing = ShieldedTasks()
+        #: A client that leaves in between would leave an input that nobody needs.
+        self._changes = ShieldedTasks()
         self._engine = JobEngine(
             folder,
             database_url=database_url,
@@ -76,21 +77,17 @@ class ProofJobs:
 
     async def close(self) -> None:
         """Interrupt the proofs that run, and close the records."""
-        await self._queueing.join()
+        await self._changes.join()
         await self._engine.close()
 
     async def submit(self, prover: Prover, tensors: Sequence[npt.NDArray[Any]]) -> Job:
         """Queue a proof. Raises `InvalidInput` for what the circuit does not take."""
         document = await asyncio.to_thread(input_document, prover.artifact.manifest, tensors)
-        # Shielded: a client that leaves in between would leave its input without a record.
-        return await self._queueing.run(self._queue(document, proof_job.job_request(prover)))
+        return await self._changes.run(self._queue(document, proof_job.job_request(prover)))
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a proof: one that runs ends within seconds. Raises `IllegalTransition`."""
-        job = await self.store.request_stop(job_id, StopRequest.CANCEL)
-        if job.state is JobState.CANCELLED:
-            await self._discard_input(job)
-        return job
+        return await self._changes.run(self._cancel(job_id))
 
     async def resume(self, job_id: str) -> Job:
         """Queue an interrupted proof again. Raises `IllegalTransition` for any other."""
@@ -111,6 +108,12 @@ class ProofJobs:
         except BaseException:
             await asyncio.to_thread(given.discard)
             raise
+
+    async def _cancel(self, job_id: str) -> Job:
+        job = await self.store.request_stop(job_id, StopRequest.CANCEL)
+        if job.state is JobState.CANCELLED:
+            await self._discard_input(job)
+        return job
 
     async def _ended(self, job: Job) -> None:
         if not _is_over(job):
