@@ -21,7 +21,7 @@ from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import DataType, Vector
 from ml.proving.manifest import Manifest
 from tests.services.conftest import curls_of_readme
-from tests.support.circuits import SETOSA, iris_artifact, slow_artifact
+from tests.support.circuits import PRIVATE, SETOSA, TRACES, iris_artifact, slow_artifact
 from tests.support.event_reader import read_events
 from tests.support.processes import (
     ROOT,
@@ -40,9 +40,6 @@ pytestmark = pytest.mark.timeout(240)
 
 NAME = "ezkl_proof_service"
 IRIS = {"dtype": "float", "values": [SETOSA], "model_id": "iris"}
-#: Numbers that stand nowhere else; in float32 they begin with the same digits.
-PRIVATE = [5.234561, 3.345672, 1.456783, 0.567894]
-TRACES = [str(value)[:6].encode() for value in PRIVATE]
 SLOW = {"dtype": "float", "values": [PRIVATE], "model_id": "slow"}
 ENDS = ("succeeded", "failed", "cancelled", "interrupted")
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 #: An iris that the tests ask about, and its kind.
 SETOSA = [5.1, 3.5, 1.4, 0.2]
+#: Numbers that stand nowhere else: times and seconds, in which the digits may be, have no sign.
+PRIVATE = [-5.234561, -3.345672, -1.456783, -0.567894]
+#: How they begin wherever they are written, in float32 too.
+TRACES = [str(value)[:7].encode() for value in PRIVATE]
 
 
 def export(model: nn.Module, path: Path, *inputs: Any, **options: Any) -> Path:
