@@ -26,6 +26,7 @@ from tests.support.processes import ROOT, children_of, files_with, is_running
 from tests.support.requests import eventually
 
 IRIS = np.array([SETOSA], np.float32)
+SECRET = np.array([PRIVATE])
 StartJobs = Callable[..., Awaitable[ProofJobs]]
 
 
@@ -107,7 +108,7 @@ async def test_the_input_is_its_users_alone_and_goes_with_the_job(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     jobs = await start_jobs(slow_artifact())
-    job = await jobs.submit(prover_of(slow_artifact()), [np.array([PRIVATE])])
+    job = await jobs.submit(prover_of(slow_artifact()), [SECRET])
     [path] = files_with(tmp_path, *TRACES)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -120,8 +121,8 @@ async def test_a_cancelled_proof_ends_at_once_and_leaves_nothing_of_its_input(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     jobs = await start_jobs(slow_artifact())
-    job = await jobs.submit(prover_of(slow_artifact()), [np.array([PRIVATE])])
-    waiting = await jobs.submit(prover_of(slow_artifact()), [np.array([PRIVATE])])
+    job = await jobs.submit(prover_of(slow_artifact()), [SECRET])
+    waiting = await jobs.submit(prover_of(slow_artifact()), [SECRET])
     await jobs.cancel(waiting.id)
     assert {path.parent.name for path in files_with(tmp_path, *TRACES)} == {job.id}
     job = await in_stage(jobs, job, "prove")
@@ -141,7 +142,7 @@ async def test_a_prover_that_is_killed_fails_its_job_and_the_next_one_works(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     jobs = await start_jobs(slow_artifact(), iris_artifact())
-    job = await jobs.submit(prover_of(slow_artifact()), [np.array([PRIVATE])])
+    job = await jobs.submit(prover_of(slow_artifact()), [SECRET])
     following = await jobs.submit(prover_of(iris_artifact()), [IRIS])
     job = await in_stage(jobs, job, "prove")
     [prover] = children_of(job.process["pid"])
@@ -157,7 +158,7 @@ async def test_a_job_that_is_killed_with_its_prover_leaves_nothing_of_its_input(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     jobs = await start_jobs(slow_artifact())
-    job = await jobs.submit(prover_of(slow_artifact()), [np.array([PRIVATE])])
+    job = await jobs.submit(prover_of(slow_artifact()), [SECRET])
     job = await in_stage(jobs, job, "prove")
     [prover] = children_of(job.process["pid"])
     assert len(files_with(tmp_path, *TRACES)) > 1  # the witness, too
@@ -173,7 +174,7 @@ async def test_an_interrupted_proof_keeps_its_input_and_begins_anew(
     start_jobs: StartJobs, tmp_path: Path
 ) -> None:
     first = await start_jobs(slow_artifact())
-    job = await first.submit(prover_of(slow_artifact()), [np.array([PRIVATE])])
+    job = await first.submit(prover_of(slow_artifact()), [SECRET])
     await in_stage(first, job, "prove")
     await first.close()
     assert [path.name for path in files_with(tmp_path, *TRACES)] == ["input.json"]

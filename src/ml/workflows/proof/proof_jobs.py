@@ -105,7 +105,7 @@ class ProofJobs:
         try:
             await asyncio.to_thread(given.write, document)
             return await self.store.create(proof_job.__name__, request, job_id)
-        except BaseException:
+        except Exception:
             await asyncio.to_thread(given.discard)
             raise
 
