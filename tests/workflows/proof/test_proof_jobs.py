@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from pathlib import Path
 
 import numpy as np
+import pytest
+from sqlalchemy.exc import OperationalError
 
 from ml.jobs.job import IllegalTransition, JobState
 from ml.proving.artifact import Artifact
@@ -53,6 +56,20 @@ async def test_who_leaves_while_a_proof_is_cancelled_leaves_no_input(tmp_path: P
             await asyncio.sleep(0)
             cancelling.cancel()
             await asyncio.wait({cancelling})
+    finally:
+        await jobs.close()
+    assert not inputs_in(tmp_path)
+
+
+async def test_a_proof_that_cannot_be_queued_leaves_no_input(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path)
+    prover = Prover(Artifact(iris_artifact()), Worker())
+    await jobs.open()
+    try:
+        with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as records:
+            records.execute("DROP TABLE job_events")
+        with pytest.raises(OperationalError):
+            await jobs.submit(prover, [np.array([SETOSA], np.float32)])
     finally:
         await jobs.close()
     assert not inputs_in(tmp_path)
