@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from ezkl_proof_service.artifacts import add_artifacts
 from ezkl_proof_service.proofs import add_proofs
 from ml.serving.app import ServiceApp, create_service
-from ml.serving.settings import ServingSettings
+from ml.serving.settings import Example, ServingSettings
 from ml.workflows.loading import load_workflow_class
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
@@ -18,6 +18,22 @@ class Settings(ServingSettings):
     """`EZKL_*`."""
 
     model_config = SettingsConfigDict(env_prefix="EZKL_")
+
+    examples = (
+        Example(
+            "EZKL_WORKFLOW_POSITIONAL_ARGS",
+            '["artifacts/iris"]',
+            "Folders that python -m ml.proving.artifacts build made; the first is the default:",
+        ),
+        Example(
+            "EZKL_WORKFLOW_KW_ARGS",
+            '{"proof_seconds": 600}',
+            "How long a proof that is no job may take:",
+        ),
+        Example(
+            "WORKING_PATH", "working", "A folder that this user can make (default /mnt/working):"
+        ),
+    )
 
     workflow_class: str = "ml.workflows.proof.ezkl_proof_workflow.EZKLProofWorkflow"
     repo_path: str | None = Field(

@@ -3,13 +3,32 @@
 from pydantic_settings import SettingsConfigDict
 
 from ml.serving.app import ServiceApp, create_service
-from ml.serving.settings import ServingSettings
+from ml.serving.settings import Example, ServingSettings
 
 
 class Settings(ServingSettings):
     """`FLASK_LLM_*`, as in the service's document."""
 
     model_config = SettingsConfigDict(env_prefix="FLASK_LLM_")
+
+    examples = (
+        Example(
+            "FLASK_LLM_WORKFLOW_POSITIONAL_ARGS",
+            '["SmolLM2-135M-Instruct"]',
+            "The embedded model, which python -m ml.models.embedded_llm installs:",
+        ),
+        Example(
+            "FLASK_LLM_WORKFLOW_POSITIONAL_ARGS",
+            '["HuggingFaceTB/SmolLM2-135M-Instruct"]',
+            "A model of the Hugging Face hub instead:",
+        ),
+        Example(
+            "FLASK_LLM_WORKFLOW_KW_ARGS",
+            '{"max_new_tokens": 64}',
+            "See LLMInferenceWorkflow in the README:",
+        ),
+        Example("MODELS_PATH", "", "Where the embedded model lies (~/.cache/infernet-ml-services)"),
+    )
 
     workflow_class: str = "ml.workflows.inference.llm_inference_workflow.LLMInferenceWorkflow"
 

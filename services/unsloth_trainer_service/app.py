@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ml.serving.app import ServiceApp, create_service
-from ml.serving.settings import ServingSettings, split_list
+from ml.serving.settings import Example, ServingSettings, split_list
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.dashboard import add_dashboard
 from unsloth_trainer_service.datasets import add_datasets
@@ -26,6 +26,17 @@ class Settings(ServingSettings):
     """`TRAINER_*`; the names of the documents stay without the prefix."""
 
     model_config = SettingsConfigDict(env_prefix="TRAINER_")
+
+    examples = (
+        Example(
+            "TRAINER_WORKFLOW_POSITIONAL_ARGS",
+            '["SmolLM2-135M-Instruct"]',
+            "The base of the tuned models that answer here; python -m ml.models.embedded_llm"
+            " installs this one:",
+        ),
+        Example("PORT", "8000", "Where serve listens without --bind"),
+        Example("MODELS_PATH", "", "Where the embedded model lies (~/.cache/infernet-ml-services)"),
+    )
 
     workflow_class: str = "ml.workflows.training.unsloth_trainer_workflow.UnslothTrainerWorkflow"
     input_path: Path = Field(

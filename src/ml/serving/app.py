@@ -60,13 +60,12 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
     _limit_math_threads()
     try:
         settings = load_settings(settings_class)
-        workflow = load_workflow(
-            settings.workflow_class,
-            settings.workflow_positional_args,
-            settings.workflow_arguments(),
-        )
+        workflow = _load_workflow(settings)
     except ConfigurationError as error:
-        sys.stderr.write(f"{name} cannot start with these settings:\n{error}\n")
+        sys.stderr.write(
+            f"{name} cannot start with these settings:\n{error}\n"
+            f"`serve {name} --print-env` prints all of them.\n"
+        )
         raise SystemExit(CONFIGURATION_EXIT_CODE) from None
     return ServiceApp(name, settings, workflow)
 
@@ -186,6 +185,22 @@ class ServiceApp(Quart):
         self.metrics.ready.set(0)
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _load_workflow(settings: ServingSettings) -> BaseInferenceWorkflow:
+    """Return the workflow. A failure names the variables its arguments are read from."""
+    try:
+        return load_workflow(
+            settings.workflow_class,
+            settings.workflow_positional_args,
+            settings.workflow_arguments(),
+        )
+    except ConfigurationError as error:
+        variables = settings.variables()
+        names = [variables[f"workflow_{kind}_args"] for kind in ("positional", "kw")]
+        first = next((e for e in settings.examples if e.variable in names), None)
+        hint = f"\n  for example {first.variable}={first.value}" if first else ""
+        raise ConfigurationError(f"  {', '.join(names)}: {error}{hint}") from None
 
 
 def _limit_math_threads() -> None:

@@ -17,13 +17,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dotenv import load_dotenv
 
-from ml.errors import CONFIGURATION_EXIT_CODE
+from ml import __version__
+from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
+from ml.serving.env_example import env_example
+from ml.serving.services import find_service, service_names, settings_of
 from ml.serving.shared_metrics import make_folder
 
 if TYPE_CHECKING:
@@ -34,16 +36,22 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a service until it is told to stop; returns the exit code."""
+    sys.path.insert(0, str(Path.cwd()))  # a service or a workflow class may lie beside the caller
     options = _parser().parse_args(arguments)
     if options.env_file is not None and not load_dotenv(options.env_file):
         sys.stderr.write(f"serve: no settings in {options.env_file}\n")
         return 2
     options.bind = options.bind or [f"127.0.0.1:{os.environ.get('PORT') or 8000}"]
-    sys.path.insert(0, str(Path.cwd()))  # a workflow class may lie beside the caller
     os.environ.setdefault("OMP_NUM_THREADS", str(_math_threads(options.workers)))
-    build = _factory(options.service)
-    if build is None:
-        return 2
+    try:
+        options.service = find_service(options.service)
+        if options.print_env:
+            sys.stdout.write(env_example(options.service, settings_of(options.service)))
+            return 0
+        build = _factory(options.service)
+    except ConfigurationError as error:
+        sys.stderr.write(f"serve: {error}\n")
+        return CONFIGURATION_EXIT_CODE
     if options.check:
         app = build()
         sys.stdout.write(json.dumps(app.settings.public_view(), indent=2) + "\n")
@@ -55,9 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="serve", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="serve",
+        usage="serve SERVICE [options] | serve --list",
+        description=__doc__.partition("\n")[0],
+        epilog="services: " + ", ".join(service_names()),
+    )
     add = parser.add_argument
-    add("service", help="package with create_app(), or module:factory")
+    add(
+        "service", metavar="SERVICE", help="its name, or words of it such as llm; or module:factory"
+    )
     add("-b", "--bind", action="append", help="host:port; may be repeated (127.0.0.1:$PORT)")
     add("-w", "--workers", type=_positive, default=1, help="processes (1)")
     add("--graceful-timeout", type=float, default=30, help="seconds for requests in flight (30)")
@@ -69,7 +84,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--server", choices=("hypercorn", "granian"), default="hypercorn")
     add("--env-file", type=Path, help="file of settings, as docker's --env-file reads it")
     add("--check", action="store_true", help="print the effective settings and exit")
+    add("--print-env", action="store_true", help="print all settings as a file to copy and exit")
+    add("--list", action=_ListServices, help="print the services' names and exit")
+    add("--version", action="version", version=f"infernet-ml-services {__version__}")
     return parser
+
+
+class _ListServices(argparse.Action):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, *_: object) -> None:
+        sys.stdout.write("".join(f"{name}\n" for name in service_names()))
+        raise SystemExit(0)
 
 
 def _positive(text: str) -> int:
@@ -88,15 +115,8 @@ def _math_threads(workers: int) -> int:
     return max(1, (os.cpu_count() or 1) // workers // 2)
 
 
-def _factory(service: str) -> Callable[[], ServiceApp] | None:
+def _factory(service: str) -> Callable[[], ServiceApp]:
     module, _, name = service.partition(":")
-    try:
-        found = find_spec(module) is not None
-    except ModuleNotFoundError:
-        found = False
-    if not found:
-        sys.stderr.write(f"serve: there is no module named {module!r}\n")
-        return None
 
     def build() -> ServiceApp:
         create = getattr(importlib.import_module(module), name or "create_app", None)

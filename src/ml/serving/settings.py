@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ml.errors import ConfigurationError, fault_lines
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
-__all__ = ["ServingSettings", "load_settings", "split_list"]
+__all__ = ["Example", "ServingSettings", "load_settings", "split_list"]
 
 #: Endings of names whose values are secrets: hf_token, X-API-Key; not tokenizer, not max_tokens.
 _SECRET = re.compile(
@@ -46,12 +47,24 @@ def split_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+class Example(NamedTuple):
+    """A value that `serve --print-env` shows for a variable, as its text in the environment."""
+
+    variable: str
+    value: str
+    comment: str
+
+
 class ServingSettings(BaseSettings):
     """What a service needs to know; each field is the environment variable `<PREFIX><FIELD>`."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_ignore_empty=True, validate_default=True
     )
+
+    #: The first of a variable is what it is set to in `.env.example`. Variables that are no field
+    #: are read elsewhere.
+    examples: ClassVar[Sequence[Example]] = ()
 
     workflow_class: str = Field(description="Dotted path of the workflow class")
     workflow_positional_args: Annotated[list[Any], NoDecode, BeforeValidator(_json)] = Field(

@@ -88,4 +88,4 @@ def _check_arguments(
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise ConfigurationError(f"{cls.__name__}{signature}: {error}") from error
+        raise ConfigurationError(f"{cls.__name__}: {error}") from error
