@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EVERYTHING := classic,ezkl,granian,llm,test,tgi,trainer
+EVERYTHING := classic,ezkl,llm,test,tgi,trainer
 
 # A stamp for each set of extras, so that a second call installs nothing.
 $(VENV)/installed-%: pyproject.toml constraints.txt

@@ -10,7 +10,7 @@ from pydantic import Field
 from quart import Response
 from quart_schema import document_request
 
-from ml.errors import InternalError, NotFound, ServiceError
+from ml.errors import NotFound, ServiceError
 from ml.generation.request import Finished, collect
 from ml.serving.client_request import ClientRequest
 from ml.serving.endpoint import Headers
@@ -117,9 +117,9 @@ def add_inference(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         }
 
 
-def _not_served(workflow: UnslothTrainerWorkflow) -> ServiceError:
+def _not_served(workflow: UnslothTrainerWorkflow) -> NotFound:
     if workflow.text_generation is None:
         return NotFound(
             "This service answers with no model: set `model` in TRAINER_WORKFLOW_KW_ARGS."
         )
-    return InternalError("ml.serving.entry answers this address before Quart sees it")
+    return NotFound()  # as written here, the address is answered by ml.serving.entry

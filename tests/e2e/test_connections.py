@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartServer
+from tests.e2e.conftest import EVERY_SERVER
 from tests.support.processes import SERVICE, Server, in_background, until
 from tests.support.requests import STREAM, body
 from tests.support.workflows import Echo, Failing, Pieces, Slow
@@ -62,13 +63,13 @@ def test_a_hook_that_calls_exit_leaves_its_worker_alive(start_server: StartServe
     assert server.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["serve", "hypercorn"])
+@pytest.mark.parametrize("start_server", EVERY_SERVER, indirect=True)
 def test_a_client_that_leaves_stops_its_work_and_frees_its_place(
-    start_server: StartServer, tmp_path: Path, command: str
+    start_server: StartServer, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
     server = start_server(
-        Slow, command=command, workflow_positional_args=[str(journal)], max_in_flight=1
+        Slow, workflow_positional_args=[str(journal)], max_in_flight=1
     ).wait_ready()
     with connected(server, whole(body(60))):
         until(journal.exists, "the work has started")

@@ -182,3 +182,17 @@ async def test_a_success_of_any_address_has_a_request_id(make_app: MakeApp) -> N
     response = await (await make_app(Echo)).test_client().get("/")
     assert response.headers["X-Request-ID"]
     assert set(json.loads(await response.get_data())) == {"name", "version", "workflow"}
+
+
+@pytest.mark.parametrize(
+    "path", ["//service_output", "/service_output/", "/service_output//", "/./service_output"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+async def test_other_spellings_of_an_address_that_runs_the_model_never_fail(
+    make_app: MakeApp, path: str, method: str
+) -> None:
+    client = (await make_app(Echo)).test_client()
+    response = await client.open(path, method=method, data=body("x"), headers=JSON)
+    assert response.status_code < 500
+    if method == "POST":
+        assert response.status_code in (200, 308, 404)

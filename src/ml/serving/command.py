@@ -2,9 +2,9 @@
 
     serve classic_ml_inference_service --bind=0.0.0.0:3000 --workers=2
 
-The options have hypercorn's names. hypercorn serves inside each worker, under a supervisor of ours:
-its own `--workers 2` cuts requests in flight on SIGTERM, ends whole when one worker dies, and
-exits with 0 when the application cannot be built.
+The options have hypercorn's names. The HTTP server, granian or hypercorn, runs inside each worker
+of a supervisor of ours: hypercorn's own `--workers 2` cuts requests in flight on SIGTERM, ends
+whole when one worker dies, and exits with 0 when the application cannot be built.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dotenv import load_dotenv
 
 from ml import __version__
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
+from ml.serving.bind import Address, parse_address
 from ml.serving.env_example import env_example
 from ml.serving.services import find_service, service_names, settings_of
 from ml.serving.shared_metrics import make_folder
@@ -41,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.env_file is not None and not load_dotenv(options.env_file):
         sys.stderr.write(f"serve: no settings in {options.env_file}\n")
         return 2
-    options.bind = options.bind or [f"127.0.0.1:{os.environ.get('PORT') or 8000}"]
     os.environ.setdefault("OMP_NUM_THREADS", str(_math_threads(options.workers)))
     try:
         options.service = find_service(options.service)
         if options.print_env:
             sys.stdout.write(env_example(options.service, settings_of(options.service)))
             return 0
+        options.bind = options.bind or [_default_address()]
         build = _factory(options.service)
     except ConfigurationError as error:
         sys.stderr.write(f"serve: {error}\n")
@@ -57,8 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(json.dumps(app.settings.public_view(), indent=2) + "\n")
         return 0
     with _shared_metrics(options.workers):
-        if options.server == "granian":
-            return _exit_code_of(build) or _serve_with_granian(options)
         return _supervise(build, options)
 
 
@@ -73,7 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "service", metavar="SERVICE", help="its name, or words of it such as llm; or module:factory"
     )
-    add("-b", "--bind", action="append", help="host:port; may be repeated (127.0.0.1:$PORT)")
+    add(
+        "-b",
+        "--bind",
+        action="append",
+        type=_address,
+        help="host:port; may be repeated (127.0.0.1:$PORT)",
+    )
     add("-w", "--workers", type=_positive, default=1, help="processes (1)")
     add("--graceful-timeout", type=float, default=30, help="seconds for requests in flight (30)")
     add("--keep-alive", type=float, default=75, help="seconds an idle connection is kept (75)")
@@ -81,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--root-path", default="", help="prefix of all paths that a proxy in front leaves on")
     add("--certfile", help="TLS certificate")
     add("--keyfile", help="TLS key")
-    add("--server", choices=("hypercorn", "granian"), default="hypercorn")
+    add("--server", choices=("granian", "hypercorn"), default="granian")
     add("--env-file", type=Path, help="file of settings, as docker's --env-file reads it")
     add("--check", action="store_true", help="print the effective settings and exit")
     add("--print-env", action="store_true", help="print all settings as a file to copy and exit")
@@ -104,6 +109,21 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return value
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _default_address() -> Address:
+    port = os.environ.get("PORT") or "8000"
+    try:
+        return parse_address(f"127.0.0.1:{port}")
+    except ValueError:
+        raise ConfigurationError(f"PORT: {port!r} is no port from 0 to 65535") from None
 
 
 def _math_threads(workers: int) -> int:
@@ -143,28 +163,6 @@ def _shared_metrics(workers: int) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _exit_code_of(build: Callable[[], ServiceApp]) -> int:
-    """Return the code with which the application refuses its configuration, or 0.
-
-    Asked in a process of its own: granian would start such a worker again and again, and its
-    workers shall not inherit what a build leaves behind.
-    """
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    code = 1
-    try:
-        build()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> int:
     # Imported here: they bring in prometheus_client, which looks for the shared folder.
     from ml.serving.supervisor import Supervisor
@@ -179,26 +177,3 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
         stop_seconds=options.graceful_timeout + 70,  # the drain delay may take 60 of them
     )
     return supervisor.run()
-
-
-def _serve_with_granian(options: argparse.Namespace) -> int:
-    try:
-        from granian import Granian
-        from granian.constants import Interfaces
-    except ModuleNotFoundError:
-        sys.stderr.write("serve: granian is not installed; install the extra 'granian'\n")
-        return 2
-    host, _, port = options.bind[-1].rpartition(":")
-    module, _, name = options.service.partition(":")
-    Granian(
-        f"{module}:{name or 'create_app'}",
-        factory=True,
-        interface=Interfaces.ASGI,
-        address=host,
-        port=int(port),
-        workers=options.workers,
-        backlog=options.backlog,
-        respawn_failed_workers=True,
-        workers_kill_timeout=int(options.graceful_timeout),
-    ).serve()
-    return 0

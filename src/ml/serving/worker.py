@@ -1,20 +1,16 @@
-"""One worker process: hypercorn around one application, with a drain that loses nothing."""
+"""One worker process: a server around one application, with a drain that loses nothing."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
-from hypercorn.asyncio import serve
-from hypercorn.config import Config, Sockets
 
-from ml.serving.connections import close_with_the_client
 from ml.serving.supervisor import report_ready
 
 if TYPE_CHECKING:
@@ -29,13 +25,13 @@ def bind_fault(options: argparse.Namespace) -> str | None:
     Workers share a port by SO_REUSEPORT, which a second server could do too without an error;
     this look without it finds one that is there already.
     """
-    if options.workers > 1 and any(bind.startswith("unix:") for bind in _addresses(options)):
+    if options.workers > 1 and any(address.path for address in options.bind):
         return "workers cannot share a unix socket: use --workers=1 or a port"
-    try:
-        _close(_config(options, workers=1).create_sockets())
-    except (OSError, OverflowError) as error:  # a port over 65535 overflows
-        reason = getattr(error, "strerror", None) or error
-        return f"cannot bind {', '.join(_addresses(options))}: {reason}"
+    for address in options.bind:
+        try:
+            address.open(shared=False).close()
+        except OSError as error:
+            return f"cannot bind {address}: {error.strerror or error}"
     return None
 
 
@@ -51,14 +47,13 @@ def run_worker(
     app = build()
     app.on_ready = lambda: report_ready(supervisor)
     app.loads_before_serving = not alone
-    sockets = _config(options, workers=options.workers).create_sockets()
-    config = _config(options, workers=1)
-    config.bind = [
-        f"fd://{socket.detach()}" for socket in sockets.secure_sockets or sockets.insecure_sockets
-    ]
-    close_with_the_client()
+    sockets = [address.open(shared=options.workers > 1) for address in options.bind]
+    if options.server == "granian":
+        from ml.serving.granian_server import serve
+    else:
+        from ml.serving.hypercorn_server import serve
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(app, config, shutdown_trigger=lambda: _until_stopped(app, lifeline)))
+        runner.run(serve(app, sockets, options, lambda: _until_stopped(app, lifeline)))
     raise SystemExit(0)
 
 
@@ -86,28 +81,3 @@ async def _until_stopped(app: ServiceApp, lifeline: int) -> None:
 
     loop.add_reader(lifeline, supervisor_gone)
     await asyncio.sleep(await stop)
-
-
-def _config(options: argparse.Namespace, *, workers: int) -> Config:
-    config = Config()
-    config.bind = _addresses(options)
-    config.workers = workers  # more than one makes hypercorn set SO_REUSEPORT
-    config.graceful_timeout = options.graceful_timeout
-    config.keep_alive_timeout = options.keep_alive
-    config.backlog = options.backlog
-    config.root_path = options.root_path
-    config.certfile = options.certfile
-    config.keyfile = options.keyfile
-    config.include_server_header = False
-    config.startup_timeout = float("inf")  # a large model may load for minutes
-    config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler of its own
-    return config
-
-
-def _addresses(options: argparse.Namespace) -> list[str]:
-    return list(options.bind)
-
-
-def _close(sockets: Sockets) -> None:
-    for socket in (*sockets.secure_sockets, *sockets.insecure_sockets, *sockets.quic_sockets):
-        socket.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Response
 from quart_schema import document_request
 
-from ml.errors import InternalError, ServiceError
+from ml.errors import NotFound, ServiceError
 from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.replies import error_data, model_list, model_object
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
@@ -42,10 +42,10 @@ def add_openai(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
     @document_request(ChatCompletionRequest)
     async def chat_completions() -> Response:
         """Go on with a conversation; with `stream`, as server-sent events."""
-        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
 
     @app.post("/v1/completions")
     @document_request(CompletionRequest)
     async def completions() -> Response:
         """Go on with a text; with `stream`, as server-sent events."""
-        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+        raise NotFound  # as written here, the address is answered by ml.serving.entry

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Response
 from quart_schema import document_request
 
-from ml.errors import InternalError
+from ml.errors import NotFound
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
 from ml.serving.tgi.requests import GenerateRequest
 
@@ -49,16 +49,16 @@ def add_tgi(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
     @document_request(GenerateRequest)
     async def generate() -> Response:
         """Go on with a text."""
-        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
 
     @app.post("/generate_stream")
     @document_request(GenerateRequest)
     async def generate_stream() -> Response:
         """Go on with a text, as server-sent events."""
-        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
 
     @app.post("/")
     @document_request(GenerateRequest)
     async def generate_either() -> Response:
         """Go on with a text; with `stream`, as server-sent events."""
-        raise InternalError("ml.serving.entry answers this address before Quart sees it")
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
