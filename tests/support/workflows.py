@@ -363,3 +363,11 @@ class BreaksOff(LLMInferenceWorkflow):
                 number += 1
                 if number == 3:
                     raise OutOfMemory
+
+
+class LoadsWithABar(Echo):
+    def do_setup(self) -> None:
+        from tqdm import tqdm
+
+        for _ in tqdm(range(3)):
+            pass

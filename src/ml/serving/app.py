@@ -91,7 +91,7 @@ class ServiceApp(Quart):
         self.admission = Admission(settings.max_in_flight)
         self.keys = Keys(settings.api_keys)
         self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         share_between_workers()
         # These read the environment set a line above.
         from ml.serving.generation_metrics import GenerationMetrics

@@ -267,7 +267,10 @@ class Entry(ASGIHTTPConnection):
         method = method if method in _METHODS else "other"
         self.app.metrics.record(method, route or "other", self.status, seconds)
         if self.app.settings.log_requests and self.path not in _QUIET_PATHS:
-            log.info(
+            # Pages that are open read again and again.
+            is_quiet = method in ("GET", "HEAD") and self.status < 400
+            write = log.debug if is_quiet else log.info
+            write(
                 "request",
                 method=method,
                 path=self.path,

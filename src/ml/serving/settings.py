@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml.errors import ConfigurationError, fault_lines
+from ml.serving.logs import LogFormat
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
 __all__ = ["Example", "ServingSettings", "load_settings", "split_list"]
@@ -109,7 +110,13 @@ class ServingSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged"
     )
-    log_requests: bool = Field(default=True, description="One log line for each request")
+    log_format: LogFormat = Field(
+        default="auto", description="json or console; auto: console on a terminal, else json"
+    )
+    log_requests: bool = Field(
+        default=True,
+        description="One log line for each request; for reads that succeed at level DEBUG",
+    )
     log_payloads: bool = Field(
         default=False, description="Log request bodies too: prompts, tensors, all of it"
     )
