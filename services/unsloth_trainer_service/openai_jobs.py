@@ -58,6 +58,7 @@ class JobRequest(ClientRequest):
             fields["num_train_epochs"] = given.pop("n_epochs")
         if "batch_size" in given:
             fields["per_device_train_batch_size"] = given.pop("batch_size")
+            fields["gradient_accumulation_steps"] = 1  # a batch is then what it says
         if "learning_rate_multiplier" in given:
             fields["learning_rate"] = 2e-4 * _number(given.pop("learning_rate_multiplier"))
         if self.seed is not None:

@@ -22,8 +22,8 @@ from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.rows import open_rows
 from ml.finetuning.run_facts import RunFacts
 from ml.finetuning.run_log import RunLog
+from ml.finetuning.start import Start
 from ml.jobs.context import JobContext, Stopped
-from ml.models.local_models import model_source
 
 __all__ = ["run"]
 
@@ -42,11 +42,13 @@ def run(context: JobContext) -> dict[str, Any]:
     output = Output(places.output, output_name(request.output_dir), context.job.id)
     checkpoints = Checkpoints(context.folder / "checkpoints", keep=request.save_total_limit)
     with explained_failures(request):
+        start = Start.of(request.model_name, places.output)
+        start.require()
         choice = choose_backend(request, dtype=places.dtype)
         check_tools(request.exports)
         output.claim(list(request.exports))
         try:
-            return _Work(context, request, places, output, checkpoints, choice).do()
+            return _Work(context, request, places, output, checkpoints, choice, start).do()
         except BaseException:
             if checkpoints.newest() is None:  # there is nothing to go on from
                 output.release()
@@ -61,6 +63,7 @@ class _Work:
     output: Output
     checkpoints: Checkpoints
     choice: Choice
+    start: Start
 
     @property
     def facts(self) -> RunFacts:
@@ -69,9 +72,11 @@ class _Work:
     def do(self) -> dict[str, Any]:
         self._log(f"Backend {self.choice.backend.name}: {self.choice.reason}")
         self.choice.backend.prepare()
-        source = model_source(self.request.model_name)
+        source = self.start.source
         self._phase("preparing_data", "Reading and tokenising the training data")
-        tokenizer, shape = load_tokenizer(source, self.request.chat_template)
+        tokenizer, shape = load_tokenizer(
+            self.start.base, self.request.chat_template, adapter=self.start.adapter
+        )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         rows = open_rows(
@@ -84,13 +89,14 @@ class _Work:
         else:
             self._log(f"Going on from the checkpoint of step {newest.step}")
         self.facts.agree(data_sha256=data.report.sha256, backend=self.choice.backend.name)
+        self.facts.agree(adapter_sha256=self.start.sha256)
         began = time.monotonic()
         outcome = outcome_of(self.checkpoints, self.request)
         if outcome is None:
             outcome = self._train(source, tokenizer, data)
         seconds = round(time.monotonic() - began, 3)
         self._phase("saving", "Saving the adapter")
-        self.output.publish_adapter(outcome.adapter, self.request.model_name, tokenizer)
+        self.output.publish_adapter(outcome.adapter, self.start.base, tokenizer)
         checks = self._export(source, tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
 
@@ -98,16 +104,16 @@ class _Work:
         from ml.finetuning.training import train  # imports transformers: after the backend did
 
         backend, request = self.choice.backend, self.request
-        self._phase("loading_model", f"Loading {request.model_name}")
+        self._phase("loading_model", f"Loading {self.start.base}")
         model = backend.load(source, request)
         quantized = getattr(model.config, "quantization_config", None) is not None
         if quantized and request.exports and backend.name != "unsloth":
             raise UnprocessableInput(
-                f"exports: {request.model_name} has quantised weights; name the model with 16-bit "
+                f"exports: {self.start.base} has quantised weights; name the model with 16-bit "
                 "ones to merge an adapter into it"
             )
         self.facts.agree(device=model.device.type, dtype=str(model.dtype).removeprefix("torch."))
-        model = backend.add_lora(model, request)
+        model = self._with_lora(model)
         self._phase("training", f"Training on {len(data.train)} examples")
         log = RunLog([self.context.folder, self.output.folder])
         train(self.context, backend, model, tokenizer, data.train, data.validation, request, log)
@@ -115,6 +121,17 @@ class _Work:
         if outcome is None:
             raise TrainingFailed("the training ended without a complete checkpoint")
         return outcome
+
+    def _with_lora(self, model: Any) -> Any:
+        if self.start.adapter is None:
+            return self.choice.backend.add_lora(model, self.request)
+        from peft import PeftModel
+
+        self._log(f"Training on from the tuned model {self.request.model_name}")
+        tuned = PeftModel.from_pretrained(model, str(self.start.adapter), is_trainable=True)
+        # Its configuration has the base's name, of which each save would ask the hub.
+        tuned.peft_config["default"].base_model_name_or_path = self.start.source
+        return tuned
 
     def _export(self, source: str, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
         from ml.finetuning.likeness import probe_prompts
@@ -138,7 +155,8 @@ class _Work:
         files = files_of(self.output.folder)
         summary = {
             "model": self.output.name,
-            "base_model": self.request.model_name,
+            "base_model": self.start.base,
+            "trained_on_from": self.request.model_name if self.start.adapter else None,
             "backend": self.choice.backend.name,
             "backend_reason": self.choice.reason,
             "trained_tokens": outcome.trained_tokens,

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from ml.finetuning.failures import OutputTaken
@@ -46,6 +47,10 @@ class Output:
     def export_name(self, export: str) -> str:
         """Return the name of an export's folder."""
         return f"{self.name}-{'merged' if export == 'merged_16bit' else export}"
+
+    def names(self, exports: Iterable[str]) -> set[str]:
+        """Return the names of all that will lie under the root."""
+        return {self.name, self.archive.name, *map(self.export_name, exports)}
 
     def claim(self, exports: list[str]) -> None:
         """Make the folder, which belongs to this job from now on.

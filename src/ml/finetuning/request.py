@@ -24,7 +24,9 @@ class TrainingParameters(BaseModel):
     per_device_train_batch_size: int = Field(default=2, ge=1)
     gradient_accumulation_steps: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
-    warmup_steps: int = Field(default=5, ge=0)
+    warmup_steps: int = Field(
+        default=5, ge=0, description="The default shrinks to a tenth of all steps, others to half"
+    )
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)

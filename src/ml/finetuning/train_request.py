@@ -36,10 +36,12 @@ class TrainRequest(BaseModel):
         Raises `UnprocessableInput` naming the parameters at fault.
         """
         given = {_NAMES.get(name, name): value for name, value in self.training_params.items()}
-        own = self.model_dump(exclude={"training_params"})
+        if "batch_size" in self.training_params:
+            given = {"gradient_accumulation_steps": 1, **given}  # a batch is then what it says
+        own = self.model_dump(exclude={"training_params"}, exclude_unset=True)
         try:
             parameters = TrainingParameters(**{"max_steps": -1, **given})
-            return FinetuningRequest(**parameters.model_dump(), **own)
+            return FinetuningRequest(**parameters.model_dump(exclude_unset=True), **own)
         except ValidationError as error:
             documented = {new: old for old, new in _NAMES.items() if old in self.training_params}
             lines = fault_lines(error, names=documented)

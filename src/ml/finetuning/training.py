@@ -13,7 +13,7 @@ from ml.finetuning.request import TrainingParameters
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext, Stopped
 
-__all__ = ["Example", "train"]
+__all__ = ["Example", "fitting_warmup", "train"]
 
 #: `input_ids` and `labels`, lists of the same length; a label of -100 is not trained.
 Example = dict[str, list[int]]
@@ -44,7 +44,15 @@ def train(
     if request.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(request.early_stopping_patience))
     trainer = _trainer(
-        backend, model, tokenizer, examples, validation, request, checkpoints.folder, callbacks
+        context,
+        backend,
+        model,
+        tokenizer,
+        examples,
+        validation,
+        request,
+        checkpoints.folder,
+        callbacks,
     )
     try:
         trainer.train(resume_from_checkpoint=str(newest.folder) if newest else None)
@@ -55,7 +63,14 @@ def train(
         raise Stopped(f"stopped at step {trainer.state.global_step}, with a checkpoint")
 
 
+def fitting_warmup(wished: int, steps: int) -> int:
+    """Return the steps of warm-up: the default one is at most a tenth of all, any other half."""
+    default = TrainingParameters.model_fields["warmup_steps"].default
+    return min(wished, steps // (10 if wished == default else 2))
+
+
 def _trainer(
+    context: JobContext,
     backend: Backend,
     model: Any,
     tokenizer: Any,
@@ -68,10 +83,23 @@ def _trainer(
     from datasets import Dataset  # type: ignore[import-untyped]
 
     class Trainer(backend.trainer_class()):  # type: ignore[misc]
-        """Writes no model card: each checkpoint would ask the hub about the base model."""
+        """Writes no model card: each checkpoint would ask the hub about the base model.
+
+        Its warm-up is no longer than the run has room for.
+        """
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Do nothing."""
+
+        def create_scheduler(self, num_training_steps: int, *args: Any, **options: Any) -> Any:
+            """Return the schedule, with a warm-up that fits the number of steps."""
+            warmup = fitting_warmup(request.warmup_steps, num_training_steps)
+            if warmup != request.warmup_steps:
+                wished, of = request.warmup_steps, num_training_steps
+                message = f"Warm-up of {warmup} steps, not {wished}: there are only {of}"
+                context.event("log", {"level": "INFO", "message": message})
+            self.args.warmup_steps = warmup
+            return super().create_scheduler(num_training_steps, *args, **options)
 
     return Trainer(
         model=model,
@@ -99,7 +127,7 @@ def _arguments(
         per_device_eval_batch_size=request.per_device_train_batch_size,
         gradient_accumulation_steps=request.gradient_accumulation_steps,
         learning_rate=request.learning_rate,
-        warmup_steps=request.warmup_steps,
+        warmup_steps=request.warmup_steps,  # shortened once the number of steps is known
         lr_scheduler_type=request.lr_scheduler_type,
         weight_decay=request.weight_decay,
         max_grad_norm=request.max_grad_norm,

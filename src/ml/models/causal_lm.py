@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import ConfigurationError
-from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
-from ml.models.local_models import model_source
+from ml.models.local_models import model_source, why_missing
 
 __all__ = ["CausalLM", "load_causal_lm"]
 
@@ -58,7 +57,9 @@ def load_causal_lm(
         raise ConfigurationError("install the extra 'llm', which brings transformers") from error
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = _chosen_dtype(dtype, place.type, quantization)
-    source = _resolve(name)
+    if reason := why_missing(name):
+        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}")
+    source = model_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=revision, trust_remote_code=False
@@ -82,17 +83,6 @@ def load_causal_lm(
 
         quantize_linears(model)
     return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
-
-
-def _resolve(name: str) -> str:
-    if name != EMBEDDED_LLM:
-        return model_source(name)
-    folder = embedded_llm_path()
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"{EMBEDDED_LLM} is not installed in {folder}: run python -m ml.models.embedded_llm"
-        )
-    return str(folder)
 
 
 def _chosen_dtype(dtype: str, device: str, quantization: str | None) -> str:

@@ -1,10 +1,24 @@
-"""Models that lie on this machine under the names that the hub has for them."""
+"""Language models by their names: which lie on this machine, and whether one can be loaded.
+
+Nothing is loaded here, and nothing takes longer than seconds.
+"""
 
 from __future__ import annotations
 
-from ml.models.embedded_llm import embedded_llm_path
+import threading
+from pathlib import Path
 
-__all__ = ["model_source"]
+from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
+from ml.models.source import is_repo_id
+
+__all__ = ["NAMES_OF_ANY_MODEL", "folder_here", "model_source", "models_here", "why_missing"]
+
+#: What huggingface_hub and the documents of Text Generation Inference send for want of a name:
+#: whatever model the server has.
+NAMES_OF_ANY_MODEL = frozenset({"", "dummy", "tgi"})
+_CONFIG = "config.json"
+#: Of a connection to the hub, and of the whole question: a resolver may take longer than that.
+_CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 6.0
 
 
 def model_source(name: str) -> str:
@@ -14,4 +28,92 @@ def model_source(name: str) -> str:
     `owner/model`. A name that has no folder there is one of the hub.
     """
     folder = embedded_llm_path().parent / name
-    return str(folder) if (folder / "config.json").is_file() else name
+    return str(folder) if (folder / _CONFIG).is_file() else name
+
+
+def models_here() -> list[str]:
+    """Return the names of the models that lie in `MODELS_PATH`, the embedded one first."""
+    root = embedded_llm_path().parent
+    found = {
+        str(path.parent.relative_to(root))
+        for pattern in (f"*/{_CONFIG}", f"*/*/{_CONFIG}")
+        for path in root.glob(pattern)
+    }
+    return sorted(found, key=lambda name: (name != EMBEDDED_LLM, name))
+
+
+def folder_here(name: str) -> Path | None:
+    """Return the folder on this machine with a model's files: of its path, in `MODELS_PATH`, or in
+    the hub's cache; None if it is in none of them."""
+    for folder in (embedded_llm_path().parent / name, Path(name)):
+        if (folder / _CONFIG).is_file():
+            return folder
+    if not is_repo_id(name):
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:
+        return None
+    found = try_to_load_from_cache(name, _CONFIG)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def why_missing(name: str) -> str | None:
+    """Return why no model can be loaded by this name and which can be, or None if it can.
+
+    A hub is asked once, and waited for a few seconds at most.
+    """
+    if folder_here(name) is not None:
+        return None
+    if name == EMBEDDED_LLM:
+        reason: str | None = (
+            f"it is not installed in {embedded_llm_path()}: run python -m ml.models.embedded_llm"
+        )
+    elif Path(name).is_dir():
+        reason = f"its folder holds no {_CONFIG}"
+    elif not is_repo_id(name):
+        reason = "it is neither a folder with a model nor a name such as owner/model"
+    else:
+        reason = _refusal_of_the_hub(name)
+    if reason is None:
+        return None
+    here = ", ".join(models_here())
+    return f"{reason}; models on this machine: {here}" if here else reason
+
+
+def _refusal_of_the_hub(name: str) -> str | None:
+    """Return why the hub does not give a model; None if it does."""
+    answer = ["it is not on this machine, and the hub did not answer"]  # unless it does in time
+
+    def ask() -> None:
+        answer[0] = _ask_the_hub(name)
+
+    thread = threading.Thread(target=ask, name="hub", daemon=True)
+    thread.start()
+    thread.join(_ANSWER_SECONDS)
+    return answer[0] or None
+
+
+def _ask_the_hub(name: str) -> str:
+    """Return what is wrong, "" if nothing is."""
+    try:
+        import httpx
+        from huggingface_hub import HfApi, errors
+    except ModuleNotFoundError:
+        return "it is not on this machine, and huggingface-hub is not installed to fetch it"
+    try:
+        HfApi().model_info(name, timeout=_CONNECT_SECONDS)
+    except errors.GatedRepoError:
+        return "the hub grants access on its page; then set HUGGING_FACE_HUB_TOKEN"
+    except errors.RepositoryNotFoundError:
+        return (
+            "the hub has no such model, or it is private (then set HUGGING_FACE_HUB_TOKEN to a "
+            "token that may read it)"
+        )
+    except errors.OfflineModeIsEnabled:
+        return "it is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub"
+    except errors.HFValidationError as error:
+        return str(error)
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        return f"it is not on this machine, and the hub cannot be reached ({type(error).__name__})"
+    return ""

@@ -16,6 +16,7 @@ from ml.finetuning.data.report import Rule, UnusableData
 from ml.finetuning.data.source import open_dataset
 from ml.finetuning.data.tokenizer import load_tokenizer
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.training import fitting_warmup
 from ml.models.embedded_llm import EMBEDDED_LLM
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "finetuning"
@@ -167,3 +168,11 @@ def test_the_example_data_is_usable_to_the_last_row(name: str, embedded: Any) ->
     report = prepare(open_dataset(name, EXAMPLES), request, embedded).report
     assert report.format == "instruction"
     assert (report.faults, report.usable) == ([], report.rows)
+
+
+@pytest.mark.parametrize(
+    ("wished", "steps", "warmup"),
+    [(5, 60, 5), (5, 6, 0), (5, 24, 2), (3, 6, 3), (4, 6, 3), (0, 6, 0)],
+)
+def test_a_warm_up_fits_the_number_of_steps(wished: int, steps: int, warmup: int) -> None:
+    assert fitting_warmup(wished, steps) == warmup

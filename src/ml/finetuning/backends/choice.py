@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ml.errors import UnprocessableInput
 from ml.finetuning.backends.backend import Backend
+from ml.finetuning.backends.gpu import gpu_in_use
 from ml.finetuning.backends.trl_backend import TrlBackend
 from ml.finetuning.backends.unsloth_backend import UnslothBackend
 from ml.finetuning.request import TrainingParameters
@@ -21,12 +23,15 @@ class Choice:
     reason: str
 
 
-def choose_backend(request: TrainingParameters, *, dtype: str = "auto") -> Choice:
+def choose_backend(
+    request: TrainingParameters, *, dtype: str = "auto", gpu: Callable[[], bool] = gpu_in_use
+) -> Choice:
     """Return the backend that was asked for; "auto" is Unsloth where it can be used, else TRL.
 
-    Raises `UnprocessableInput` saying why none can be used. `dtype` is that of TRL's weights.
+    Raises `UnprocessableInput` saying why none can be used. `dtype` is that of TRL's weights, `gpu`
+    tells whether there is a CUDA GPU.
     """
-    unsloth, trl = UnslothBackend(), TrlBackend(dtype=dtype)
+    unsloth, trl = UnslothBackend(gpu), TrlBackend(dtype=dtype)
     if request.backend == "auto":
         refusal = unsloth.refusal(request)
         if refusal is None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ml.errors import ConfigurationError, UnprocessableInput
+from ml.finetuning.backends.gpu import gpu_in_use
 from ml.finetuning.request import TrainingParameters
 
 __all__ = ["UnslothBackend"]
@@ -29,13 +31,14 @@ class UnslothBackend:
     name = "unsloth"
     optimizer = "adamw_8bit"
 
+    def __init__(self, gpu: Callable[[], bool] = gpu_in_use) -> None:
+        self._gpu = gpu
+
     def refusal(self, request: TrainingParameters) -> str | None:
         """Return why it cannot be used here, or None."""
         if importlib.util.find_spec("unsloth") is None:
             return "unsloth is not installed; install the extra 'unsloth'"
-        import torch
-
-        if not torch.cuda.is_available():
+        if not self._gpu():
             return "it needs a CUDA GPU, and this machine shows none"
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ml.errors import InvalidInput
@@ -11,17 +12,22 @@ from ml.models.local_models import model_source
 __all__ = ["load_tokenizer", "with_chat_template"]
 
 
-def load_tokenizer(model: str, chat_template: str | None = None) -> tuple[Any, ModelShape | None]:
+def load_tokenizer(
+    model: str, chat_template: str | None = None, *, adapter: Path | None = None
+) -> tuple[Any, ModelShape | None]:
     """Return a model's tokenizer and its shape; None for a kind whose shape is not known.
 
-    `model` is the request's `model_name`. No weights and no code are loaded. Raises
+    `model` is the base's name; the folder of a tuned model's `adapter` has a tokenizer of its own,
+    with the template that it was tuned with. No weights and no code are loaded. Raises
     `InvalidInput` saying what is missing.
     """
     from transformers import AutoConfig, AutoTokenizer
 
     source = model_source(model)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            str(adapter or source), trust_remote_code=False
+        )
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

@@ -10,12 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["ChatCompletionRequest", "CompletionRequest", "Message"]
-
-#: What huggingface_hub and the documents of Text Generation Inference send for want of a name.
-_PLACEHOLDERS = frozenset({"", "dummy", "tgi"})
 
 
 def _one_or_more(value: Any) -> Any:
@@ -107,7 +105,7 @@ class _Request(ClientRequest):
     @property
     def model_name(self) -> str | None:
         """The model that is asked for, None for the service's own."""
-        return None if self.model in _PLACEHOLDERS else self.model
+        return None if self.model in NAMES_OF_ANY_MODEL else self.model
 
     @property
     def wants_usage(self) -> bool:

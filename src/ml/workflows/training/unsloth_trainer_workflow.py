@@ -29,6 +29,8 @@ __all__ = ["FINETUNING", "UnslothTrainerWorkflow", "read_request"]
 
 #: The kind of these jobs: the module that runs them.
 FINETUNING = "ml.finetuning.job"
+#: More jobs than anybody lets wait; a list is a page without it.
+_MOST_UNFINISHED = 100_000
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -155,16 +157,14 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         queued then.
         """
         self._require_setup()
-        if self.allowed_models and request.model_name not in self.allowed_models:
-            known = ", ".join(self.allowed_models)
-            raise UnprocessableInput(f"model_name: {request.model_name!r} is none of {known}")
         if request.query_params is not None:
             from ml.finetuning.queries.signature import check_signature
 
             check_signature(request.query_params, tuple(self.query_signers))
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
-        await self._require_free(request.output_dir)
+        await self._require_free(request)
+        request = await self.in_thread(self._feasible, request)
         if request.dataset_name is not None:
             report = await self.examine(request)
             if report.refusal is not None:
@@ -179,14 +179,34 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             raise UnprocessableInput("dataset_name: only data sets can be looked at beforehand")
         return await self.in_thread(self._examine, request)
 
+    def _feasible(self, request: FinetuningRequest) -> FinetuningRequest:
+        """Return the request as its job will have it.
+
+        Raises `UnprocessableInput` for what is known to fail, which takes seconds at most.
+        """
+        from ml.finetuning.feasibility import require_feasible
+        from ml.finetuning.start import Start
+
+        start = Start.of(request.model_name, self.output_path)
+        if self.allowed_models and start.base not in self.allowed_models:
+            known = ", ".join(self.allowed_models)
+            raise UnprocessableInput(f"model_name: {request.model_name!r} is none of {known}")
+        start.require()
+        request = start.fitted(request)
+        require_feasible(request, start)
+        return request
+
     def _examine(self, request: FinetuningRequest) -> DataReport:
         from ml.finetuning.data.prepare import examine
         from ml.finetuning.data.source import open_dataset
         from ml.finetuning.data.tokenizer import load_tokenizer
+        from ml.finetuning.start import Start
 
+        request = self._feasible(request)
         name = str(request.dataset_name)
         source = open_dataset(name, self.files_path if is_file_id(name) else self.input_path)
-        tokenizer, shape = load_tokenizer(request.model_name, request.chat_template)
+        start = Start.of(request.model_name, self.output_path)
+        tokenizer, shape = load_tokenizer(start.base, request.chat_template, adapter=start.adapter)
         return examine(source, request, tokenizer, shape).report
 
     @property
@@ -199,13 +219,30 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         name = output_name(request.output_dir)
         return job_id if name == "results" else name
 
-    async def _require_free(self, name: str) -> None:
-        if await self.in_thread((self.output_path / name).exists):
-            raise UnprocessableInput(f"output_dir: there is a model {name!r} already")
-        waiting = await self.jobs.list([JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED])
-        for job in waiting:
-            if job.request.get("output_dir") == name:
-                raise UnprocessableInput(f"output_dir: job {job.id} makes {name!r}")
+    async def _require_free(self, request: FinetuningRequest) -> None:
+        """Raise `UnprocessableInput` for a name under which nobody could reach what comes of it."""
+        from ml.finetuning.output import Output
+        from ml.models.local_models import NAMES_OF_ANY_MODEL, models_here
+
+        name = request.output_dir
+        bases = {request.model_name, *await self.in_thread(models_here), *NAMES_OF_ANY_MODEL}
+        if self._language_model is not None:
+            bases.add(self._language_model.served_name)
+        if name in bases:
+            raise UnprocessableInput(
+                f"output_dir: {name!r} is the name of a base model, which would be asked instead "
+                "of the tuned one; take another name"
+            )
+        made = Output(self.output_path, name, "").names(request.exports)
+        for there in sorted(made):
+            if await self.in_thread((self.output_path / there).exists):
+                raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
+        unfinished = [JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED]
+        for job in await self.jobs.list(unfinished, _MOST_UNFINISHED):
+            wished = job.request.get("exports", [])
+            theirs = Output(self.output_path, str(job.request.get("output_dir")), "").names(wished)
+            if both := sorted(made & theirs):
+                raise UnprocessableInput(f"output_dir: job {job.id} makes {both[0]!r}")
 
     def _make_folders(self) -> None:
         for path in (self.output_path, self.working_path, self.files_path):
