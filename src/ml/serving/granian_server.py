@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
 __all__ = ["serve"]
+
+log = structlog.get_logger(__name__)
 
 #: Descriptors of a process that are not connections: files, pipes, sockets to other servers.
 _OTHER_DESCRIPTORS = 256
@@ -44,6 +47,7 @@ async def serve(
     await app.startup()
     servers = [_Server(requests, sock, options) for sock in sockets]
     serving = {asyncio.create_task(server.serve()) for server in servers}
+    log.info("listening", addresses=[_address(sock) for sock in sockets])
     stop = asyncio.ensure_future(stopping())
     try:
         await asyncio.wait({stop, *serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -57,6 +61,13 @@ async def serve(
             raise RuntimeError("granian ended by itself")
     finally:
         await app.shutdown()
+
+
+def _address(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    host, port = sock.getsockname()[:2]
+    return f"{host}:{port}"
 
 
 class _Requests:
