@@ -50,13 +50,11 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
     @app.get("/artifacts")
     async def artifacts() -> dict[str, Any]:
         """Return the artifacts, with sizes, shapes and the cost of a proof."""
-        app.health.require_loaded()
         return {"artifacts": [_view(prover.artifact) for prover in workflow.provers]}
 
     @app.get("/artifacts/<name>")
     async def artifact(name: str) -> dict[str, Any]:
         """Return an artifact's whole manifest."""
-        app.health.require_loaded()
         return workflow.prover_for(name).artifact.manifest.model_dump(mode="json")
 
     @app.get("/artifacts/<name>/<file>")
@@ -66,7 +64,6 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
         `verifier.bin` is the code that deploys the verifier, in hex. It has no constructor and
         holds no address, so it is the same on every chain.
         """
-        app.health.require_loaded()
         artifact = workflow.prover_for(name).artifact
         if file not in _CONTENT_TYPES:
             raise NotFound(f"{file[:200]!r} is none of {', '.join(_CONTENT_TYPES)}")
@@ -81,7 +78,6 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
     @document_request(VerifyRequest)
     async def verify() -> dict[str, Any]:
         """Check a proof against an artifact."""
-        app.health.require_loaded()
         asked = VerifyRequest.read(await request.get_data())
         prover = workflow.prover_for(asked.artifact)
         view = {"artifact": prover.artifact.manifest.id}

@@ -56,7 +56,6 @@ def add_proofs(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
     @document_request(ProofInput)
     async def prove() -> tuple[dict[str, Any], int, dict[str, str]]:
         """Queue a proof of an artifact's answer to a tensor, the `data` of /service_output."""
-        app.health.require_loaded()
         job = await workflow.submit(await workflow.in_thread(_tensor, await request.get_data()))
         return await _view(job), 202, {"Location": _address(job)}
 

@@ -38,6 +38,7 @@ class Settings(ServingSettings):
         Example("MODELS_PATH", "", "Where the embedded model lies (~/.cache/infernet-ml-services)"),
     )
 
+    workflow_base = UnslothTrainerWorkflow
     workflow_class: str = "ml.workflows.training.unsloth_trainer_workflow.UnslothTrainerWorkflow"
     input_path: Path = Field(
         default=Path("/mnt/input"), validation_alias="INPUT_PATH", description="Training data"

@@ -11,6 +11,7 @@ from quart_schema import hide
 from werkzeug.wrappers import Response as BaseResponse
 
 from ml.errors import NotFound
+from ml.serving.availability import needs_no_workflow
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -34,6 +35,7 @@ def add_dashboard(app: ServiceApp, settings: Settings) -> None:
     """Register the page, its files, and what tells where it is."""
 
     @app.get("/dashboard")
+    @needs_no_workflow
     async def dashboard() -> Response | dict[str, Any]:
         """Return the dashboard to a browser, and to others where it is."""
         if "text/html" in request.headers.get("Accept", ""):
@@ -49,6 +51,7 @@ def add_dashboard(app: ServiceApp, settings: Settings) -> None:
         return None
 
     @app.get("/dashboard/<name>")
+    @needs_no_workflow
     @hide
     async def dashboard_file(name: str) -> Response:
         if name in _FILES:

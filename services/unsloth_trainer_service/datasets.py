@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quart_schema import document_request
 
 from ml.finetuning.request import FinetuningRequest
+from ml.serving.availability import needs_no_workflow
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
 from unsloth_trainer_service.body import json_body
 
@@ -25,6 +26,7 @@ def add_datasets(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         return report.model_dump(mode="json"), 200 if report.refusal is None else 422
 
     @app.get("/datasets/formats")
+    @needs_no_workflow
     async def formats() -> dict[str, Any]:
         """Return the forms that training data may have, each with its smallest sample."""
         from ml.finetuning.data.formats import FORMATS

@@ -13,6 +13,8 @@ from quart import Response, request, send_file
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.data.reading import FILE_ENDINGS
+from ml.serving.openai.replies import error_reply
+from ml.serving.openai.routes import OPENAI_PATHS
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.openai_errors import in_openais_words
 
@@ -24,6 +26,7 @@ _ID = re.compile(r"file-[0-9a-f]{24}")
 
 def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
+    app.error_forms[OPENAI_PATHS] = error_reply
 
     @app.post("/v1/files")
     @in_openais_words

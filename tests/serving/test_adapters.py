@@ -99,7 +99,7 @@ async def test_an_unknown_adapter_is_never_the_model_itself(app: Any, name: str)
 async def test_without_a_folder_there_are_none(make_llm: MakeLLM) -> None:
     status, document = await call(await make_llm(), "GET", "/v1/adapters")
     assert status == 404
-    assert "adapters_path" in document["description"]
+    assert "adapters_path" in document["error"]["message"]
 
 
 async def test_a_missing_folder_is_told_when_the_service_loads(

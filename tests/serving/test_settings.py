@@ -251,3 +251,16 @@ def test_every_setting_is_in_the_services_document(name: str) -> None:
     readme = (ROOT / "services" / name / "README.md").read_text()
     for variable in settings_of(name).variables().values():
         assert f"`{variable}`" in readme
+
+
+def test_a_service_refuses_a_workflow_of_another_kind_than_it_needs() -> None:
+    done = serve(
+        "unsloth_trainer_service",
+        "--check",
+        TRAINER_WORKFLOW_CLASS=f"{Echo.__module__}.Echo",
+    )
+    assert done.returncode == 2
+    assert "TRAINER_WORKFLOW_CLASS: tests.support.workflows.Echo is not a subclass of" in (
+        done.stderr
+    )
+    assert "UnslothTrainerWorkflow" in done.stderr

@@ -29,7 +29,6 @@ def add_adapters(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
     """Register the addresses on an application. Each worker has its own adapters loaded."""
 
     def adapters() -> Adapters:
-        app.health.require_loaded()
         if workflow.adapters is None:
             raise NotFound("This service has no folder for adapters: set adapters_path.")
         return workflow.adapters

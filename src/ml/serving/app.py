@@ -28,6 +28,7 @@ from ml.errors import (
 from ml.serving.adapters import add_adapters
 from ml.serving.admission import Admission
 from ml.serving.auth import Keys
+from ml.serving.availability import require_workflow
 from ml.serving.batching import MicroBatcher
 from ml.serving.documentation import add_documentation
 from ml.serving.endpoint import Endpoint
@@ -35,6 +36,7 @@ from ml.serving.entry import Entry
 from ml.serving.health import Health, WorkflowCheck
 from ml.serving.logs import configure_logging
 from ml.serving.openai.routes import add_openai
+from ml.serving.reply import ErrorForm, error_reply
 from ml.serving.routes import add_error_handlers, add_routes
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.serving.settings import ServingSettings, load_settings
@@ -91,6 +93,8 @@ class ServiceApp(Quart):
         self.admission = Admission(settings.max_in_flight)
         self.keys = Keys(settings.api_keys)
         self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
+        #: How failures look at an address, or below one that ends with a slash; else as ours do.
+        self.error_forms: dict[str, ErrorForm] = {}
         configure_logging(settings.log_level, settings.log_format)
         share_between_workers()
         # These read the environment set a line above.
@@ -111,12 +115,20 @@ class ServiceApp(Quart):
         self.after_serving(self._stop)
         add_error_handlers(self)
         add_routes(self)
+        require_workflow(self)
         add_documentation(self)
         if (language_model := workflow.text_generation) is not None:
             language_model.observer = GenerationMetrics(self.metrics.registry)
             add_openai(self, language_model)
             add_tgi(self, language_model)
             add_adapters(self, language_model)
+
+    def error_form(self, path: str) -> ErrorForm:
+        """Return what writes failures for the clients of an address."""
+        for place, form in self.error_forms.items():
+            if path == place or (place.endswith("/") and path.startswith(place)):
+                return form
+        return error_reply
 
     def begin_drain(self) -> None:
         """Say "not ready" from now on; what is in flight, and what still comes, is answered."""

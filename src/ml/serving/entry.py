@@ -1,6 +1,6 @@
 """The door of a service: every HTTP request passes here, in this order.
 
-request id → key → an endpoint: place → body → deadline → workflow → reply
+request id → key → an endpoint: place → body → deadline → loaded → workflow → reply
                  → every other address: Quart
 
 Endpoints, the addresses that run the model, are answered here and not by a Quart view, because
@@ -34,7 +34,7 @@ from ml.errors import (
     UnsupportedMediaType,
 )
 from ml.serving.auth import BROWSER_CHALLENGE, PUBLIC_PATHS
-from ml.serving.reply import Reply, error_reply
+from ml.serving.reply import Reply
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -97,14 +97,16 @@ class Entry(ASGIHTTPConnection):
             await self._run_endpoint(self.endpoint, receive)
 
     def _refusal(self, error: ServiceError) -> Reply:
-        return error_reply(error) if self.endpoint is None else self.endpoint.refusal(error)
+        if self.endpoint is not None:
+            return self.endpoint.refusal(error)
+        return self.app.error_form(self.path)(error)
 
     # --- endpoints ----------------------------------------------------------------------------
 
     async def _run_endpoint(self, endpoint: Endpoint, receive: Receive) -> None:
         app = self.app
         try:
-            app.health.require_loaded()
+            app.health.require_hope()
             app.admission.enter()
         except ServiceError as error:
             if isinstance(error, Overloaded):
@@ -159,6 +161,7 @@ class Entry(ASGIHTTPConnection):
         set_deadline(seconds)
         try:
             async with limit:
+                await self.app.health.loaded()
                 return await endpoint.answer(body, self.headers)
         except ServiceError:
             raise
@@ -168,6 +171,7 @@ class Entry(ASGIHTTPConnection):
         except (Exception, SystemExit) as error:  # a hook's sys.exit() shall not end the worker
             if isinstance(error, TimeoutError) and limit.expired():
                 self.app.metrics.timed_out.inc()
+                self.app.health.require_loaded()  # the time may have gone by with waiting for it
                 raise DeadlineExceeded(f"Not finished within {seconds:g} seconds.") from None
             log.exception("request_failed", path=self.path)
             raise InternalError(

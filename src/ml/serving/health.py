@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import structlog
@@ -44,11 +44,17 @@ class Health:
     state: State = State.STARTING
     reason: str = "workflow_loading"
     message: str = "The workflow is loading."
+    #: Whether the workflow is set up; also while the process is about to end.
+    is_loaded: bool = False
+    #: Whether waiting for the workflow has an end: it is there, or will not be.
+    _is_decided: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ready(self) -> None:
         """The workflow is set up; a drain that has begun goes on."""
+        self.is_loaded = True
         if self.state is State.STARTING:
             self.state, self.reason, self.message = State.READY, "", ""
+        self._is_decided.set()
 
     def waiting(self, reason: str, message: str) -> None:
         """The workflow cannot be set up yet."""
@@ -58,17 +64,30 @@ class Health:
     def failed(self, reason: str, message: str) -> None:
         """The workflow cannot be used."""
         self.state, self.reason, self.message = State.FAILED, reason, message
+        self._is_decided.set()
 
     def drain(self) -> None:
-        """The process is about to end."""
-        self.state, self.reason = State.DRAINING, "shutting_down"
-        self.message = "The service is shutting down."
+        """The process is about to end; why it failed, if it did, is still told."""
+        if self.state is not State.FAILED:
+            self.state, self.reason = State.DRAINING, "shutting_down"
+            self.message = "The service is shutting down."
+        self._is_decided.set()
 
     def require_loaded(self) -> None:
         """Raise `NotReady` unless the workflow is set up; a draining service still answers."""
-        if self.state in (State.STARTING, State.FAILED):
+        if not self.is_loaded:
             retry = 1 if self.state is State.STARTING else None
             raise NotReady(self.message, retry_after_seconds=retry)
+
+    def require_hope(self) -> None:
+        """Raise `NotReady` where waiting for the workflow is of no use."""
+        if self._is_decided.is_set():
+            self.require_loaded()
+
+    async def loaded(self) -> None:
+        """Wait for the workflow. Raises `NotReady` as soon as it is known not to come."""
+        await self._is_decided.wait()
+        self.require_loaded()
 
 
 class WorkflowCheck:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import orjson
 
 from ml.errors import ServiceError, Unauthorized
 
-__all__ = ["JSON", "STREAM_HEADERS", "TEXT", "Reply", "error_headers", "error_reply", "json_reply"]
+__all__ = [
+    "JSON",
+    "STREAM_HEADERS",
+    "TEXT",
+    "ErrorForm",
+    "Reply",
+    "error_headers",
+    "error_reply",
+    "json_reply",
+]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -25,6 +34,10 @@ class Reply:
     body: bytes | AsyncIterator[bytes]
     content_type: bytes = JSON
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+#: Writes a failure as the clients of a protocol read it.
+ErrorForm = Callable[[ServiceError], Reply]
 
 
 def json_reply(

@@ -12,11 +12,19 @@ from quart import Response, request
 from quart_schema import document_request, document_response, hide
 from werkzeug.exceptions import HTTPException
 
-from ml.errors import InternalError, MethodNotAllowed, NotFound, ServiceError, error_body
+from ml.errors import (
+    BodyTimeout,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ServiceError,
+    error_body,
+)
 from ml.infernet.message import InfernetInput
 from ml.infernet.resources import service_resources
+from ml.serving.availability import needs_no_workflow
 from ml.serving.health import State
-from ml.serving.reply import error_reply
 from ml.serving.service_output import SERVICE_OUTPUT_PATH
 
 if TYPE_CHECKING:
@@ -26,7 +34,10 @@ __all__ = ["add_error_handlers", "add_routes"]
 
 log = structlog.get_logger(__name__)
 
-_DESCRIPTIONS = {error.status: error.default_description for error in (NotFound, MethodNotAllowed)}
+#: Failures that Quart itself finds, as ours.
+_OURS = {
+    error.status: error for error in (NotFound, MethodNotAllowed, BodyTimeout, PayloadTooLarge)
+}
 
 
 class Answer(RootModel[Any]):
@@ -77,11 +88,13 @@ def add_routes(app: ServiceApp) -> None:
         return service_resources(app.name, app.workflow.compute_capability())
 
     @app.get("/config")
+    @needs_no_workflow
     async def config() -> dict[str, Any]:
         """Return the effective settings, secrets hidden."""
         return app.settings.public_view()
 
     @app.get("/metrics")
+    @needs_no_workflow
     async def metrics() -> Response:
         """Return the metrics of all workers, in Prometheus' text format."""
         text = await asyncio.to_thread(app.metrics.text)
@@ -130,11 +143,11 @@ async def _readiness(app: ServiceApp) -> tuple[dict[str, Any], int]:
 
 
 def add_error_handlers(app: ServiceApp) -> None:
-    """Give every failure of a Quart view the one error form."""
+    """Give every failure of a Quart view the form that is due at its address."""
 
     @app.errorhandler(ServiceError)
     async def service_error(error: ServiceError) -> Response:
-        reply = error_reply(error)
+        reply = app.error_form(request.path)(error)
         response = Response(cast(bytes, reply.body), reply.status, content_type="application/json")
         response.headers.update({k.decode(): v.decode() for k, v in reply.headers})
         return response
@@ -142,10 +155,11 @@ def add_error_handlers(app: ServiceApp) -> None:
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
         status = error.code or 500
-        text = _DESCRIPTIONS.get(status) or error.description or ""
-        response = Response(
-            orjson.dumps(error_body(status, text)), status, content_type="application/json"
-        )
+        if status in _OURS:
+            response = await service_error(_OURS[status]())
+        else:
+            text = orjson.dumps(error_body(status, error.description or ""))
+            response = Response(text, status, content_type="application/json")
         for name, value in error.get_headers():
             if name.lower() in ("allow", "retry-after"):
                 response.headers[name] = value

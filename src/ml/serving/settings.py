@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml.errors import ConfigurationError, fault_lines
 from ml.serving.logs import LogFormat
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
 __all__ = ["Example", "ServingSettings", "load_settings", "split_list"]
@@ -66,6 +67,8 @@ class ServingSettings(BaseSettings):
     #: The first of a variable is what it is set to in `.env.example`. Variables that are no field
     #: are read elsewhere.
     examples: ClassVar[Sequence[Example]] = ()
+    #: What the service's addresses need of its workflow.
+    workflow_base: ClassVar[type[BaseInferenceWorkflow]] = BaseInferenceWorkflow  # type: ignore[type-abstract]
 
     workflow_class: str = Field(description="Dotted path of the workflow class")
     workflow_positional_args: Annotated[list[Any], NoDecode, BeforeValidator(_json)] = Field(
@@ -126,7 +129,7 @@ class ServingSettings(BaseSettings):
     def _names_a_workflow(cls, path: str) -> str:
         """Look at the class here, so that it is reported together with all other faults."""
         try:
-            load_workflow_class(path)
+            load_workflow_class(path, cls.workflow_base)
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return path

@@ -33,8 +33,10 @@ def load_workflow(
         ) from error
 
 
-def load_workflow_class(path: str) -> type[BaseInferenceWorkflow]:
-    """Return the class at a dotted path, checked to be a workflow that can be instantiated."""
+def load_workflow_class(
+    path: str, base: type[BaseInferenceWorkflow] = BaseInferenceWorkflow
+) -> type[BaseInferenceWorkflow]:
+    """Return the class at a dotted path, checked to be such a workflow that can be instantiated."""
     module_name, _, class_name = path.strip().rpartition(".")
     if not module_name:
         raise ConfigurationError(f"{path!r} is not a dotted path such as package.module.Class")
@@ -44,8 +46,8 @@ def load_workflow_class(path: str) -> type[BaseInferenceWorkflow]:
         names = [name for name, value in vars(module).items() if inspect.isclass(value)]
         hint = did_you_mean(class_name, names)
         raise ConfigurationError(f"module {module_name!r} has no class {class_name!r}{hint}")
-    if not (inspect.isclass(cls) and issubclass(cls, BaseInferenceWorkflow)):
-        raise ConfigurationError(f"{path} is not a subclass of BaseInferenceWorkflow")
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise ConfigurationError(f"{path} is not a subclass of {base.__name__}")
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
         raise ConfigurationError(f"{path} is abstract: it does not define {missing}")

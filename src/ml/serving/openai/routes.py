@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Any
 from quart import Response
 from quart_schema import document_request
 
-from ml.errors import NotFound, ServiceError
+from ml.errors import NotFound
 from ml.serving.openai.endpoints import ChatCompletions, Completions
-from ml.serving.openai.replies import error_data, model_list, model_object
+from ml.serving.openai.replies import error_reply, model_list, model_object
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
     from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
-__all__ = ["add_openai"]
+__all__ = ["OPENAI_PATHS", "add_openai"]
+
+#: Below this, failures have OpenAI's form.
+OPENAI_PATHS = "/v1/"
 
 
 def add_openai(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
     """Register them on an application."""
+    app.error_forms[OPENAI_PATHS] = error_reply
     app.endpoints["/v1/chat/completions"] = ChatCompletions(workflow)
     app.endpoints["/v1/completions"] = Completions(workflow)
 
@@ -30,13 +34,10 @@ def add_openai(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
         return model_list(workflow.model_names())
 
     @app.get("/v1/models/<path:name>")
-    async def model(name: str) -> tuple[dict[str, Any], int]:
+    async def model(name: str) -> dict[str, Any]:
         """Return one model, or 404."""
-        try:
-            workflow.require_model(name)
-        except ServiceError as error:
-            return error_data(error), error.status
-        return model_object(name), 200
+        workflow.require_model(name)
+        return model_object(name)
 
     @app.post("/v1/chat/completions")
     @document_request(ChatCompletionRequest)

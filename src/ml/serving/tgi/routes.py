@@ -9,6 +9,7 @@ from quart_schema import document_request
 
 from ml.errors import NotFound
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
+from ml.serving.tgi.replies import error_reply
 from ml.serving.tgi.requests import GenerateRequest
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ __all__ = ["add_tgi"]
 
 def add_tgi(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
     """Register them on an application."""
+    for path in ("/info", "/generate", "/generate_stream"):
+        app.error_forms[path] = error_reply
     app.endpoints["/generate"] = Generate(workflow)
     app.endpoints["/generate_stream"] = GenerateStream(workflow)
     app.endpoints["/"] = GenerateEither(workflow)

@@ -100,10 +100,14 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     async def do_setup(self) -> None:
         """Open the store, load the base model, and take up the queue."""
         await self.in_thread(self._make_folders)
-        await self._engine.open()
-        if self._language_model is not None:
-            await self._language_model.setup()
-        await self._engine.start()
+        try:
+            await self._engine.open()
+            if self._language_model is not None:
+                await self._language_model.setup()
+            await self._engine.start()
+        except BaseException:
+            await self.do_close()
+            raise
 
     async def do_close(self) -> None:
         """Let running jobs save, and close the store."""
