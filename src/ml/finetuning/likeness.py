@@ -8,8 +8,12 @@ distributions along the first one's own greedy answers. Rounding weights to 16 b
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
+
+from ml.finetuning.data.chat_template import open_chat_template
+from ml.finetuning.data.row import RowFault
 
 __all__ = ["MOST_DIVERGENCE", "Observation", "compare", "observe", "probe_prompts"]
 
@@ -47,16 +51,12 @@ def probe_prompts(tokenizer: Any, examples: list[dict[str, list[int]]]) -> list[
 
 
 def _question(tokenizer: Any, text: str) -> list[int]:
-    if tokenizer.chat_template is None:
-        return list(tokenizer(text)["input_ids"])
-    messages = [{"role": "user", "content": text}]
-    try:
-        rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    except Exception:  # a template may refuse anything
-        rendered = text
-    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+    with open_chat_template(tokenizer) as template:
+        if template is None:
+            return list(tokenizer(text)["input_ids"])
+        with contextlib.suppress(RowFault):  # a template may refuse anything
+            (text,) = template.render([([{"role": "user", "content": text}], True)])
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def observe(model: Any, prompts: list[list[int]]) -> Observation:

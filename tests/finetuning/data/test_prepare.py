@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ml.errors import InvalidInput
+from ml.errors import InvalidInput, UnprocessableInput
 from ml.finetuning.data.memory import estimate_memory
 from ml.finetuning.data.prepare import prepare
 from ml.finetuning.data.report import Rule, UnusableData
@@ -141,8 +141,9 @@ def test_a_chat_template_of_the_request_is_used_and_checked(look: Any) -> None:
     (example,) = look(*rows(1), tokenizer=tokenizer).train
     text = "[user] What is 0?<|im_end|>[assistant] It is 0.<|im_end|>"
     assert tokenizer.decode(example["input_ids"]) == text
-    with pytest.raises(InvalidInput, match="chat_template"):
-        load_tokenizer(EMBEDDED_LLM, "{% for m in messages %}")
+    tokenizer, _ = load_tokenizer(EMBEDDED_LLM, "{% for m in messages %}")
+    with pytest.raises(UnprocessableInput, match="chat_template: this is no Jinja: line 1"):
+        look(*rows(1), tokenizer=tokenizer)
 
 
 def test_a_model_that_is_not_there_is_the_request_s_fault(

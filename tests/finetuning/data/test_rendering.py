@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
+from ml.finetuning.data.chat_template import ChatTemplate, open_chat_template
 from ml.finetuning.data.example import Conversation, Turn
 from ml.finetuning.data.rendering import Renderer
 from ml.finetuning.data.report import Rule
@@ -170,16 +172,22 @@ def test_longer_examples_are_cut_at_their_end(look: Any) -> None:
     assert not any("199" in segment.text for segment in data.report.samples[0])
 
 
+@pytest.fixture(scope="module")
+def template(embedded: Any) -> Iterator[ChatTemplate | None]:
+    with open_chat_template(embedded) as opened:
+        yield opened
+
+
 TEXT = st.text(min_size=1).filter(lambda text: text.strip() and "<|" not in text)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(question=TEXT, answer=TEXT)
 def test_whatever_the_texts_are_the_answer_is_trained_whole_after_the_prompt_of_serving(
-    question: str, answer: str, embedded: Any
+    question: str, answer: str, embedded: Any, template: ChatTemplate
 ) -> None:
     turns = (Turn("user", question, trained=False), Turn("assistant", answer, trained=True))
-    rendered = Renderer(embedded).render(Conversation(turns))
+    rendered = Renderer(embedded, template).render(Conversation(turns))
     (example,) = tokenise(embedded, [rendered], 4096)
     start = len(rendered.text) - len(f"{answer}<|im_end|>\n")
     covered = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml.errors import InvalidInput
+from ml.finetuning.data.chat_template import open_chat_template
 from ml.finetuning.data.formats import DataFormat, detect_format, no_format, rename_columns
 from ml.finetuning.data.memory import ModelShape, estimate_memory
 from ml.finetuning.data.rendering import Rendered, Renderer
@@ -56,9 +57,11 @@ def examine(
 ) -> TrainingData:
     """Return the same as `prepare`, with the refusal in the report instead of an error."""
     found = _Found(source.name)
-    rendered = found.read(
-        source, request, Renderer(tokenizer, completion_only=request.completion_only)
-    )
+    with open_chat_template(tokenizer) as template:
+        if request.chat_template is not None and template is not None:
+            template.check()
+        renderer = Renderer(tokenizer, template, completion_only=request.completion_only)
+        rendered = found.read(source, request, renderer)
     samples = _spread(len(rendered))
     examples: list[Example] = []
     for index, tokens in enumerate(
@@ -92,6 +95,7 @@ class _Found:
     nothing_trained: int = 0
     supervised: int = 0
     samples: list[list[Segment]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, line: int, fault: RowFault) -> None:
         self.counts[fault.rule] += 1
@@ -114,9 +118,12 @@ class _Found:
         rendered = []
         for line, value in zip(lines, values, strict=True):
             try:
-                rendered.append((line, renderer.render(self.format.read(value))))
+                text = renderer.render(self.format.read(value))
             except RowFault as fault:
                 self.refuse(line, fault)
+            else:
+                rendered.append((line, text))
+                self.left_out.update(text.left_out)
         return rendered
 
     def _objects(self, source: RowSource) -> tuple[list[int], list[Any]]:
@@ -164,6 +171,12 @@ class _Found:
             f"{first.message}; {first.hint}"
         )
 
+    def warnings(self) -> list[str]:
+        return [
+            f"the chat template leaves out turns of the role {role} in {number} rows"
+            for role, number in sorted(self.left_out.items())
+        ]
+
     def report(
         self,
         source: RowSource,
@@ -182,6 +195,7 @@ class _Found:
             rows=self.rows,
             usable=len(train) + len(validation),
             refusal=self.refusal(),
+            warnings=self.warnings(),
             faults=sorted(self.faults, key=lambda fault: fault.line),
             fault_counts=dict(self.counts),
             train_examples=len(train),

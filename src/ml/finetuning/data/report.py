@@ -93,6 +93,7 @@ class DataReport(_Frozen):
 
     Attributes:
         refusal: why nothing can be trained on it; None if it can.
+        warnings: what can be trained, and is hardly meant.
         usable: rows that became examples, the validation examples among them.
         truncated: examples longer than `max_seq_length`, which are cut at their end.
         nothing_trained: examples without a trained token after the cut, which are left out.
@@ -107,6 +108,7 @@ class DataReport(_Frozen):
     rows: int
     usable: int
     refusal: str | None
+    warnings: list[str]
     faults: list[Fault]
     fault_counts: dict[Rule, int]
     train_examples: int

@@ -9,7 +9,7 @@ from ml.errors import InvalidInput
 from ml.finetuning.data.memory import ModelShape
 from ml.models.local_models import model_source
 
-__all__ = ["load_tokenizer", "with_chat_template"]
+__all__ = ["load_tokenizer"]
 
 
 def load_tokenizer(
@@ -18,8 +18,8 @@ def load_tokenizer(
     """Return a model's tokenizer and its shape; None for a kind whose shape is not known.
 
     `model` is the base's name; the folder of a tuned model's `adapter` has a tokenizer of its own,
-    with the template that it was tuned with. No weights and no code are loaded. Raises
-    `InvalidInput` saying what is missing.
+    with the template that it was tuned with. `chat_template` takes its place. No weights and no
+    code are loaded. Raises `InvalidInput` saying what is missing.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -32,25 +32,6 @@ def load_tokenizer(
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInput(f"model_name: {model!r} cannot be loaded: {reason}") from error
-    return with_chat_template(tokenizer, chat_template), ModelShape.of(config)
-
-
-def with_chat_template(tokenizer: Any, chat_template: str | None) -> Any:
-    """Return the tokenizer with this template in place of its own, unless it is None.
-
-    Saved with the adapter, the template is then served too. Raises `InvalidInput` where it is no
-    Jinja.
-    """
-    if chat_template is None:
-        return tokenizer
-    from jinja2 import TemplateError, TemplateSyntaxError
-
-    tokenizer.chat_template = chat_template
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "-"}], tokenize=False)
-    except TemplateSyntaxError as error:
-        reason = f"line {error.lineno}: {error.message}"
-        raise InvalidInput(f"chat_template: this is no Jinja: {reason}") from error
-    except TemplateError:
-        pass  # it may refuse such a conversation and know others; the rows will tell
-    return tokenizer
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return tokenizer, ModelShape.of(config)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml.errors import DeadlineExceeded, InternalError, InvalidInput, NotFound
+from ml.errors import InvalidInput, NotFound
+from ml.finetuning.limited import ask
 from ml.finetuning.queries.limits import QueryLimits
 from ml.finetuning.queries.query_process import Question
 from ml.finetuning.queries.results import QueryResults
@@ -22,7 +19,7 @@ __all__ = ["EmbeddedQueryEngine"]
 _ENDINGS = (".db", ".sqlite", ".sqlite3")
 #: SQLite attaches no more.
 _MOST_DATABASES = 10
-_LOOK_EVERY_SECONDS = 0.1
+_PROCESS = "ml.finetuning.queries.query_process"
 _OWN_NAMES = ("main", "temp")
 
 
@@ -60,7 +57,13 @@ class EmbeddedQueryEngine:
                 rows=self._limits.rows,
                 bytes=self._limits.bytes,
             )
-            self._ask(question, check)
+            ask(
+                _PROCESS,
+                question.to_json(),
+                seconds=self._limits.seconds,
+                too_long="query: it took too long; narrow it, or add an index",
+                check=check,
+            )
         return query_id
 
     def _databases(self) -> dict[str, str]:
@@ -78,40 +81,6 @@ class EmbeddedQueryEngine:
                 f"the input folder has {len(found)} databases; {_MOST_DATABASES} can be queried"
             )
         return {name: str(path) for name, path in found.items()}
-
-    def _ask(self, question: Question, check: Callable[[], None]) -> None:
-        deadline = time.monotonic() + self._limits.seconds
-        with subprocess.Popen(
-            [sys.executable, "-m", "ml.finetuning.queries.query_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                given: str | None = question.to_json()
-                while True:
-                    try:
-                        told, errors = process.communicate(given, timeout=_LOOK_EVERY_SECONDS)
-                        break
-                    except subprocess.TimeoutExpired:
-                        given = None
-                    check()
-                    if time.monotonic() > deadline:
-                        reason = "query: it took too long; narrow it, or add an index"
-                        raise DeadlineExceeded(reason)
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
-            raise _fault(process.returncode, told, errors)
-
-
-def _fault(code: int, told: str, errors: str) -> Exception:
-    if told:
-        return InvalidInput(json.loads(told)["refused"])
-    reason = errors.strip().splitlines()[-1] if errors.strip() else f"exit code {code}"
-    return InternalError(f"the query's process failed: {reason}")
 
 
 def _parameters(params: Sequence[Any]) -> list[Any]:

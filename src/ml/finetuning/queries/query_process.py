@@ -3,14 +3,12 @@
     python -m ml.finetuning.queries.query_process < question.json
 
 A clock inside SQLite is looked at between its instructions, and one instruction may be a function
-that takes hours. The question names the databases, the query, its limits and the file to write;
-what is wrong with the query is written as {"refused": …}.
+that takes hours. The question names the databases, the query, its limits and the file to write.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ml.errors import InvalidInput
+from ml.finetuning.limited import answer, limit_resources
 from ml.finetuning.queries.database import read_only_uri, write_results
 
 __all__ = ["Question"]
@@ -52,16 +52,13 @@ class Question:
         return json.dumps(asdict(self))
 
 
-class _Refused(Exception):
-    """The query is at fault."""
-
-
-def _answer(question: Question) -> None:
+def _answer(question: Question) -> str:
     with closing(_connect(question.databases)) as database:
         with _faults_of_the_query():
             cursor = database.execute(question.query, question.params)
         rows = _limited(cursor, question)
         write_results(Path(question.results), _columns(cursor), rows)
+    return ""
 
 
 def _connect(databases: dict[str, str]) -> sqlite3.Connection:
@@ -70,7 +67,9 @@ def _connect(databases: dict[str, str]) -> sqlite3.Connection:
         try:
             database.execute("ATTACH ? AS ?", (read_only_uri(Path(path)), name))
         except sqlite3.Error as error:
-            raise _Refused(f"the database {Path(path).name} cannot be opened: {error}") from error
+            raise InvalidInput(
+                f"the database {Path(path).name} cannot be opened: {error}"
+            ) from error
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA query_only = ON")
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_VALUE_BYTES)
@@ -88,10 +87,10 @@ def _authorize(action: int, _: str | None, function: str | None, *_others: Any) 
 
 def _columns(cursor: sqlite3.Cursor) -> list[str]:
     if cursor.description is None:
-        raise _Refused("query: give one SELECT; this returns no rows")
+        raise InvalidInput("query: give one SELECT; this returns no rows")
     columns = [column[0] for column in cursor.description]
     if len({column.lower() for column in columns}) != len(columns):
-        raise _Refused("query: two columns have one name; rename one of them by AS")
+        raise InvalidInput("query: two columns have one name; rename one of them by AS")
     return columns
 
 
@@ -104,10 +103,10 @@ def _limited(cursor: sqlite3.Cursor, question: Question) -> Iterator[Sequence[An
             return
         number += 1
         if number > question.rows:
-            raise _Refused(f"query: more than {question.rows} rows; narrow it, or add a LIMIT")
+            raise InvalidInput(f"query: more than {question.rows} rows; narrow it, or add a LIMIT")
         size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
         if size > question.bytes:
-            raise _Refused(f"query: more than {question.bytes} bytes of results")
+            raise InvalidInput(f"query: more than {question.bytes} bytes of results")
         yield row
 
 
@@ -116,39 +115,19 @@ def _faults_of_the_query() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise _Refused(f"query: {error}") from error
+        raise InvalidInput(f"query: {error}") from error
     except OverflowError as error:
-        raise _Refused("params: an integer has more than 64 bits") from error
+        raise InvalidInput("params: an integer has more than 64 bits") from error
     except MemoryError as error:
-        raise _Refused("query: it takes too much memory") from error
-
-
-def _limit_resources(question: Question) -> None:
-    """Bound this process even if the one that started it is gone."""
-    seconds = int(question.seconds) + 1
-    disk = 4 * question.bytes + _MOST_VALUE_BYTES  # of one file, such as SQLite's own for sorting
-    limits = {
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_AS: _MOST_MEMORY_BYTES,
-        resource.RLIMIT_FSIZE: disk,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, most in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (allowed, allowed))
+        raise InvalidInput("query: it takes too much memory") from error
 
 
 def main() -> int:
-    """Answer the question on the standard input; 1 says that the query is at fault."""
+    """Answer the question on the standard input."""
     question = Question(**json.load(sys.stdin))
-    _limit_resources(question)
-    try:
-        _answer(question)
-    except _Refused as error:
-        sys.stdout.write(json.dumps({"refused": str(error)}))
-        return 1
-    return 0
+    disk = 4 * question.bytes + _MOST_VALUE_BYTES  # of one file, such as SQLite's own for sorting
+    limit_resources(memory_bytes=_MOST_MEMORY_BYTES, file_bytes=disk, cpu_seconds=question.seconds)
+    return answer(lambda: _answer(question))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,19 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from pydantic import ValidationError
 
-from ml.errors import ConfigurationError, InvalidInput, UnprocessableInput, fault_lines
+from ml.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidInput,
+    UnprocessableInput,
+    fault_lines,
+)
 from ml.finetuning.names import output_name
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.train_request import TrainRequest
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import Job, JobState, new_job_id
+from ml.workflows.cancellation import is_cancelled
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import did_you_mean
@@ -31,6 +39,7 @@ __all__ = ["FINETUNING", "UnslothTrainerWorkflow", "read_request"]
 FINETUNING = "ml.finetuning.job"
 #: More jobs than anybody lets wait; a list is a page without it.
 _MOST_UNFINISHED = 100_000
+_LOOKS_AT_ONCE = 2
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -68,6 +77,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         self.query_signers = query_signers or []
         self.allowed_models = allowed_models or []
         self._dtype = dtype
+        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
         self._engine = JobEngine(
             self.working_path,
             database_url=database_url,
@@ -181,7 +191,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         """Return what training would find in the request's data set; trains nothing."""
         if request.dataset_name is None:
             raise UnprocessableInput("dataset_name: only data sets can be looked at beforehand")
-        return await self.in_thread(self._examine, request)
+        async with self._looks:
+            return await self.in_thread(self._examine, request)
 
     def _feasible(self, request: FinetuningRequest) -> FinetuningRequest:
         """Return the request as its job will have it.
@@ -201,17 +212,12 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         return request
 
     def _examine(self, request: FinetuningRequest) -> DataReport:
-        from ml.finetuning.data.prepare import examine
-        from ml.finetuning.data.source import open_dataset
-        from ml.finetuning.data.tokenizer import load_tokenizer
-        from ml.finetuning.start import Start
+        from ml.finetuning.data.look_process import look
 
         request = self._feasible(request)
-        name = str(request.dataset_name)
-        source = open_dataset(name, self.files_path if is_file_id(name) else self.input_path)
-        start = Start.of(request.model_name, self.output_path)
-        tokenizer, shape = load_tokenizer(start.base, request.chat_template, adapter=start.adapter)
-        return examine(source, request, tokenizer, shape).report
+        is_uploaded = is_file_id(str(request.dataset_name))
+        rows = self.files_path if is_uploaded else self.input_path
+        return look(request, rows, self.output_path, _stay)
 
     @property
     def files_path(self) -> Path:
@@ -268,6 +274,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if self.query_engine_url:
             variables["QUERY_ENGINE_URL"] = self.query_engine_url
         return variables
+
+
+def _stay() -> None:
+    if is_cancelled():
+        raise DeadlineExceeded("nobody waits for the look at the data any more")
 
 
 def is_file_id(name: str) -> bool:
