@@ -9,6 +9,7 @@ from quart import Response, request
 from quart_schema import document_request
 
 from ezkl_patches import Proof, PublicValues, decode_verify_calldata
+from ml.caller import is_cancelled
 from ml.errors import InvalidInput, NotFound
 from ml.proving.artifact import (
     SETTINGS,
@@ -21,7 +22,6 @@ from ml.proving.artifact import (
 from ml.proving.failures import ProofRefused
 from ml.proving.prover import Prover
 from ml.serving.client_request import ClientRequest
-from ml.workflows.cancellation import is_cancelled
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from quart_schema import document_request
 from ml.errors import DeadlineExceeded, InvalidInput, ServiceError
 from ml.infernet.json_text import to_json
 from ml.jobs.job import Job
+from ml.proving.proof_jobs import ProofJobs, can_resume
 from ml.serving.job_views import event_history, job_view, page_limit, stream_events, view_of
 from ml.serving.reply import Reply
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.workflows.accepted import Accepted
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 from ml.workflows.proof.proof_input import ProofInput
-from ml.workflows.proof.proof_jobs import ProofJobs, can_resume
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -33,10 +33,12 @@ class ProofOutput(ServiceOutput):
         self._jobs = jobs
 
     async def accepted(self, accepted: Accepted) -> Reply:
-        """Return what `POST /proofs` does."""
+        """Return what `POST /proofs` does, and once the job has ended its record alone."""
         job = accepted.job
-        view = await view_of(self._jobs.store, job, proof_view)
-        return Reply(202, to_json(view), headers=[(b"location", _address(job).encode())])
+        view = to_json(await view_of(self._jobs.store, job, proof_view))
+        if job.state.is_final:
+            return Reply(200, view)
+        return Reply(202, view, headers=[(b"location", _address(job).encode())])
 
     def refusal(self, error: ServiceError) -> Reply:
         """Return the one error form; what takes too long is told what does not."""
@@ -99,7 +101,9 @@ def add_proofs(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
             data = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise InvalidInput(f"the body is no JSON: {error}") from None
-        tensor: ProofInput = workflow.decode_offchain(data)
+        tensor = workflow.decode_offchain(data)
+        if not isinstance(tensor, ProofInput):
+            raise InvalidInput("give a tensor; GET /proofs/JOB tells of a job")
         return tensor
 
 

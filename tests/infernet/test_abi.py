@@ -20,7 +20,7 @@ from ml.errors import InvalidInput, UnprocessableOutput
 from ml.infernet.legacy import decode_legacy, encode_legacy, is_legacy
 from ml.infernet.model_id import decode_model_id, encode_model_id
 from ml.infernet.tensor_request import TensorRequest, decode_torch_input
-from ml.infernet.text import decode_text, encode_text
+from ml.infernet.text import decode_text, decode_texts, encode_text
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector, encode_vector
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -510,6 +510,7 @@ def test_the_first_word_tells_a_legacy_row_from_a_tensor_request() -> None:
 
 DECODERS = [
     decode_text,
+    lambda data: decode_texts(data, "first", "second", "third"),
     decode_vector,
     decode_legacy,
     decode_model_id,
@@ -520,6 +521,7 @@ SEEDS = [
     *(bytes.fromhex(case["encoded"]) for case in REQUESTS["requests"] + REQUESTS["model_ids"]),
     *(bytes.fromhex(case["encoded"]) for case in VECTORS["both_ways"][::9] + VECTORS["read_only"]),
     encode_text("text"),
+    abi.encode(["string"] * 3, ["first", "", "third"]),
     encode_legacy([1.0, -1.0]),
 ]
 SPOILING_WORDS = st.sampled_from([0, 1, 31, 32, 64, 96, 160, 2**31, 2**63, 2**64, 2**255, -1, -32])

@@ -17,9 +17,9 @@ from ml.errors import InvalidInput
 from ml.jobs.job import IllegalTransition, Job, JobState
 from ml.proving.artifact import Artifact
 from ml.proving.job_input import JobInput
+from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import Prover
 from ml.proving.worker import Worker
-from ml.workflows.proof.proof_jobs import ProofJobs
 from tests.support.circuits import PRIVATE, SETOSA, TRACES, copy_of, iris_artifact, slow_artifact
 from tests.support.jobs import job_in
 from tests.support.processes import ROOT, children_of, files_with, is_running

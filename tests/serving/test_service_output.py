@@ -20,12 +20,13 @@ from tests.support.requests import (
     post,
 )
 from tests.support.workflows import (
-    AlwaysProver,
     AsyncPieces,
+    CountingProver,
     Echo,
     Pieces,
     Prover,
     Shout,
+    StreamingProver,
     Typed,
     WithCode,
 )
@@ -175,13 +176,59 @@ async def test_a_proof_that_nobody_can_make_is_refused_with_what_to_configure(
 ) -> None:
     app = await make_app(Shout)
     for data, source in ((abi_text("hi"), ONCHAIN), ("hi", OFFCHAIN)):
-        for destination in (ONCHAIN, OFFCHAIN):
-            response = await post(
-                app, data, source=source, destination=destination, requires_proof=True
-            )
-            described = await is_error(response, 400)
-            assert described.startswith("requires_proof: ")
-            assert "proof_artifact" in described
+        response = await post(app, data, source=source, destination=ONCHAIN, requires_proof=True)
+        described = await is_error(response, 400)
+        assert described.startswith("requires_proof: ")
+        assert "proof_artifact" in described
+
+
+@pytest.mark.parametrize(("data", "source"), [(abi_text("hi"), ONCHAIN), ("hi", OFFCHAIN)])
+async def test_a_hop_of_a_chain_that_makes_no_proofs_answers_and_says_that_there_is_none(
+    make_app: MakeApp, data: str, source: int
+) -> None:
+    app = await make_app(Shout)
+    for wanted in (True, False):
+        response = await post(app, data, source=source, destination=OFFCHAIN, requires_proof=wanted)
+        assert json.loads(await response.get_data()) == "HI"
+        assert response.headers.get("X-Proof") == ("none" if wanted else None)
+
+
+@pytest.mark.parametrize("workflow", [Prover, CountingProver])
+async def test_a_reply_to_the_next_container_is_its_input_and_costs_no_proof(
+    make_app: MakeApp, workflow: type
+) -> None:
+    app = await make_app(workflow)
+    response = await post(
+        app, abi_text("hi"), source=ONCHAIN, destination=OFFCHAIN, requires_proof=True
+    )
+    assert json.loads(await response.get_data()) == "HI"
+    assert response.headers["X-Proof"] == "none"
+    if workflow is CountingProver:
+        assert app.workflow.calls == ["preprocessing", "running"]
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "destination", "wanted", "calls"),
+    [
+        ("hi ", OFFCHAIN, OFFCHAIN, True, ["preprocessing", "proving", "proof"]),
+        ("hi ", OFFCHAIN, OFFCHAIN, False, ["preprocessing", "proving"]),
+        ("hi ", OFFCHAIN, STREAM, True, ["preprocessing", "proving", "proof"]),
+        ("hi ", OFFCHAIN, ONCHAIN, True, ["preprocessing", "proving", "proof"]),
+        ("hi ", OFFCHAIN, ONCHAIN, False, ["preprocessing", "running"]),
+        (abi_text("hi "), ONCHAIN, ONCHAIN, True, ["preprocessing", "proving", "proof"]),
+        (abi_text("hi "), ONCHAIN, ONCHAIN, None, ["preprocessing", "running"]),
+    ],
+)
+async def test_each_hook_runs_once_and_knows_whether_the_answer_takes_a_proof(
+    make_app: MakeApp, data: str, source: int, destination: int, wanted: bool, calls: list[str]
+) -> None:
+    app = await make_app(CountingProver)
+    response = await post(app, data, source=source, destination=destination, requires_proof=wanted)
+    assert response.status_code == 200
+    assert app.workflow.calls == calls
+    proof = b"hi->HI"
+    reply = await response.get_data()
+    assert (proof.hex().encode() in reply) == bool(wanted)
 
 
 async def test_off_chain_an_answer_comes_with_the_proof_that_is_asked_for(
@@ -194,15 +241,6 @@ async def test_off_chain_an_answer_comes_with_the_proof_that_is_asked_for(
     for wanted in (False, None):
         response = await post(app, "hi", requires_proof=wanted)
         assert json.loads(await response.get_data()) == "HI"
-
-
-async def test_an_answer_that_always_has_its_proof_is_the_same_however_it_is_asked_for(
-    make_app: MakeApp,
-) -> None:
-    app = await make_app(AlwaysProver)
-    for wanted in (True, False):
-        response = await post(app, "hi", requires_proof=wanted)
-        assert json.loads(await response.get_data()) == {"answer": "HI", "proof": "hi->HI"}
 
 
 # --- STREAM -----------------------------------------------------------------------------------
@@ -243,7 +281,9 @@ async def test_a_workflow_without_a_stream_sends_its_output_as_one_piece(make_ap
     assert await stream(await make_app(Echo), {"a": 1}) == (200, [b'{"a":1}'])
 
 
-@pytest.mark.parametrize(("workflow", "match"), [(Shout, "makes no proofs"), (Prover, "a stream")])
+@pytest.mark.parametrize(
+    ("workflow", "match"), [(Shout, "makes no proofs"), (StreamingProver, "a stream")]
+)
 async def test_a_stream_is_refused_where_it_would_lack_the_proof(
     make_app: MakeApp, workflow: type, match: str
 ) -> None:
@@ -251,13 +291,11 @@ async def test_a_stream_is_refused_where_it_would_lack_the_proof(
     assert match in await is_error(response, 400)
 
 
-async def test_a_stream_may_hold_the_proof_of_a_workflow_that_always_proves(
-    make_app: MakeApp,
-) -> None:
-    response = await post(
-        await make_app(AlwaysProver), "hi", destination=STREAM, requires_proof=True
-    )
-    assert json.loads(await response.get_data())["proof"] == "hi->HI"
+async def test_a_stream_that_is_the_whole_answer_holds_its_proof(make_app: MakeApp) -> None:
+    response = await post(await make_app(Prover), "hi", destination=STREAM, requires_proof=True)
+    assert response.content_type == "text/plain; charset=utf-8"
+    expected = {"output": "HI", "proof": "0x" + b"hi->HI".hex()}
+    assert json.loads(await response.get_data()) == expected
 
 
 async def test_a_stream_of_nothing_is_an_empty_answer(make_app: MakeApp) -> None:

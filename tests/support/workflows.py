@@ -17,9 +17,9 @@ import numpy as np
 import structlog
 from pydantic import BaseModel
 
+from ml.caller import is_cancelled, takes_proof
 from ml.errors import ConfigurationError, InvalidInput, NotReady, OutOfMemory
 from ml.generation.request import Piece
-from ml.workflows.cancellation import is_cancelled
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
 
@@ -86,13 +86,31 @@ class Prover(BaseInferenceWorkflow):
         return f"{input_data}->{output}".encode()
 
 
-class AlwaysProver(Prover):
-    """Has the proof in each answer."""
+class StreamingProver(Prover):
+    """Streams, too."""
 
-    always_proves = True
+    def do_stream(self, text: str) -> Any:
+        yield text.upper()
 
-    def encode_offchain(self, output: str, input_data: str) -> dict[str, str]:
-        return {"answer": output, "proof": self.do_generate_proof(input_data, output).decode()}
+
+class CountingProver(BaseInferenceWorkflow):
+    """Proves as it runs, where the caller takes a proof; counts its hooks' calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    async def do_preprocessing(self, text: str) -> str:
+        self.calls.append("preprocessing")
+        return text.strip()
+
+    def do_run_model(self, text: str) -> str:
+        self.calls.append("proving" if takes_proof() else "running")
+        return text.upper()
+
+    def do_generate_proof(self, input_data: str, output: str) -> bytes:
+        self.calls.append("proof")
+        return f"{self.preprocessed()}->{output}".encode()
 
 
 class Pieces(BaseInferenceWorkflow):

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     ValidationError,
 )
 
-from ml.deadline import set_deadline
+from ml.caller import set_deadline
 from ml.upstream.failures import is_transient
 from ml.upstream.retries import RetryParameters, with_retries
 

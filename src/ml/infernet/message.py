@@ -27,6 +27,11 @@ __all__ = [
 
 _HEX = re.compile(r"[a-fA-F0-9]*\Z")
 
+_REFUSED = "the container before this one refused: "
+_REFUSAL_KEYS = {"code", "name", "description"}
+_REFUSAL_CODE = re.compile(r"[45]\d\d\Z", re.ASCII)
+_MOST_OF_A_REFUSAL = 1000
+
 
 class InfernetInputSource(IntEnum):
     """Where a request comes from."""
@@ -100,6 +105,25 @@ class InfernetInput(BaseModel):
         """Return the destination, taken from the source where none is given."""
         return JobLocation(self.source) if self.destination is None else self.destination
 
+    @property
+    def is_for_next_hop(self) -> bool:
+        """Return whether the reply surely goes to the next container of a chain.
+
+        A middle hop cannot be told from a job of a web client.
+        """
+        return self.source == InfernetInputSource.CHAIN and self.goes_to is JobLocation.OFFCHAIN
+
+    @property
+    def takes_proof(self) -> bool:
+        """Return whether the reply has a place for a proof.
+
+        The node asks every hop of a chain for one and keeps the last hop's; a contract gets none
+        that it did not ask for.
+        """
+        if self.goes_to is JobLocation.ONCHAIN:
+            return bool(self.requires_proof)
+        return not self.is_for_next_hop
+
     def input_bytes(self) -> bytes:
         """Return what an on-chain answer echoes as its input.
 
@@ -141,14 +165,35 @@ def parse_message(body: bytes) -> InfernetInput:
     """Read a request body.
 
     Raises `InvalidInput` naming the field for anything else than a valid message: broken JSON,
-    NaN, nesting over 200 levels, a missing or wrong field, hex of odd length.
+    NaN, nesting over 200 levels, a missing or wrong field, hex of odd length. What the container
+    before this one refused is refused with its words.
     """
     try:
-        return InfernetInput.model_validate(from_json(body, allow_inf_nan=False))
+        message = InfernetInput.model_validate(from_json(body, allow_inf_nan=False))
     except ValidationError as error:
         raise InvalidInput(describe_faults(error)) from None
     except ValueError as error:
         raise InvalidInput(_describe_json_fault(body, error)) from None
+    _require_no_refusal(message.data)
+    return message
+
+
+def _require_no_refusal(data: Any) -> None:
+    """Raise `InvalidInput` if the data is what a container of this kind refuses with.
+
+    The node hands that on to the next hop, whose refusal is all that is seen of the job. Only the
+    exact form counts: other data with such keys may be what a workflow reads.
+    """
+    if not isinstance(data, dict) or data.keys() != _REFUSAL_KEYS:
+        return
+    if not all(isinstance(text, str) for text in data.values()):
+        return
+    if not _REFUSAL_CODE.match(data["code"]):
+        return
+    description = data["description"][:_MOST_OF_A_REFUSAL]
+    if not description.startswith(_REFUSED):  # it says itself which of the containers it was
+        description = f"{_REFUSED}{description} ({data['code']} {data['name'][:40]})"
+    raise InvalidInput(description)
 
 
 def _describe_json_fault(body: bytes, error: ValueError) -> str:

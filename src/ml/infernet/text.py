@@ -1,4 +1,4 @@
-"""Text as ABI bytes: `abi.encode(["string"], [text])`.
+"""Text as ABI bytes: `abi.encode(["string"], [text])`, and several texts in one encoding.
 
 Format: Solidity ABI specification, type `string`.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from eth_abi.abi import encode
 
 from ml.errors import UnprocessableOutput
-from ml.infernet.words import read_offset, read_text
+from ml.infernet.words import WORD_BYTES, read_offset, read_text
 
-__all__ = ["decode_text", "encode_text"]
+__all__ = ["decode_text", "decode_texts", "encode_text"]
 
 
 def encode_text(text: str) -> bytes:
@@ -31,4 +31,18 @@ def decode_text(data: bytes) -> str:
     Raises:
         InvalidInput: the data is no such encoding, or not UTF-8.
     """
-    return read_text(data, read_offset(data, 0, 1, "text"), "text")
+    [text] = decode_texts(data, "text")
+    return text
+
+
+def decode_texts(data: bytes, *fields: str) -> list[str]:
+    """Return the texts of `abi.encode(string, string, …)`, one for each name.
+
+    Raises:
+        InvalidInput: the data is no such encoding, or not UTF-8; the description names the field.
+    """
+    count = len(fields)
+    return [
+        read_text(data, read_offset(data, position * WORD_BYTES, count, field), field)
+        for position, field in enumerate(fields)
+    ]

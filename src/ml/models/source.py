@@ -47,6 +47,11 @@ class HubSource:
         revision = f"@{self.revision}" if self.revision else ""
         return f"{self.repo_id}{revision}:{self.filename}"
 
+    @property
+    def model_id(self) -> str:
+        """The id by which requests and the node's clients know the model."""
+        return f"{self.repo_id}:{self.filename}"
+
     def fetch(self) -> Path:
         """Return the file's path in the hub's cache, downloaded if it is not there.
 
@@ -107,6 +112,11 @@ class LocalSource:
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def model_id(self) -> str:
+        """The file's name: where it lies is this machine's own matter."""
+        return self._file.name
+
     def fetch(self) -> Path:
         """Return the file's path. Raises `ConfigurationError` if there is no such file."""
         file = self._file
@@ -141,6 +151,11 @@ class BuiltInSource:
 
     def __str__(self) -> str:
         return f"built-in {self.name}"
+
+    @property
+    def model_id(self) -> str:
+        """The id by which requests and the node's clients know the model."""
+        return self.name
 
     def fetch(self) -> Path:
         """Return the file's path."""

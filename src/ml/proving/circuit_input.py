@@ -17,12 +17,12 @@ from ml.errors import InvalidInput
 from ml.proving.failures import OutOfCircuitRange
 from ml.proving.manifest import Manifest, TensorRecord
 
-__all__ = ["input_document", "output_tensors"]
+__all__ = ["MODEL_DTYPES", "input_document", "output_tensors"]
 
 Array = npt.NDArray[Any]
 
 #: The numpy dtype in which a model has a tensor of each of ezkl's types.
-_DTYPES: dict[str, np.dtype[Any]] = {
+MODEL_DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
     "F64": np.dtype(np.float64),
@@ -57,7 +57,7 @@ def output_tensors(manifest: Manifest, elements: Sequence[Sequence[str]]) -> lis
     for record, column in zip(manifest.outputs, elements, strict=True):
         integers = [signed(int.from_bytes(bytes.fromhex(text), "little")) for text in column]
         scaled = np.array([integer / 2**record.scale for integer in integers])
-        outputs.append(scaled.astype(_DTYPES[record.dtype]).reshape(record.shape))
+        outputs.append(scaled.astype(MODEL_DTYPES[record.dtype]).reshape(record.shape))
     return outputs
 
 
@@ -66,7 +66,7 @@ def _column(tensor: Array, due: TensorRecord, limit: int, name: str) -> list[Any
         raise InvalidInput(
             f"{name}: the circuit takes shape {list(due.shape)}; given {list(tensor.shape)}"
         )
-    dtype = _DTYPES[due.dtype]
+    dtype = MODEL_DTYPES[due.dtype]
     if tensor.dtype.kind not in ("iu" if dtype.kind == "i" else "fiu"):
         kind = "integers" if dtype.kind == "i" else "real numbers"
         raise InvalidInput(f"{name}: the circuit takes {kind}; given {tensor.dtype.name}")

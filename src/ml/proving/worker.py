@@ -78,6 +78,8 @@ class Worker:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
+        #: How many tasks it was given.
+        self.runs = 0
 
     @property
     def pid(self) -> int | None:
@@ -104,6 +106,7 @@ class Worker:
         """
         deadline = time.monotonic() + seconds
         self._wait_for_turn(deadline, is_cancelled)
+        self.runs += 1
         done = False
         try:
             connection = self._ready_connection()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from quart.asgi import ASGIHTTPConnection
 
-from ml.deadline import set_deadline
+from ml.caller import set_deadline
 from ml.errors import (
     BodyTimeout,
     DeadlineExceeded,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar
 
+from ml.caller import set_takes
 from ml.errors import InternalError, InvalidInput, ServiceError
 from ml.infernet.json_text import to_json
 from ml.infernet.message import (
@@ -19,12 +19,15 @@ from ml.infernet.message import (
 )
 from ml.serving.endpoint import Headers
 from ml.serving.reply import STREAM_HEADERS, TEXT, Reply, error_reply
-from ml.workflows.accepted import Accepted, set_takes_jobs
-from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.accepted import Accepted
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow, as_text
+from ml.workflows.inference.proof import Proof
 
-__all__ = ["SERVICE_OUTPUT_PATH", "ServiceOutput"]
+__all__ = ["NO_PROOF", "SERVICE_OUTPUT_PATH", "ServiceOutput"]
 
 SERVICE_OUTPUT_PATH = "/service_output"
+#: The header of an answer without the proof that `requires_proof` asked for.
+NO_PROOF = (b"x-proof", b"none")
 #: Bodies up to this size are parsed on the event loop: a thread hop would take longer.
 _SMALL_BODY_BYTES = 32 * 1024
 _NO_PROOFS = (
@@ -32,6 +35,8 @@ _NO_PROOFS = (
     "TorchInferenceWorkflow with proof_artifact, or EZKLProofWorkflow"
 )
 _NO_PROOFS_IN_STREAMS = "requires_proof: a stream has no place for a proof; give destination 1"
+
+Encode = Callable[..., Any]
 
 
 class ServiceOutput:
@@ -58,7 +63,8 @@ class ServiceOutput:
             message = parse_message(body)
         else:
             message = await self._workflow.in_thread(parse_message, body)
-        set_takes_jobs(self.gives_jobs and message.goes_to is JobLocation.OFFCHAIN)
+        takes_jobs = self.gives_jobs and message.goes_to is JobLocation.OFFCHAIN
+        set_takes(jobs=takes_jobs and not message.is_for_next_hop, proof=message.takes_proof)
         match message.goes_to:
             case JobLocation.OFFCHAIN:
                 prefers_text = headers.get(b"accept", b"").startswith(b"text/plain")
@@ -77,59 +83,72 @@ class ServiceOutput:
         return error_reply(error)
 
     async def _run_offchain(self, message: InfernetInput, prefers_text: bool) -> Reply:
-        if message.requires_proof and not self._workflow.always_proves:
-            return await self._prove_offchain(message)
+        proves = self._proves(message)
 
-        def encode(input_data: Any, output: Any) -> Reply | Accepted:
+        def encode(input_data: Any, output: Any, proof: Proof | None = None) -> Reply | Accepted:
             if isinstance(output, Accepted):
                 return output
-            output = self._workflow.encode_offchain(output, input_data)
-            if prefers_text and isinstance(output, str):
-                return Reply(200, output.encode(errors="replace"), TEXT)
-            return Reply(200, to_json(output))
+            answer = self._workflow.encode_offchain(output, input_data)
+            if proof is not None:
+                answer = proof.answer_with(answer)
+            if prefers_text and isinstance(answer, str):
+                return Reply(200, answer.encode(errors="replace"), TEXT)
+            return Reply(200, to_json(answer))
 
-        reply: Reply | Accepted = await self._workflow.run(lambda: self._decode(message), encode)
-        return await self.accepted(reply) if isinstance(reply, Accepted) else reply
-
-    async def _prove_offchain(self, message: InfernetInput) -> Reply:
-        workflow = self._workflow
-        self._require_proofs()
-        # Behind the run: a proof is no part of a batch, whose other requests would wait for it.
-        ran = await workflow.run(lambda: self._decode(message), lambda *answered: answered)
-        if isinstance(ran[1], Accepted):
-            return await self.accepted(ran[1])
-        answer = await workflow.answer_with_proof(*ran)
-        return Reply(200, await workflow.in_thread(to_json, answer))
+        reply: Reply | Accepted = await self._run(message, encode, proves=proves)
+        if isinstance(reply, Accepted):
+            return await self.accepted(reply)
+        if message.requires_proof and not proves:
+            reply.headers.append(NO_PROOF)
+        return reply
 
     async def _run_onchain(self, message: InfernetInput) -> OnchainOutput:
-        workflow = self._workflow
-        if message.requires_proof:
-            self._require_proofs()
+        def encode(input_data: Any, output: Any, proof: Proof | None = None) -> OnchainOutput:
+            return OnchainOutput(
+                raw_input=message.input_bytes(),
+                raw_output=self._workflow.encode_onchain(output, input_data),
+                proof=b"" if proof is None else proof.calldata,
+            )
 
-        def encode(input_data: Any, output: Any) -> tuple[Any, Any, OnchainOutput]:
-            raw_output = workflow.encode_onchain(output, input_data)
-            answer = OnchainOutput(raw_input=message.input_bytes(), raw_output=raw_output)
-            return input_data, output, answer
-
-        input_data, output, answer = await workflow.run(lambda: self._decode(message), encode)
-        if message.requires_proof:
-            proof = await workflow.generate_proof(input_data, output)
-            answer = replace(answer, proof=proof)
-        return answer
+        ran: OnchainOutput = await self._run(message, encode, proves=self._proves(message))
+        return ran
 
     async def _stream(self, message: InfernetInput) -> Reply:
-        if message.requires_proof and not self._workflow.always_proves:
-            self._require_proofs()
-            raise InvalidInput(_NO_PROOFS_IN_STREAMS)
+        if self._proves(message):
+            return await self._stream_with_proof(message)
         input_data = await self._workflow.in_thread(self._decode, message)
         pieces = _whole_characters(self._workflow.stream(input_data))
         # The status is only sent with the first piece, so that a failure before it has its own.
         first = await anext(pieces, b"")
         return Reply(200, _with_first(first, pieces), TEXT, list(STREAM_HEADERS))
 
-    def _require_proofs(self) -> None:
-        if not self._workflow.can_prove:
+    async def _stream_with_proof(self, message: InfernetInput) -> Reply:
+        """Return the whole answer as one piece, which has a place for its proof."""
+        if self._workflow.can_stream:
+            raise InvalidInput(_NO_PROOFS_IN_STREAMS)
+
+        def encode(input_data: Any, output: Any, proof: Proof) -> bytes:
+            answer = proof.answer_with(self._workflow.encode_offchain(output, input_data))
+            return as_text(answer).encode(errors="replace")
+
+        text: bytes = await self._run(message, encode, proves=True)
+        return Reply(200, text, TEXT, list(STREAM_HEADERS))
+
+    async def _run(self, message: InfernetInput, encode: Encode, *, proves: bool) -> Any:
+        run = self._workflow.run_with_proof if proves else self._workflow.run
+        return await run(lambda: self._decode(message), encode)
+
+    def _proves(self, message: InfernetInput) -> bool:
+        """Return whether a proof is made because the message asks for one.
+
+        The node asks every hop of a chain, so a reply to a next hop goes without. Raises
+        `InvalidInput` where the proof would be missed: on-chain, and by who reads a stream.
+        """
+        if not message.requires_proof or message.is_for_next_hop:
+            return False
+        if not self._workflow.can_prove and message.goes_to is not JobLocation.OFFCHAIN:
             raise InvalidInput(_NO_PROOFS)
+        return self._workflow.can_prove
 
     def _decode(self, message: InfernetInput) -> Any:
         if message.source == InfernetInputSource.CHAIN:

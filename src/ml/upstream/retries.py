@@ -10,7 +10,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from ml.deadline import seconds_left
+from ml.caller import seconds_left
 from ml.upstream.failures import is_transient, retry_after_seconds
 
 __all__ = ["RetryParameters", "with_retries"]

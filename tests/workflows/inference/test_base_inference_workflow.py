@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from ml.caller import is_cancelled
 from ml.errors import InvalidInput, NotReady
 from ml.infernet.text import decode_text, encode_text
-from ml.workflows.cancellation import is_cancelled
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
 
@@ -171,7 +171,7 @@ async def test_nothing_is_answered_before_setup() -> None:
     with pytest.raises(NotReady):
         await anext(Shout().stream("hello"))
     with pytest.raises(NotReady):
-        await Shout().generate_proof("hello", "HELLO")
+        await Shout().run_with_proof(lambda: "hello", lambda *ran: ran)
 
 
 async def test_is_setup_is_true_only_once_setup_succeeded_and_it_can_be_tried_again() -> None:
@@ -280,10 +280,16 @@ def test_what_a_workflow_can_do_is_told_by_the_hooks_it_defines() -> None:
 
 async def test_a_proof_is_made_of_the_input_and_the_output() -> None:
     class Proving(Shout):
-        def do_generate_proof(self, input_data: Any, output: Any) -> bytes:
-            return f"{input_data}>{output}".encode()
+        def do_preprocessing(self, input_data: Any) -> Any:
+            return input_data.strip()
 
-    assert await (await ready(Proving())).generate_proof("a", "A") == b"a>A"
+        def do_generate_proof(self, input_data: Any, output: Any) -> bytes:
+            return f"{input_data}>{self.preprocessed()}>{output}".encode()
+
+    workflow = await ready(Proving())
+    input_data, output, proof = await workflow.run_with_proof(lambda: " a", lambda *ran: ran)
+    assert (input_data, output, proof.calldata) == (" a", "A", b" a>a>A")
+    assert proof.answer_with("A") == {"output": "A", "proof": "0x" + b" a>a>A".hex()}
 
 
 # --- cancellation -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from ezkl_patches import Proof, decode_verify_calldata
-from ml.deadline import set_deadline
+from ml.caller import set_deadline
 from ml.errors import ConfigurationError, DeadlineExceeded, InvalidInput, UnprocessableOutput
 from ml.infernet.json_text import to_json
 from ml.infernet.legacy import encode_legacy
@@ -76,19 +76,25 @@ def prover() -> Iterator[Prover]:
 
 async def offchain(workflow: TorchInferenceWorkflow, data: Any) -> dict[str, Any]:
     """Return the JSON that a web client gets who asks for a proof."""
-    ran = await workflow.run(lambda: workflow.decode_offchain(data), lambda *answered: answered)
-    reply: dict[str, Any] = json.loads(to_json(await workflow.answer_with_proof(*ran)))
+
+    def encode(input_data: Any, output: Any, proof: Any) -> bytes:
+        return to_json(proof.answer_with(workflow.encode_offchain(output, input_data)))
+
+    ran = await workflow.run_with_proof(lambda: workflow.decode_offchain(data), encode)
+    assert isinstance(ran, bytes)
+    reply: dict[str, Any] = json.loads(ran)
     return reply
 
 
 async def onchain(workflow: TorchInferenceWorkflow, data: bytes) -> tuple[Vector, Proof]:
     """Return the output and the proof that a contract gets."""
-    input_data, output = await workflow.run(
-        lambda: workflow.decode_onchain(data), lambda *answered: answered
-    )
-    calldata = await workflow.generate_proof(input_data, output)
-    raw_output = workflow.encode_onchain(output, input_data)
-    return decode_vector(raw_output), decode_verify_calldata(calldata)
+
+    def encode(input_data: Any, output: Any, proof: Any) -> tuple[bytes, bytes]:
+        return workflow.encode_onchain(output, input_data), proof.calldata
+
+    ran = await workflow.run_with_proof(lambda: workflow.decode_onchain(data), encode)
+    assert isinstance(ran, tuple)
+    return decode_vector(ran[0]), decode_verify_calldata(ran[1])
 
 
 def request(values: Any, dtype: Any = np.float32, **options: Any) -> bytes:

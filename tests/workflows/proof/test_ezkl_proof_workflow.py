@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ezkl_patches import Proof, decode_verify_calldata
-from ml.deadline import set_deadline
+from ml.caller import set_deadline, set_takes
 from ml.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -26,9 +26,10 @@ from ml.infernet.legacy import encode_legacy
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from ml.proving.failures import ArtifactFault, ProvingProcessDied
+from ml.proving.line import DoesNotFit
+from ml.workflows.inference.tensor_input import TensorInput
 from ml.workflows.loading import load_workflow
 from ml.workflows.proof.ezkl_proof_workflow import CircuitAnswer, EZKLProofWorkflow
-from ml.workflows.proof.line import DoesNotFit
 from tests.support.circuits import SETOSA, copy_of, iris_artifact
 from tests.support.requests import eventually
 
@@ -58,12 +59,12 @@ async def offchain(workflow: EZKLProofWorkflow, data: Any) -> dict[str, Any]:
 async def onchain(workflow: EZKLProofWorkflow, data: bytes) -> tuple[bytes, bytes]:
     """Return the output and the proof that a contract gets."""
 
-    def encode(input_data: Any, output: Any) -> tuple[Any, Any, bytes]:
-        return input_data, output, workflow.encode_onchain(output, input_data)
+    def encode(input_data: Any, output: Any, proof: Any) -> tuple[bytes, bytes]:
+        return workflow.encode_onchain(output, input_data), proof.calldata
 
-    input_data, output, raw = await workflow.run(lambda: workflow.decode_onchain(data), encode)
-    assert output.proved is None
-    return raw, await workflow.generate_proof(input_data, output)
+    ran = await workflow.run_with_proof(lambda: workflow.decode_onchain(data), encode)
+    assert isinstance(ran, tuple)
+    return ran
 
 
 def request(dtype: Any = np.float32, **options: Any) -> bytes:
@@ -128,18 +129,38 @@ async def test_a_contract_gets_the_arithmetic_that_it_asks_for(
     assert (vector.arithmetic, vector.decimals) == (Arithmetic.FIXED_POINT, 6)
 
 
-async def test_a_contract_that_asks_for_no_proof_costs_none(workflow: EZKLProofWorkflow) -> None:
-    data = workflow.decode_onchain(request())
-    answer = await workflow.inference(data)
+@pytest.mark.parametrize("data", [request(), None], ids=["contract", "signed"])
+async def test_an_answer_without_a_place_for_a_proof_is_the_outputs_and_costs_none(
+    workflow: EZKLProofWorkflow, data: bytes | None
+) -> None:
+    async def unproved() -> Any:
+        set_takes(jobs=False, proof=False)
+        given = IRIS if data is None else workflow.decode_onchain(data)
+        return await workflow.inference(given)
+
+    answer = await asyncio.create_task(unproved())
     assert isinstance(answer, CircuitAnswer)
     assert answer.proved is None
+    outputs = workflow.encode_offchain(answer, None)
+    assert outputs.keys() == {"dtype", "shape", "values"}
+    assert TensorInput.model_validate(outputs).values.shape == (1, 3)
 
 
-async def test_an_answer_is_proved_once(workflow: EZKLProofWorkflow) -> None:
-    """A delegated request comes off chain and goes to a contract."""
-    answer = await workflow.inference(IRIS)
-    first = await workflow.generate_proof(IRIS, answer)
-    assert first == await workflow.generate_proof(IRIS, answer)
+async def test_an_answer_and_its_proof_take_one_run_of_the_worker(
+    workflow: EZKLProofWorkflow,
+) -> None:
+    for answer in (lambda: onchain(workflow, request()), lambda: offchain(workflow, IRIS)):
+        before = workflow._worker.runs
+        await answer()
+        assert workflow._worker.runs == before + 1
+
+
+async def test_an_answer_with_its_proof_is_an_input_of_the_next_container(
+    workflow: EZKLProofWorkflow,
+) -> None:
+    reply = await offchain(workflow, IRIS)
+    values = TensorInput.model_validate(reply).values
+    assert np.allclose(values, reply["outputs"]["values"])
 
 
 @pytest.mark.parametrize(
@@ -190,12 +211,7 @@ async def test_a_proof_that_is_expected_to_end_after_its_deadline_is_not_begun(
         set_deadline(workflow.prover_for("").expected_seconds / 2)
         await proves()
 
-    contracts = workflow.decode_onchain(request())
-    answer = await workflow.inference(contracts)
-    for proves in (
-        lambda: offchain(workflow, IRIS),
-        lambda: workflow.generate_proof(contracts, answer),
-    ):
+    for proves in (lambda: offchain(workflow, IRIS), lambda: onchain(workflow, request())):
         with pytest.raises(DoesNotFit, match=r"expected to end in [\d.]+ s; this request has"):
             await asyncio.create_task(hurried(proves))
 

@@ -90,6 +90,11 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
             decimals=input_data.output_decimals,
         )
 
+    def compute_capability(self) -> dict[str, Any]:
+        """Return this workflow's entry in the `/service-resources` document."""
+        tasks = ["tensor_inference", *(["proof"] if self.can_prove else [])]
+        return {"id": "ml", "type": "custom", "task": tasks}
+
     def _forms(self, value: Any) -> Any:
         form = self.form_of(value)
         if form is not None:

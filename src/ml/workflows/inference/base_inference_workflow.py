@@ -23,16 +23,18 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, final
 
 from pydantic import BaseModel, ValidationError
 
+from ml import caller
 from ml.errors import InvalidInput, NotReady, describe_faults
 from ml.infernet.json_text import to_json
 from ml.infernet.text import decode_text, encode_text
-from ml.workflows.cancellation import cancellation_flag
+from ml.workflows.accepted import Accepted
+from ml.workflows.inference.proof import Proof, as_proof
 
 if TYPE_CHECKING:
     from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 _END = object()
+#: What the model ran on for the output that is being proved.
+_preprocessed: ContextVar[Any] = ContextVar("preprocessed")
 
 
 class Batcher(Protocol):
@@ -60,12 +65,13 @@ class BaseInferenceWorkflow(ABC):
     A subclass may also define `do_run_batch(batch: list) -> list`: the service then runs the
     requests that wait at the same moment as one batch. The list it returns has one entry for each
     item, an output or the exception that this item alone fails with.
+
+    A workflow that defines `do_generate_proof` proves its outputs to those who ask for it. A proof
+    that is a part of the model's run is made there where `ml.caller.takes_proof()` says so.
     """
 
     #: A pydantic model that OFFCHAIN `data` has to fit; None passes the data on as it came.
     input_model: ClassVar[type[BaseModel] | None] = None
-    #: Whether an OFFCHAIN answer holds its proof, asked for or not.
-    always_proves: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = list(args)
@@ -98,21 +104,26 @@ class BaseInferenceWorkflow(ABC):
         Like `inference`, with the reading of the request and the writing of the reply in the same
         thread as the plain hooks, because both take time for large tensors.
         """
-        self._require_setup()
-        if self._has_async_hook:
-            return await self._run_mixed(decode, encode)
-        if self._batcher is None:
-            return await self.in_thread(self._run_plain, decode, encode)
-        inputs: list[Any] = []
+        return await self._run_hooks(
+            decode, lambda input_data, _, output: encode(input_data, output)
+        )
 
-        def before() -> Any:
-            inputs.append(decode())
-            return self.do_preprocessing(inputs[0])
+    @final
+    async def run_with_proof(
+        self, decode: Callable[[], Any], encode: Callable[[Any, Any, Proof], T]
+    ) -> T | Accepted:
+        """Return `encode(input, output, proof)`, or the job that the workflow made of it.
 
-        def after(output: Any) -> T:
-            return encode(inputs[0], self.do_postprocessing(inputs[0], output))
-
-        return await self._batcher.submit(before, after)
+        The proof is made behind the run: it is no part of a batch, whose other requests would
+        wait for it.
+        """
+        ran = await self._run_hooks(decode, lambda *ran: ran)
+        input_data, preprocessed, output = ran
+        if isinstance(output, Accepted):
+            return output
+        _preprocessed.set(preprocessed)
+        proof = as_proof(await self._call(self.do_generate_proof, input_data, output))
+        return await self.in_thread(encode, input_data, output, proof)
 
     @final
     async def stream(self, input_data: Any) -> AsyncIterator[str]:
@@ -121,7 +132,7 @@ class BaseInferenceWorkflow(ABC):
         A workflow without `do_stream` yields its whole output as one piece.
         """
         self._require_setup()
-        if type(self).do_stream is BaseInferenceWorkflow.do_stream:
+        if not self.can_stream:
             output = await self.inference(input_data)
             yield as_text(self.encode_offchain(output, input_data))
             return
@@ -132,19 +143,6 @@ class BaseInferenceWorkflow(ABC):
         async with contextlib.aclosing(pieces) as closing_pieces:
             async for piece in closing_pieces:
                 yield piece
-
-    @final
-    async def generate_proof(self, input_data: Any, output: Any) -> bytes:
-        """Return the proof of an output, for a contract's verifier."""
-        self._require_setup()
-        proof: bytes = await self._call(self.do_generate_proof, input_data, output)
-        return proof
-
-    @final
-    async def answer_with_proof(self, input_data: Any, output: Any) -> Any:
-        """Return what is written as JSON for an output whose proof a client asked for."""
-        self._require_setup()
-        return await self._call(self.do_answer_with_proof, input_data, output)
 
     @final
     async def check(self) -> None:
@@ -165,7 +163,7 @@ class BaseInferenceWorkflow(ABC):
         """Return `function(*args)`, run in a thread; `flag` is set when the caller is cancelled."""
         flag = flag or threading.Event()
         context = copy_context()
-        context.run(cancellation_flag.set, flag)
+        context.run(caller.watch, flag)
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(
@@ -179,6 +177,11 @@ class BaseInferenceWorkflow(ABC):
     def can_prove(self) -> bool:
         """Whether `do_generate_proof` is implemented; a subclass may ask for more than that."""
         return type(self).do_generate_proof is not BaseInferenceWorkflow.do_generate_proof
+
+    @property
+    def can_stream(self) -> bool:
+        """Whether `do_stream` is implemented."""
+        return type(self).do_stream is not BaseInferenceWorkflow.do_stream
 
     @property
     def can_check(self) -> bool:
@@ -231,23 +234,20 @@ class BaseInferenceWorkflow(ABC):
         raise NotImplementedError
 
     def do_generate_proof(self, input_data: Any, output: Any) -> Any:
-        """Return the proof's bytes for this input and output."""
+        """Return the proof of an output, as bytes or as a `Proof`.
+
+        Bytes are what a contract gets, and in hex a web client, as `proof` beside `output`.
+        `preprocessed()` is what the model ran on.
+        """
         raise NotImplementedError
 
-    async def do_answer_with_proof(self, input_data: Any, output: Any) -> Any:
-        """Return what a client that asked for a proof gets: `output` and `proof` by default."""
-        answer = await self.in_thread(self.encode_offchain, output, input_data)
-        proof = await self.generate_proof(input_data, output)
-        return {"output": answer, "proof": "0x" + proof.hex()}
+    def preprocessed(self) -> Any:
+        """Return what the model ran on; only a `do_generate_proof` may ask."""
+        return _preprocessed.get()
 
     def decode_offchain(self, data: Any) -> Any:
         """Return the workflow's input from the JSON `data` of an OFFCHAIN request."""
-        if self.input_model is None:
-            return data
-        try:
-            return self.input_model.model_validate(data)
-        except ValidationError as error:
-            raise InvalidInput(describe_faults(error, under="data")) from None
+        return data if self.input_model is None else validated(self.input_model, data)
 
     def encode_offchain(self, output: Any, input_data: Any) -> Any:
         """Return what is written as JSON for an output; the output itself by default."""
@@ -262,8 +262,11 @@ class BaseInferenceWorkflow(ABC):
         return output if isinstance(output, bytes) else encode_text(as_text(output))
 
     def supports_model(self, model_id: str) -> bool:
-        """Return whether this workflow answers for a model id, as the node's router asks."""
-        return False
+        """Return whether this workflow answers for a model id, as the node's router asks.
+
+        Those that `compute_capability` lists, by default.
+        """
+        return model_id in self.compute_capability().get("models", [])
 
     def compute_capability(self) -> dict[str, Any]:
         """Return this workflow's entry in the `/service-resources` document."""
@@ -280,12 +283,37 @@ class BaseInferenceWorkflow(ABC):
         hooks = (self.do_preprocessing, self.do_run_model, self.do_postprocessing)
         return any(inspect.iscoroutinefunction(hook) for hook in hooks)
 
-    def _run_plain(self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]) -> T:
-        input_data = decode()
-        output = self.do_run_model(self.do_preprocessing(input_data))
-        return encode(input_data, self.do_postprocessing(input_data, output))
+    async def _run_hooks(
+        self, decode: Callable[[], Any], encode: Callable[[Any, Any, Any], T]
+    ) -> T:
+        """Return `encode(input, what the model ran on, output)`."""
+        self._require_setup()
+        if self._has_async_hook:
+            return await self._run_mixed(decode, encode)
+        if self._batcher is None:
+            return await self.in_thread(self._run_plain, decode, encode)
+        known: list[tuple[Any, Any]] = []
 
-    async def _run_mixed(self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]) -> T:
+        def before() -> Any:
+            input_data = decode()
+            known.append((input_data, self.do_preprocessing(input_data)))
+            return known[0][1]
+
+        def after(output: Any) -> T:
+            input_data, preprocessed = known[0]
+            return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
+
+        return await self._batcher.submit(before, after)
+
+    def _run_plain(self, decode: Callable[[], Any], encode: Callable[[Any, Any, Any], T]) -> T:
+        input_data = decode()
+        preprocessed = self.do_preprocessing(input_data)
+        output = self.do_run_model(preprocessed)
+        return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
+
+    async def _run_mixed(
+        self, decode: Callable[[], Any], encode: Callable[[Any, Any, Any], T]
+    ) -> T:
         input_data = await self.in_thread(decode)
         preprocessed = await self._call(self.do_preprocessing, input_data)
         if self._batcher is not None:
@@ -293,7 +321,7 @@ class BaseInferenceWorkflow(ABC):
         else:
             output = await self._call(self.do_run_model, preprocessed)
         output = await self._call(self.do_postprocessing, input_data, output)
-        return await self.in_thread(encode, input_data, output)
+        return await self.in_thread(encode, input_data, preprocessed, output)
 
     async def _call(self, hook: Callable[..., Any], *args: Any) -> Any:
         if inspect.iscoroutinefunction(hook):
@@ -330,6 +358,14 @@ def _shielded(function: Callable[..., T], *args: Any) -> T:
         return function(*args)
     except StopIteration as error:  # no future takes it, so its caller would wait for ever
         raise RuntimeError("a hook raised StopIteration") from error
+
+
+def validated(model: type[Model], data: Any) -> Model:
+    """Return the `data` of a request as a model. Raises `InvalidInput` naming the fields."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInput(describe_faults(error, under="data")) from None
 
 
 def as_text(output: Any) -> str:

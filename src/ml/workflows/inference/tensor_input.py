@@ -55,6 +55,9 @@ _MAX_RANK = 16
 #: From here on a float32 rounds to a bfloat16 infinity: half a step over its largest value.
 _BFLOAT16_OVERFLOW = 2.0**128 - 2.0**119
 
+#: Where the container before in a chain may have put its tensor.
+_ANSWERS = ("outputs", "output")
+
 _LISTS = {list, tuple}
 _LEAVES: dict[str, set[type]] = {
     "f": {float, int},
@@ -102,8 +105,10 @@ class TensorInput(BaseModel):
     """A tensor: in JSON nested lists, here a numpy array of the dtype in `DTYPES`.
 
     Complex values are `[re, im]` pairs in JSON. Other keys are ignored, so that the output of one
-    tensor service is an input of the next. Lists that are ragged, empty, nested more than 16 deep
-    or hold something else than the dtype's values are refused, as are numbers beyond its range.
+    tensor service is an input of the next; where an answer with its proof has the tensor under
+    `outputs` or `output`, it is taken from there. Lists that are ragged, empty, nested more than
+    16 deep or hold something else than the dtype's values are refused, as are numbers beyond its
+    range.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -124,6 +129,9 @@ class TensorInput(BaseModel):
             raise ValueError(
                 f"expected an object with 'dtype' and 'values'; given {_describe({type(data)})}"
             )
+        if isinstance(data, dict) and not data.keys() & {"dtype", "values"}:
+            answers = (data.get(name) for name in _ANSWERS)
+            return next((answer for answer in answers if isinstance(answer, dict)), data)
         return data
 
     @field_validator("values", mode="after")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ml.errors import InternalError, UnprocessableOutput
 from ml.workflows.inference.tensor_input import DTYPES, dtype_name
 
-__all__ = ["array_of", "is_tensor_form", "require_finite", "tensor_form"]
+__all__ = ["array_of", "is_tensor_form", "require_finite", "tensor_form", "tensors_of"]
 
 Array = npt.NDArray[Any]
 
@@ -44,6 +44,17 @@ def array_of(form: Mapping[str, Any]) -> Array:
         return values.astype(target or values.dtype, copy=False).reshape(form["shape"])
     halves = np.ascontiguousarray(values, np.float32 if target.itemsize == 8 else np.float64)
     return halves.view(target).reshape(form["shape"])
+
+
+def tensors_of(output: Any) -> list[Array]:
+    """Return the arrays of an output's tensor forms, in the order in which an export has them."""
+    if is_tensor_form(output):
+        return [array_of(output)]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, list):
+        return [tensor for item in output for tensor in tensors_of(item)]
+    return []
 
 
 def require_finite(output: Any) -> None:

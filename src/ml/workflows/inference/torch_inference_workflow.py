@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from ml.errors import ConfigurationError, InvalidInput, OutOfMemory
 from ml.models.torch_file import TorchFile
 from ml.models.torch_settings import TorchSettings
+from ml.proving.model_proofs import ModelProof, find_proofs
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
 from ml.workflows.inference.model_arguments import find_source
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
-from ml.workflows.inference.tensor_output import is_tensor_form, tensor_form
+from ml.workflows.inference.tensor_output import (
+    array_of,
+    is_tensor_form,
+    tensor_form,
+    tensors_of,
+)
 from ml.workflows.inference.torch_batching import all_close, group_alike, split_rows
 from ml.workflows.inference.torch_faults import explain, torch_dtype_name
-from ml.workflows.proof.model_proofs import ModelProof, find_proofs
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +35,25 @@ if TYPE_CHECKING:
 __all__ = ["TorchInferenceWorkflow"]
 
 log = structlog.get_logger(__name__)
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorProof:
+    """The proof of a model's answer."""
+
+    made: ModelProof
+
+    @property
+    def calldata(self) -> bytes:
+        """What the artifact's verifier is called with, `verifyProof(bytes,uint256[])`."""
+        return self.made.proved.calldata
+
+    def answer_with(self, answer: Any) -> dict[str, Any]:
+        """Return the usual answer with `proof` in it; several tensors stand under `outputs`."""
+        beside = answer if is_tensor_form(answer) else {"outputs": answer}
+        return {**beside, "proof": self.made.document()}
 
 
 class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
@@ -117,6 +143,11 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return whether an id names this model: its repository, its file or its built-in name."""
         return self.source.answers_for(model_id)
 
+    def compute_capability(self) -> dict[str, Any]:
+        """Return this workflow's entry in the `/service-resources` document."""
+        own = {"type": "torch", "models": [self.source.model_id], "inference_engine": "torch"}
+        return {**super().compute_capability(), **own}
+
     def do_setup(self) -> None:
         """Load the model and, if its input's width is known, run it once: first runs are slow.
 
@@ -190,24 +221,16 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
                 outputs[position] = output
         return outputs
 
-    def do_generate_proof(self, input_data: Any, output: Any) -> bytes:
-        """Return the calldata of the artifact's verifier, `verifyProof(bytes,uint256[])`.
+    def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+        """Return the circuit's answer with its proof, and how far it is from the model's.
 
         Raises `InvalidInput` for an input that the circuit does not take, and
         `UnprocessableOutput` where its output is too far from the model's.
         """
-        return self._prove(input_data, output).proved.calldata
-
-    async def do_answer_with_proof(self, input_data: Any, output: Any) -> Any:
-        """Return the usual answer with `proof` in it: the circuit's answer, and the difference.
-
-        Several tensors come as `{"outputs": …, "proof": …}`. Raises as `do_generate_proof`.
-        """
-        if self._proofs is None:
-            return await super().do_answer_with_proof(input_data, output)
-        answer = await self.in_thread(self.encode_offchain, output, input_data)
-        proof = (await self.in_thread(self._prove, input_data, output)).document()
-        return {**(answer if is_tensor_form(answer) else {"outputs": answer}), "proof": proof}
+        form = self.form_of(self.preprocessed())
+        if self._proofs is None or form is None:
+            raise InvalidInput("proofs are made for models that take one tensor")
+        return TensorProof(self._proofs.prove(form["dtype"], array_of(form), tensors_of(output)))
 
     def form_of(self, value: Any) -> dict[str, Any] | None:
         """Return the JSON form of a tensor, None for anything else."""
@@ -219,20 +242,13 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         value = value.detach().to("cpu").resolve_conj().resolve_neg()
         return tensor_form((value.float() if name == "bfloat16" else value).numpy(), name)
 
-    def _answer_to(self, input_data: TensorInput) -> Any:
+    def _answer_to(self, dtype: str, values: Array) -> list[Array]:
         import torch
 
+        input_data = TensorInput.model_validate({"dtype": dtype, "values": values})
         tensor = torch.from_numpy(input_data.values)
         self._check_against_first_layer(tensor)
-        return self.do_postprocessing(input_data, self.do_run_model(tensor))
-
-    def _prove(self, input_data: Any, output: Any) -> ModelProof:
-        if self._proofs is None:
-            raise NotImplementedError
-        form = self.form_of(self.do_preprocessing(input_data))
-        if form is None:
-            raise InvalidInput("proofs are made for models that take one tensor")
-        return self._proofs.prove(form, output)
+        return tensors_of(self.do_postprocessing(input_data, self.do_run_model(tensor)))
 
     def _forward(self, tensor: torch.Tensor) -> Any:
         import torch

@@ -9,27 +9,26 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from ml.deadline import seconds_left
-from ml.errors import ConfigurationError, InternalError, NotFound
+from ml.caller import is_cancelled, seconds_left, takes_jobs, takes_proof
+from ml.errors import ConfigurationError, InternalError, InvalidInput, NotFound
 from ml.infernet.tensor_request import decode_torch_input
 from ml.jobs.job import Job
 from ml.proving.answer import answer_document
 from ml.proving.artifact import Artifact
+from ml.proving.line import DoesNotFit, Line
+from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import ProvedAnswer, Prover
-from ml.workflows.accepted import Accepted, takes_jobs
-from ml.workflows.cancellation import is_cancelled
+from ml.proving.provers import limit_faults, start_provers
+from ml.workflows.accepted import Accepted
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
+from ml.workflows.inference.base_inference_workflow import validated
 from ml.workflows.inference.tensor_input import TensorInput
 from ml.workflows.inference.tensor_output import tensor_form
-from ml.workflows.proof.line import DoesNotFit, Line
-from ml.workflows.proof.proof_input import OnchainProofInput, ProofInput
-from ml.workflows.proof.proof_jobs import ProofJobs
-from ml.workflows.proof.provers import limit_faults, start_provers
+from ml.workflows.proof.proof_input import JobQuestion, OnchainProofInput, ProofInput
 
 __all__ = ["CircuitAnswer", "EZKLProofWorkflow"]
 
@@ -38,12 +37,22 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class CircuitAnswer:
-    """What a circuit answered, and the proof of it once there is one."""
+    """What a circuit answered, and the proof of it where one was made."""
 
     prover: Prover
-    tensor: Array
     outputs: tuple[Array, ...]
     proved: ProvedAnswer | None = None
+
+    @property
+    def calldata(self) -> bytes:
+        """What the verifier contract is called with, `verifyProof(bytes,uint256[])`."""
+        if self.proved is None:
+            raise InternalError("A proof is asked for of an answer that was given without one.")
+        return self.proved.calldata
+
+    def answer_with(self, answer: Any) -> Any:
+        """Return the off-chain answer, which holds its proof already."""
+        return answer
 
 
 class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
@@ -55,19 +64,19 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     is a tensor as in the classic service. Off chain, the answer is `{"artifact", "outputs",
     "proof", "calldata", "public_values", "seconds"}`; `calldata` is what the artifact's verifier
     contract is called with. On chain, the answer is the output as a vector, and `proof` that
-    calldata if a proof is asked for.
+    calldata if a proof is asked for. Where an answer has no place for a proof, the circuit is only
+    run: the answer is the output, as the classic service has it.
 
     `proof_seconds` bounds one proof, beside the request's own deadline; `memory_limit_bytes` the
     process that proves. With `working_path` a proof that is expected to take longer is a job, where
-    the caller takes one (`ml.workflows.accepted`); without, and for all others, it is refused at
-    once. The other arguments are those of jobs.
+    the caller takes one (`ml.caller.takes_jobs`); without, and for all others, it is refused at
+    once. The input `{"job_id": …}` then asks for a job. The other arguments are those of jobs.
 
     Raises `ConfigurationError` for arguments that cannot work; `setup()` raises it for artifacts
     that are damaged, of another version of ezkl, or whose own input cannot be proved.
     """
 
     input_model = ProofInput
-    always_proves = True
 
     def __init__(
         self,
@@ -150,22 +159,25 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
 
     def do_preprocessing(self, input_data: Any) -> Any:
         """Return the input and its prover; scripts may give a dict with `dtype` and `values`."""
-        if not isinstance(input_data, TensorInput):
+        if not isinstance(input_data, TensorInput | JobQuestion):
             input_data = self.decode_offchain(input_data)
+        if isinstance(input_data, JobQuestion):
+            return input_data, None
         return input_data, self.prover_for(input_data.model_id)
 
     async def do_run_model(self, preprocessed_data: Any) -> CircuitAnswer | Accepted:
         """Return the circuit's answer, or a job that proves it where it takes too long.
 
-        It is proved at once where the input came off chain, whose answer has the proof in it. For
-        a contract the circuit is only run: it may not have asked for a proof.
+        One run of the worker gives the answer and, where the caller takes it, its proof.
 
         Raises `InvalidInput` for a shape, dtype or number that the circuit does not take, and
         `DoesNotFit` for a proof that is expected to take too long and cannot be a job.
         """
         input_data, prover = preprocessed_data
-        if isinstance(input_data, OnchainProofInput):
-            return await self.in_thread(self._run, prover, input_data.values)
+        if isinstance(input_data, JobQuestion):
+            return Accepted(await self._job(input_data))
+        if not takes_proof():
+            return await self.in_thread(self._compute, prover, input_data.values)
         try:
             with self._place(prover):
                 return await self.in_thread(self._prove, prover, input_data.values)
@@ -185,13 +197,21 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         """Return the answer as it is."""
         return output_data
 
-    def do_generate_proof(self, input_data: Any, output: CircuitAnswer) -> bytes:
-        """Return the calldata of the verifier contract, `verifyProof(bytes,uint256[])`."""
-        return self._proved(output).calldata
+    def do_generate_proof(self, input_data: Any, output: CircuitAnswer) -> CircuitAnswer:
+        """Return the answer, which was proved as it was made."""
+        return output
 
-    def encode_offchain(self, output: CircuitAnswer, input_data: Any) -> dict[str, Any]:
-        """Return the answer with its proof, as `answer_document` has it."""
-        return answer_document(output.prover.artifact.manifest, self._proved(output))
+    def decode_offchain(self, data: Any) -> Any:
+        """Return a tensor, or which job is asked for."""
+        if isinstance(data, dict) and data.keys() == {"job_id"}:
+            return validated(JobQuestion, data)
+        return super().decode_offchain(data)
+
+    def encode_offchain(self, output: CircuitAnswer, input_data: Any) -> Any:
+        """Return the answer with its proof, as `answer_document` has it, or the outputs alone."""
+        if output.proved is None:
+            return super().encode_offchain(_forms(output.outputs), input_data)
+        return answer_document(output.prover.artifact.manifest, output.proved)
 
     def decode_onchain(self, data: bytes) -> OnchainProofInput:
         """Return the tensor of a tensor request or of a legacy `int256[]`: one row, double.
@@ -215,23 +235,19 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         names = [prover.artifact.manifest.name for prover in self.provers]
         return {"id": "ml", "type": "ezkl", "task": ["proof"], "models": names}
 
-    def _proved(self, answer: CircuitAnswer) -> ProvedAnswer:
-        if answer.proved is not None:
-            return answer.proved
-        with self._place(answer.prover):
-            again = self._prove(answer.prover, answer.tensor)
-        if again.proved is None or not all(map(np.array_equal, again.outputs, answer.outputs)):
-            raise InternalError("The proof is of another answer than the one that was given.")
-        return again.proved
+    async def _job(self, question: JobQuestion) -> Job:
+        if self.jobs is None or not takes_jobs():
+            raise InvalidInput("data.job_id: only a web client of a service that has jobs is told")
+        return await self.jobs.store.get(question.job_id)
 
-    def _run(self, prover: Prover, tensor: Array) -> CircuitAnswer:
+    def _compute(self, prover: Prover, tensor: Array) -> CircuitAnswer:
         outputs = prover.run([tensor], seconds=self._seconds(), is_cancelled=is_cancelled)
-        return CircuitAnswer(prover, tensor, outputs)
+        return CircuitAnswer(prover, outputs)
 
     def _prove(self, prover: Prover, tensor: Array) -> CircuitAnswer:
         proved = prover.prove([tensor], seconds=self._seconds(), is_cancelled=is_cancelled)
         self.observer(proved.seconds)
-        return CircuitAnswer(prover, tensor, proved.outputs, proved)
+        return CircuitAnswer(prover, proved.outputs, proved)
 
     def _place(self, prover: Prover) -> AbstractContextManager[None]:
         return self._line.place(prover.expected_seconds, self._seconds())

@@ -1,13 +1,19 @@
-"""The tensor that a caller sends to a proof workflow, and which artifact it is for."""
+"""What a caller sends to a proof workflow: a tensor for one of the artifacts, or a job's id."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ml.infernet.tensor_request import TensorRequest
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
 
-__all__ = ["OnchainProofInput", "ProofInput"]
+__all__ = ["JobQuestion", "OnchainProofInput", "ProofInput"]
+
+
+class JobQuestion(BaseModel, strict=True, frozen=True):
+    """Asks for a proof that is a job."""
+
+    job_id: str = Field(max_length=200)
 
 
 class ProofInput(TensorInput):

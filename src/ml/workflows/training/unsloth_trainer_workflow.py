@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eth_abi.abi import decode, encode
-from eth_abi.exceptions import DecodingError
 from pydantic import ValidationError
+from pydantic_core import from_json
 
+from ml.caller import is_cancelled
 from ml.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -21,9 +20,9 @@ from ml.errors import (
 from ml.finetuning.names import output_name
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.train_request import TrainRequest
+from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import Job, JobState, new_job_id
-from ml.workflows.cancellation import is_cancelled
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import did_you_mean
@@ -142,9 +141,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     def decode_onchain(self, data: bytes) -> dict[str, Any]:
         """Return the request in `abi.encode(string model, string dataset, string params)`."""
         try:
-            model, dataset, params = decode(["string", "string", "string"], data)
-            given = json.loads(params or "{}")
-        except (DecodingError, UnicodeDecodeError, ValueError) as error:
+            model, dataset, params = decode_texts(data, "model", "dataset", "params")
+            given = from_json(params or "{}", allow_inf_nan=False)
+        except ValueError as error:  # InvalidInput is one
             raise InvalidInput(
                 "data: give abi.encode(string model, string dataset, string params), the last as "
                 f"a JSON object: {error}"
@@ -155,7 +154,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     def encode_onchain(self, output: dict[str, Any], input_data: Any) -> bytes:
         """Return `abi.encode(string job_id)`."""
-        return encode(["string"], [output["job_id"]])
+        return encode_text(output["job_id"])
 
     def compute_capability(self) -> dict[str, Any]:
         """Return this workflow's entry in the `/service-resources` document."""

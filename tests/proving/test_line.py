@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ml.errors import DeadlineExceeded
-from ml.workflows.proof.line import DoesNotFit, Line
+from ml.proving.line import DoesNotFit, Line
 
 
 def test_a_proof_fits_until_those_before_it_take_too_long() -> None:

@@ -7,7 +7,7 @@ circuit's: whoever gets an answer with its proof has to know how far they are ap
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,17 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ml.deadline import seconds_left
+from ml.caller import is_cancelled, seconds_left
 from ml.errors import ConfigurationError, InvalidInput, UnprocessableOutput
 from ml.proving.answer import DTYPE_NAMES, answer_document
 from ml.proving.artifact import Artifact
+from ml.proving.circuit_input import MODEL_DTYPES
+from ml.proving.line import Line
 from ml.proving.manifest import Manifest
 from ml.proving.prover import ProvedAnswer
-from ml.workflows.cancellation import is_cancelled
-from ml.workflows.inference.tensor_input import DTYPES, TensorInput
-from ml.workflows.inference.tensor_output import array_of, is_tensor_form
-from ml.workflows.proof.line import Line
-from ml.workflows.proof.provers import limit_faults, start_provers
+from ml.proving.provers import limit_faults, start_provers
 
 __all__ = ["ModelProof", "ModelProofs", "find_proofs"]
 
@@ -104,10 +102,11 @@ class ModelProofs:
         self._tolerance = tolerance
         self._line = Line()
 
-    def setup(self, answer_to: Callable[[TensorInput], Any]) -> None:
+    def setup(self, answer_to: Callable[[str, Array], Sequence[Array]]) -> None:
         """Start the process, prove the artifact's own input, and compare with the model's answer.
 
-        `answer_to` returns what the model answers to an input: tensors in their JSON form.
+        `answer_to` returns what the model answers to a tensor, of which it also gets the name of
+        its dtype in requests: its tensors, in the order in which an export has them.
 
         Raises `ConfigurationError` for an artifact that cannot be used, or is of another model.
         """
@@ -129,18 +128,17 @@ class ModelProofs:
         """End the process."""
         self._worker.close()
 
-    def prove(self, input_form: Mapping[str, Any], answer: Any) -> ModelProof:
+    def prove(self, dtype: str, tensor: Array, answer: Sequence[Array]) -> ModelProof:
         """Return a proof for an input of the model and what the model answered to it.
 
-        Both are tensors in their JSON form. Raises `InvalidInput` for an input that the circuit
+        `dtype` is the input's in requests. Raises `InvalidInput` for an input that the circuit
         does not take, `UnprocessableOutput` for an answer that is over the tolerance, and
         `DoesNotFit` for a proof that is expected to take too long.
         """
         manifest = self._prover.artifact.manifest
         due = DTYPE_NAMES[manifest.inputs[0].dtype]
-        if input_form["dtype"] != due:
-            raise InvalidInput(f"dtype: the circuit takes {due!r}; given {input_form['dtype']!r}")
-        tensor = array_of(input_form)
+        if dtype != due:
+            raise InvalidInput(f"dtype: the circuit takes {due!r}; given {dtype!r}")
         with self._line.place(self._prover.expected_seconds, self._seconds_left()):
             if self._tolerance is not None:  # a refusal shall not cost a proof
                 self._difference(self._run(tensor), answer)
@@ -153,11 +151,11 @@ class ModelProofs:
     def _does_not_fit(self) -> str:
         return f"proof_artifact: {self._prover.artifact.manifest.id} does not fit this model"
 
-    def _require_same_model(self, answer_to: Callable[[TensorInput], Any]) -> None:
-        own = _own_input(self._prover.artifact)
-        answer = answer_to(own)
-        difference = self._difference(self._run(own.values), answer)
-        largest = max(float(np.abs(tensor).max(initial=0.0)) for tensor in _tensors(answer))
+    def _require_same_model(self, answer_to: Callable[[str, Array], Sequence[Array]]) -> None:
+        name, own = _own_input(self._prover.artifact)
+        answer = answer_to(name, own)
+        difference = self._difference(self._run(own), answer)
+        largest = max(float(np.abs(tensor).max(initial=0.0)) for tensor in answer)
         step = max(2.0**-record.scale for record in self._prover.artifact.manifest.outputs)
         allowed = max(_FAR_OFF_SHARE * largest, _FAR_OFF_STEPS * step)
         if self._tolerance is None and not difference <= allowed:
@@ -174,8 +172,8 @@ class ModelProofs:
     def _seconds_left(self) -> float:
         return min(self._seconds, seconds_left())
 
-    def _difference(self, outputs: Sequence[Array], answer: Any) -> float:
-        difference = _largest_difference(outputs, _tensors(answer))
+    def _difference(self, outputs: Sequence[Array], answer: Sequence[Array]) -> float:
+        difference = _largest_difference(outputs, answer)
         if self._tolerance is not None and not difference <= self._tolerance:
             raise UnprocessableOutput(
                 f"The circuit's output differs from the model's by {difference:.6g}, over the "
@@ -184,25 +182,14 @@ class ModelProofs:
         return difference
 
 
-def _own_input(artifact: Artifact) -> TensorInput:
+def _own_input(artifact: Artifact) -> tuple[str, Array]:
     records = artifact.manifest.inputs
     if len(records) != 1:
         raise InvalidInput(f"the circuit takes {len(records)} tensors, the model one")
-    name = DTYPE_NAMES[records[0].dtype]
+    dtype = records[0].dtype
     [column] = json.loads(artifact.self_test)["input_data"]
-    values = np.array(column).astype(DTYPES[name]).reshape(records[0].shape)
-    return TensorInput.model_validate({"dtype": name, "values": values})
-
-
-def _tensors(answer: Any) -> list[Array]:
-    """Return the tensors of an answer, in the order in which an export has them."""
-    if is_tensor_form(answer):
-        return [array_of(answer)]
-    if isinstance(answer, Mapping):
-        answer = list(answer.values())
-    if isinstance(answer, list):
-        return [tensor for item in answer for tensor in _tensors(item)]
-    return []
+    values = np.array(column).astype(MODEL_DTYPES[dtype]).reshape(records[0].shape)
+    return DTYPE_NAMES[dtype], values
 
 
 def _largest_difference(outputs: Sequence[Array], tensors: Sequence[Array]) -> float:

@@ -13,9 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from ml.jobs.job import IllegalTransition, JobState
 from ml.proving.artifact import Artifact
+from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import Prover
 from ml.proving.worker import Worker
-from ml.workflows.proof.proof_jobs import ProofJobs
 from tests.support.circuits import SETOSA, iris_artifact
 
 

@@ -1,0 +1,35 @@
+"""What a workflow's `do_generate_proof` returns, and the answers that hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["PlainProof", "Proof", "as_proof"]
+
+
+class Proof(Protocol):
+    """A proof of an output, in the form of each destination."""
+
+    @property
+    def calldata(self) -> bytes:
+        """What a contract gets as `proof`."""
+
+    def answer_with(self, answer: Any) -> Any:
+        """Return what a web client gets: the off-chain answer with this proof in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainProof:
+    """The bytes of a proof, about which nothing else is known."""
+
+    calldata: bytes
+
+    def answer_with(self, answer: Any) -> dict[str, Any]:
+        """Return `output` and `proof`, the latter in hex that begins with 0x."""
+        return {"output": answer, "proof": "0x" + self.calldata.hex()}
+
+
+def as_proof(made: Proof | bytes) -> Proof:
+    """Return what a hook made as a proof; it may be bytes."""
+    return PlainProof(made) if isinstance(made, bytes) else made
