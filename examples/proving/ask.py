@@ -28,7 +28,7 @@ TOLERANCE = 0.001
 
 async def main(options: argparse.Namespace) -> None:
     manifest = manifest_of(options)
-    container = Container("ezkl_proof_service", options.service)
+    container = Container("ezkl_proof_service", options.service, generates_proofs=True)
     async with Ethereum(options.rpc) as ethereum:
         node, user, *_ = await ethereum.accounts()
         coordinator = await ethereum.deploy(code(options, "Coordinator"), "()", [], node)

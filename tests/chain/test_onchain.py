@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,10 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Contai
             command = ["serve", service, f"--bind=127.0.0.1:{port}"]
             server = Server(command, port=port, environment=environment)
             servers[name] = stack.enter_context(server)
-        yield [Container(name, server.wait_ready().url) for name, server in servers.items()]
+        yield [
+            Container(name, server.wait_ready().url, generates_proofs=name == "prover")
+            for name, server in servers.items()
+        ]
 
 
 class Parties:
@@ -250,11 +254,13 @@ async def test_a_verifier_gets_the_proof(parties: Parties) -> None:
     assert (await parties.node.answer(without)).proof == b""
 
 
-async def assert_nothing_arrives(parties: Parties, subscription_id: int) -> str:
+async def assert_nothing_arrives(
+    parties: Parties, subscription_id: int, rule: Rule = Rule.CODE
+) -> str:
     block = await parties.ethereum.request("eth_blockNumber")
     with pytest.raises(NotDelivered) as caught:
         await parties.node.answer(subscription_id)
-    assert caught.value.rule is Rule.CODE
+    assert caught.value.rule is rule
     assert await parties.ethereum.request("eth_blockNumber") == block
     return caught.value.description
 
@@ -272,8 +278,9 @@ async def test_an_error_inside_a_chain_is_not_delivered(parties: Parties) -> Non
     signature = "askIeee(string,uint16[],int64[])"
     ids = f"{CLASSIC},second"
     asked = await parties.ask(consumer, signature, ids, [1, 2], bits([1.0, 2.0]))
-    # The second container gets the first one's error as its data, and refuses it.
-    assert "data.dtype" in await assert_nothing_arrives(parties, asked)
+    # The second container gets the first one's error as its data, and passes it on.
+    described = await assert_nothing_arrives(parties, asked)
+    assert "the container before this one refused: values: expected a last" in described
 
 
 async def test_bytes_that_are_no_request_are_not_answered(parties: Parties) -> None:
@@ -283,12 +290,52 @@ async def test_bytes_that_are_no_request_are_not_answered(parties: Parties) -> N
         await assert_nothing_arrives(parties, asked)
 
 
-async def test_a_proof_that_a_service_cannot_make_is_refused(parties: Parties) -> None:
+@pytest.mark.parametrize(
+    ("ids", "data"),
+    [
+        ([CLASSIC, "second"], {"dtype": "double", "values": [VALUES]}),
+        ([LLM, TGI], {"text": QUESTION}),
+        ([LLM, "prover"], {"text": QUESTION}),
+    ],
+    ids=" then ".join,
+)
+async def test_a_chain_that_requires_a_proof_is_answered_whether_or_not_its_hops_make_one(
+    parties: Parties, ids: list[str], data: Any
+) -> None:
+    plain = await parties.relay.outputs(ids, data)
+    proved = await parties.relay.outputs(ids, data, requires_proof=True)
+    assert [output.container for output in proved] == ids
+    assert proved[0] == plain[0]
+    if ids[-1] == "prover":
+        assert proved[1].output["output"] == plain[1].output
+        assert proved[1].output["proof"].startswith("0x")
+    else:
+        assert proved[1] == plain[1]
+
+
+async def test_a_contract_gets_the_proof_of_the_last_hop_of_a_chain(parties: Parties) -> None:
+    consumer = await parties.chain.deploy("PromptConsumer", "prover")
+    question = encode(["string"], [QUESTION])
+    verifier, ids = parties.chain.user, f"{LLM},prover"
+    asked = await parties.ask(consumer, "ask(string,bytes,address)", ids, question, verifier)
+    delivery = await parties.node.answer(asked)
+    first = await parties.relay.off_chain([LLM], {"text": QUESTION})
+    assert delivery.proof == f"{first}->{first.upper()}".encode()
+    assert await parties.text(consumer, asked) == first.upper()
+
+
+async def test_a_proof_that_a_service_cannot_make_is_refused(
+    parties: Parties, containers: list[Container]
+) -> None:
     consumer = await parties.chain.deploy("PromptConsumer", LLM)
     question = encode(["string"], [QUESTION])
     verifier = parties.chain.user
     asked = await parties.ask(consumer, "ask(string,bytes,address)", LLM, question, verifier)
-    assert "makes no proofs" in await assert_nothing_arrives(parties, asked)
+    assert LLM in await assert_nothing_arrives(parties, asked, Rule.PROOF)
+    # The config of the node says otherwise.
+    [container] = [one for one in containers if one.id == LLM]
+    claimed = Parties(parties.chain, [replace(container, generates_proofs=True)])
+    assert "makes no proofs" in await assert_nothing_arrives(claimed, asked)
 
 
 # --- the document -----------------------------------------------------------------------------

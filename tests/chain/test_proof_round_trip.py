@@ -137,7 +137,7 @@ async def deployed_with(
         [chain.coordinator, circuit, name, "iris" if name == NAME else ""],
         chain.user,
     )
-    relay = InfernetRelay([Container(name, service.url)])
+    relay = InfernetRelay([Container(name, service.url, generates_proofs=True)])
     node = OnchainRelay(relay, chain.ethereum, chain.coordinator, chain.node)
     return Parties(chain, artifact, relay, node, consumer)
 

@@ -211,3 +211,50 @@ def test_an_on_chain_answer_is_five_fields_of_plain_hex() -> None:
         "processed_output": "",
         "proof": "ff",
     }
+
+
+REFUSED = {"code": "400", "name": "Bad Request", "description": "values: no"}
+
+
+def test_what_the_container_before_refused_is_refused_with_its_words() -> None:
+    described = refusal(body(source=1, data=REFUSED))
+    assert described == "the container before this one refused: values: no (400 Bad Request)"
+    long = refusal(body(source=1, data=REFUSED | {"description": "x" * 100_000}))
+    assert len(long) < 1200
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        REFUSED | {"code": "200"},
+        REFUSED | {"code": 400},
+        REFUSED | {"code": "A-7"},
+        REFUSED | {"description": None},
+        REFUSED | {"more": 1},
+        {"code": "400", "name": "Bad Request"},
+        {"error": REFUSED},
+        [REFUSED],
+    ],
+)
+def test_data_that_only_resembles_a_refusal_is_read(data: Any) -> None:
+    assert parse_message(body(source=1, data=data)).data == data
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "required", "takes"),
+    [
+        (0, None, True, True), (0, None, False, False), (0, 0, None, False),
+        (0, 1, True, False), (0, 1, False, False), (0, 2, True, True),
+        (1, 0, True, True), (1, 0, False, False), (1, 1, True, True), (1, None, False, True),
+    ],
+)  # fmt: skip
+def test_a_reply_has_a_place_for_a_proof_unless_the_next_container_gets_it(
+    source: int, destination: int | None, required: bool, takes: bool
+) -> None:
+    message = InfernetInput(
+        source=InfernetInputSource(source),
+        data="",
+        destination=destination,
+        requires_proof=required,
+    )
+    assert message.takes_proof is takes

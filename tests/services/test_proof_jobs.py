@@ -309,7 +309,6 @@ def test_a_contract_is_told_at_once_that_it_cannot_wait(hurried: Server) -> None
     before = hurried.get("/proofs").json()
     for message in (
         {"source": 0, "data": chain, "requires_proof": True},
-        {"source": 0, "data": chain, "destination": 1},
         {"source": 1, "data": SLOW, "destination": 0, "requires_proof": True},
         {"source": 1, "data": SLOW, "destination": 2},
     ):
@@ -320,7 +319,40 @@ def test_a_contract_is_told_at_once_that_it_cannot_wait(hurried: Server) -> None
             r"POST /proofs makes a job of it\.",
             reply.json()["description"],
         )
+    for_next = post(hurried, "/service_output", {"source": 0, "data": chain, "destination": 1})
+    assert for_next.json().keys() == {"dtype", "shape", "values"}  # which nobody proves
     assert hurried.get("/proofs").json() == before
+
+
+def test_a_job_is_asked_for_by_the_address_that_a_node_knows(hurried: Server) -> None:
+    proof = {"source": 1, "destination": 1, "data": SLOW, "requires_proof": True}
+    job_id = accepted(post(hurried, "/service_output", proof))["job_id"]
+    question = {**proof, "data": {"job_id": job_id}}
+
+    def answered() -> httpx.Response | None:
+        reply = post(hurried, "/service_output", question)
+        assert reply.json()["job_id"] == job_id
+        return reply if reply.status_code == 200 else None
+
+    view = until(answered, "the proof is told", 60).json()
+    assert "code" not in view
+    assert view["status"] == "succeeded"
+    assert view["result"]["calldata"].startswith("0x1e8e1e13")
+    assert view == state(hurried, job_id)
+    for data, status, match in (
+        ({"job_id": "proof-none"}, 404, "proof-none"),
+        ({"job_id": 7}, 400, "data.job_id"),
+        ({"job_id": "\0"}, 404, ""),
+    ):
+        refused = post(hurried, "/service_output", {**question, "data": data})
+        assert refused.status_code == status
+        assert refused.json()["code"] == str(status)
+        assert match in refused.json()["description"]
+    for destination in (0, 2):
+        refused = post(hurried, "/service_output", {**question, "destination": destination})
+        assert refused.status_code == 400
+        assert "data.job_id" in refused.json()["description"]
+    assert post(hurried, "/proofs", {"job_id": job_id}).status_code == 400
 
 
 def test_a_proof_that_was_expected_to_fit_and_did_not_is_told_of_jobs(hurried: Server) -> None:

@@ -61,12 +61,17 @@ async def serve() -> AsyncIterator[Serve]:
     """Return a relay with the one container "it", which answers with these bytes."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(*replies: bytes, bearer: str = "", timeout_seconds: float = 20) -> Any:
+        async def start(
+            *replies: bytes,
+            bearer: str = "",
+            generates_proofs: bool = False,
+            timeout_seconds: float = 20,
+        ) -> Any:
             container = Scripted(*replies)
             server = await asyncio.start_server(container, "127.0.0.1", 0)
             await stack.enter_async_context(server)
             port = server.sockets[0].getsockname()[1]
-            it = Container("it", f"http://127.0.0.1:{port}", bearer)
+            it = Container("it", f"http://127.0.0.1:{port}", bearer, generates_proofs)
             return container, InfernetRelay([it], timeout_seconds=timeout_seconds)
 
         yield start
@@ -96,7 +101,7 @@ async def test_a_callback_is_sent_as_hex_with_the_nodes_headers(serve: Serve) ->
 
 
 async def test_the_containers_bearer_is_sent(serve: Serve) -> None:
-    container, relay = await serve(reply(ONCHAIN), bearer="Sesame")
+    container, relay = await serve(reply(ONCHAIN), bearer="Sesame", generates_proofs=True)
     await relay.callback(["it"], b"", requires_proof=True)
     assert "authorization: bearer sesame" in container.heads[0]
     assert json.loads(container.bodies[0])["requires_proof"] is True
@@ -131,6 +136,26 @@ async def test_an_off_chain_chain_stays_off_chain_and_each_job_connects_anew(ser
     sent = [json.loads(body) for body in container.bodies]
     assert all(message["source"] == message["destination"] == 1 for message in sent)
     assert container.connections == 2
+
+
+async def test_every_container_of_a_chain_is_asked_for_the_proof(serve: Serve) -> None:
+    container, relay = await serve(reply(1), reply(2), reply(ONCHAIN), reply([3]), reply([4]))
+    await relay.callback(["it", "it", "it"], b"", requires_proof=True)
+    outputs = await relay.outputs(["it", "it"], None, requires_proof=True)
+    sent = [json.loads(body) for body in container.bodies]
+    assert [message["requires_proof"] for message in sent] == [True] * 5
+    assert [(output.container, output.output) for output in outputs] == [("it", [3]), ("it", [4])]
+
+
+async def test_a_single_container_without_proofs_is_not_asked_for_one(serve: Serve) -> None:
+    container, relay = await serve(reply(ONCHAIN))
+    for job in (
+        relay.off_chain(["it"], 1, requires_proof=True),
+        relay.callback(["it"], b"", requires_proof=True),
+        relay.delegated(["it"], 1, requires_proof=True),
+    ):
+        assert await broken_rule(job) is Rule.PROOF
+    assert container.bodies == []
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "text/html; charset=utf-8", None, "json"])

@@ -21,7 +21,7 @@ import httpx
 from ml.infernet.message import InfernetInputSource, JobLocation
 from ml.testing.node_reply import Delivery, NotDelivered, Rule, read_reply, to_delivery
 
-__all__ = ["Container", "InfernetRelay"]
+__all__ = ["Container", "ContainerOutput", "InfernetRelay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,28 @@ class Container:
         id: the name that requests give.
         url: where it listens.
         bearer: sent as a key; none if empty.
+        generates_proofs: whether jobs of this container alone may require a proof.
     """
 
     id: str
     url: str
     bearer: str = ""
+    generates_proofs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerOutput:
+    """What one container of a job answered: any JSON, also an error's body."""
+
+    container: str
+    output: Any
 
 
 class InfernetRelay:
     """Runs jobs on containers as a node does: one after the other, each new job anew connected.
 
-    Of several containers each gets the reply of the one before, an error's body too.
+    Of several containers each gets the reply of the one before, an error's body too, and each is
+    asked for a proof if the job requires one.
     """
 
     def __init__(self, containers: Iterable[Container], *, timeout_seconds: float = 180) -> None:
@@ -60,7 +71,19 @@ class InfernetRelay:
         """Return what a web client's job gets as its output: any JSON, also an error's body.
 
         Raises:
-            NotDelivered: rule ANSWER, CONTENT_TYPE or JSON.
+            NotDelivered: rule PROOF, ANSWER, CONTENT_TYPE or JSON.
+        """
+        return (await self.outputs(ids, data, requires_proof=requires_proof))[-1].output
+
+    async def outputs(
+        self, ids: Sequence[str], data: Any, *, requires_proof: bool = False
+    ) -> list[ContainerOutput]:
+        """Return what each container of a web client's job answered.
+
+        The last is the job's result; a node tells the others to who asks with `intermediate`.
+
+        Raises:
+            NotDelivered: as `off_chain`.
         """
         source, destination = InfernetInputSource.OFFCHAIN, JobLocation.OFFCHAIN
         return await self._run(ids, source, destination, data, requires_proof)
@@ -74,7 +97,8 @@ class InfernetRelay:
             NotDelivered: for every other reply than one that arrives.
         """
         source, destination = InfernetInputSource.CHAIN, JobLocation.ONCHAIN
-        return to_delivery(await self._run(ids, source, destination, data.hex(), requires_proof))
+        outputs = await self._run(ids, source, destination, data.hex(), requires_proof)
+        return to_delivery(outputs[-1].output)
 
     async def delegated(
         self, ids: Sequence[str], data: Any, *, requires_proof: bool = False
@@ -85,7 +109,8 @@ class InfernetRelay:
             NotDelivered: for every other reply than one that arrives.
         """
         source, destination = InfernetInputSource.OFFCHAIN, JobLocation.ONCHAIN
-        return to_delivery(await self._run(ids, source, destination, data, requires_proof))
+        outputs = await self._run(ids, source, destination, data, requires_proof)
+        return to_delivery(outputs[-1].output)
 
     async def _run(
         self,
@@ -94,7 +119,10 @@ class InfernetRelay:
         destination: JobLocation,
         data: Any,
         requires_proof: bool,
-    ) -> Any:
+    ) -> list[ContainerOutput]:
+        if requires_proof and len(ids) == 1 and not self._containers[ids[0]].generates_proofs:
+            raise NotDelivered(Rule.PROOF, f"{ids[0]}: its config lacks generates_proofs")
+        outputs: list[ContainerOutput] = []
         async with httpx.AsyncClient(
             timeout=self._timeout_seconds, follow_redirects=True, trust_env=False
         ) as http:
@@ -107,8 +135,9 @@ class InfernetRelay:
                     "requires_proof": requires_proof,
                 }
                 data = await self._ask(http, self._containers[name], message)
+                outputs.append(ContainerOutput(name, data))
                 source = InfernetInputSource.OFFCHAIN
-        return data
+        return outputs
 
     async def _ask(
         self, http: httpx.AsyncClient, container: Container, message: dict[str, Any]

@@ -21,8 +21,11 @@ _KEYS = ("raw_input", "processed_input", "raw_output", "processed_output", "proo
 
 
 class Rule(Enum):
-    """What a reply has to keep to be delivered, and what the node does when it does not."""
+    """What a job and a reply have to keep, and what the node does when they do not."""
 
+    #: A job of one container that requires a proof is for one whose config says
+    #: `generates_proofs`. Else it is refused before the container is asked; chains are not.
+    PROOF = "proof"
     #: There is an answer within the node's 180 seconds. Else the job fails.
     ANSWER = "answer"
     #: `Content-Type` is `application/json` or `application/*+json`. Else the job fails, body lost.
