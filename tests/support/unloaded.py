@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ml.deadline import seconds_left
+from ml.caller import seconds_left
 from ml.errors import ConfigurationError
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
