@@ -13,6 +13,7 @@ from quart import Response, request, send_file
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.data.reading import FILE_ENDINGS
+from ml.serving.media_types import takes
 from ml.serving.openai.replies import error_reply
 from ml.serving.openai.routes import OPENAI_PATHS
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
@@ -29,6 +30,7 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     app.error_forms[OPENAI_PATHS] = error_reply
 
     @app.post("/v1/files")
+    @takes("multipart/form-data")
     @in_openais_words
     async def upload_file() -> dict[str, Any]:
         """Keep a file of training data."""

@@ -3,6 +3,7 @@
     ServiceError
     ├── InvalidInput            400  also a ValueError
     ├── Unauthorized            401  also a PermissionError
+    ├── Forbidden               403  also a PermissionError
     ├── NotFound                404  also a LookupError
     ├── MethodNotAllowed        405
     ├── BodyTimeout             408  also a TimeoutError
@@ -45,6 +46,7 @@ __all__ = [
     "BodyTimeout",
     "ConfigurationError",
     "DeadlineExceeded",
+    "Forbidden",
     "GenerationFailed",
     "InternalError",
     "InvalidInput",
@@ -120,6 +122,13 @@ class Unauthorized(ServiceError, PermissionError):
 
     status = 401
     default_description = "Send a valid key as 'Authorization: Bearer <key>'."
+
+
+class Forbidden(ServiceError, PermissionError):
+    """Whoever sends this may not, with or without a key."""
+
+    status = 403
+    default_description = "This may not be sent from here."
 
 
 class NotFound(ServiceError, LookupError):

@@ -10,20 +10,24 @@ __all__ = ["Admission"]
 class Admission:
     """Counts the requests in flight and refuses those beyond the limit.
 
-    It is asked before a body is read: under overload, requests that pile up behind the door are
-    what makes everyone wait.
+    It is asked before a body is read, so that a refusal costs little under overload, and a place
+    is taken once the body is here, so that nobody holds one by sending slowly.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.in_flight = 0
 
-    def enter(self) -> None:
-        """Take a place; raises `Overloaded` when there is none. `leave` gives it back."""
+    def require_place(self) -> None:
+        """Raise `Overloaded` when all places are taken."""
         if self.in_flight >= self.limit:
             raise Overloaded(
                 f"All {self.limit} places are taken; try again shortly.", retry_after_seconds=1
             )
+
+    def enter(self) -> None:
+        """Take a place; raises `Overloaded` when there is none. `leave` gives it back."""
+        self.require_place()
         self.in_flight += 1
 
     def leave(self) -> None:

@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import structlog
-from quart import Quart
+from quart import Quart, request
 
 from ml import __version__
 from ml.errors import (
@@ -30,10 +31,12 @@ from ml.serving.admission import Admission
 from ml.serving.auth import Keys
 from ml.serving.availability import require_workflow
 from ml.serving.batching import MicroBatcher
+from ml.serving.browsers import Browsers
 from ml.serving.documentation import add_documentation
 from ml.serving.endpoint import Endpoint
 from ml.serving.entry import Entry
 from ml.serving.health import Health, WorkflowCheck
+from ml.serving.intake import Intake
 from ml.serving.logs import configure_logging
 from ml.serving.openai.routes import add_openai
 from ml.serving.reply import ErrorForm, error_reply
@@ -51,6 +54,8 @@ log = structlog.get_logger(__name__)
 
 #: Failures of a server behind a workflow that may pass.
 _PASSING = (DeadlineExceeded, NotReady, Overloaded, TooManyRequests, UpstreamError)
+#: What a worker reads at once beside the requests in flight.
+_MOST_BODIES, _MOST_BODIES_OF_FULL_SIZE = 1024, 8
 _SETUP_WAITS = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -91,7 +96,15 @@ class ServiceApp(Quart):
         self.health = Health()
         self.workflow_check = WorkflowCheck(workflow)
         self.admission = Admission(settings.max_in_flight)
+        self.intake = Intake(
+            most_bodies=_MOST_BODIES,
+            most_bytes=_MOST_BODIES_OF_FULL_SIZE * settings.max_body_bytes,
+            seconds=settings.body_timeout_seconds,
+        )
         self.keys = Keys(settings.api_keys)
+        self.browsers = Browsers(
+            settings.allowed_origins, settings.allowed_hosts, prefix=settings.prefix()
+        )
         self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
         #: How failures look at an address, or below one that ends with a slash; else as ours do.
         self.error_forms: dict[str, ErrorForm] = {}
@@ -134,6 +147,11 @@ class ServiceApp(Quart):
         """Say "not ready" from now on; what is in flight, and what still comes, is answered."""
         self.health.drain()
         log.info("draining", in_flight=self.admission.in_flight)
+
+    async def handle_user_exception(self, error: Exception) -> Any:
+        """Answer with a handler's reply, and keep what was wrong for the request's log line."""
+        cast(dict[str, Any], request.scope)["error"] = error
+        return await super().handle_user_exception(error)
 
     async def _start(self) -> None:
         self._executor = ThreadPoolExecutor(self.settings.max_concurrency, "workflow")

@@ -41,6 +41,11 @@ class Keys:
     def __init__(self, keys: Sequence[SecretStr]) -> None:
         self._keys = [key.get_secret_value().encode() for key in keys]
 
+    @property
+    def are_asked_for(self) -> bool:
+        """Whether there are keys."""
+        return bool(self._keys)
+
     def check(self, authorization: bytes) -> None:
         """Raise `Unauthorized` unless the header holds a key, or none is asked for.
 

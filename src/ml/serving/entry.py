@@ -1,7 +1,7 @@
 """The door of a service: every HTTP request passes here, in this order.
 
-request id → key → an endpoint: place → body → deadline → loaded → workflow → reply
-                 → every other address: Quart
+request id → browser rules and key → an endpoint: body → place → deadline → loaded → workflow → reply
+                                   → every other address: Quart
 
 Endpoints, the addresses that run the model, are answered here and not by a Quart view, because
 Quart's request object, context and routing cost as much as all the rest together (see
@@ -14,7 +14,6 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -34,6 +33,10 @@ from ml.errors import (
     UnsupportedMediaType,
 )
 from ml.serving.auth import BROWSER_CHALLENGE, PUBLIC_PATHS
+from ml.serving.browsers import READING_METHODS
+from ml.serving.exchange import ClientStalled, Exchange, Receive, Send
+from ml.serving.log_words import words_for_the_log
+from ml.serving.media_types import require_json, require_media_type
 from ml.serving.reply import Reply
 
 if TYPE_CHECKING:
@@ -53,9 +56,17 @@ _QUIET_PATHS = frozenset(
 #: Clients may send any word as a method; each would be a label of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,128}\Z")
-
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
+#: Headers that decide something: of two, one would be read here and the other by a proxy.
+_SINGLE_HEADERS = (
+    b"authorization",
+    b"content-encoding",
+    b"content-length",
+    b"content-type",
+    b"host",
+    b"origin",
+    b"transfer-encoding",
+    b"x-request-id",
+)
 
 
 class Entry(ASGIHTTPConnection):
@@ -67,91 +78,128 @@ class Entry(ASGIHTTPConnection):
         """Answer the request."""
         started = time.perf_counter()
         scope = cast(dict[str, Any], self.scope)
+        app, self.method = self.app, scope["method"]
         self.path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = _request_id(self.headers)
-        is_post = scope["method"] == "POST"
-        self.endpoint = self.app.endpoints.get(self.path) if is_post else None
+        self.endpoint = app.endpoints.get(self.path) if self.method == "POST" else None
         self.status = 0
-        self.ending = False
-        self._send_raw = send
+        self.exchange = Exchange(
+            receive,
+            send,
+            self.headers,
+            app.intake,
+            most_bytes=app.settings.max_body_bytes,
+            send_seconds=app.settings.send_timeout_seconds,
+        )
         structlog.contextvars.bind_contextvars(request_id=self.request_id.decode())
         try:
-            await self._route(receive)
+            await self._route()
+        except ClientStalled:
+            self._note_client_left()
         finally:
+            self.exchange.close()
             self._record(time.perf_counter() - started)
 
-    async def _route(self, receive: Receive) -> None:
+    async def _route(self) -> None:
         try:
-            if self.endpoint is not None or self.path not in PUBLIC_PATHS:
-                self.app.keys.check(self.headers.get(b"authorization", b""))
+            self._check_single_headers()
+            if preflight := self.app.browsers.preflight(self.method, self.headers):
+                await self._send_reply(preflight)
+                return
+            self._check_caller()
         except ServiceError as error:
             reply = self._refusal(error)
-            if b"text/html" in self.headers.get(b"accept", b""):
+            if reply.status == 401 and b"text/html" in self.headers.get(b"accept", b""):
                 reply.headers.append(BROWSER_CHALLENGE)
             await self._send_reply(reply)
             return
         if self.endpoint is None:
-            await super().__call__(receive, self._send_from_quart)
+            await self._run_quart()
         else:
-            await self._run_endpoint(self.endpoint, receive)
+            await self._run_endpoint(self.endpoint)
+
+    def _check_single_headers(self) -> None:
+        given = cast(dict[str, Any], self.scope)["headers"]
+        if len(given) == len(self.headers):
+            return
+        names = [name for name, _ in given]
+        for name in _SINGLE_HEADERS:
+            if names.count(name) > 1:
+                raise InvalidInput(f"Send one {name.decode().title()} header, not several.")
+
+    def _check_caller(self) -> None:
+        app, headers = self.app, self.headers
+        if self.endpoint is not None or self.path not in PUBLIC_PATHS:
+            app.keys.check(headers.get(b"authorization", b""))
+            if not app.keys.are_asked_for:
+                app.browsers.require_known_host(headers)
+        app.browsers.require_own_page(self.method, headers)
+        reads = self.method in READING_METHODS
+        if self.endpoint is None and not reads and self.exchange.has_body:
+            require_media_type(app, self.path, self.method, headers)
 
     def _refusal(self, error: ServiceError) -> Reply:
+        cast(dict[str, Any], self.scope)["error"] = error
         if self.endpoint is not None:
             return self.endpoint.refusal(error)
         return self.app.error_form(self.path)(error)
 
+    def _note_client_left(self) -> None:
+        self.status = _CLIENT_LEFT
+        self.app.metrics.cancelled.inc()
+
     # --- endpoints ----------------------------------------------------------------------------
 
-    async def _run_endpoint(self, endpoint: Endpoint, receive: Receive) -> None:
+    async def _run_endpoint(self, endpoint: Endpoint) -> None:
+        """Take a place for a request whose body is here; when all are taken, refuse it unread."""
         app = self.app
         try:
             app.health.require_hope()
+            app.admission.require_place()
+            self._check_body_headers()
+            body = await self.exchange.read_body()
             app.admission.enter()
         except ServiceError as error:
             if isinstance(error, Overloaded):
                 app.metrics.shed.inc()
-            await self._send_reply(endpoint.refusal(error))
+            await self._send_reply(self._refusal(error))
             return
         app.metrics.in_flight.inc()
         try:
-            await self._answer_unless_client_leaves(endpoint, receive)
+            await self._answer_unless_client_leaves(endpoint, body)
         finally:
             app.admission.leave()
             app.metrics.in_flight.dec()
 
-    async def _answer_unless_client_leaves(self, endpoint: Endpoint, receive: Receive) -> None:
+    async def _answer_unless_client_leaves(self, endpoint: Endpoint, body: bytes) -> None:
         """Cancel the work as soon as the client closes its connection."""
         task = cast(asyncio.Task[None], asyncio.current_task())
-        watch: asyncio.Task[None] | None = None
         left = False
 
         async def watch_client() -> None:
             nonlocal left
-            while (await receive())["type"] != "http.disconnect":
+            while (await self.exchange.receive())["type"] != "http.disconnect":
                 pass
-            if not self.ending:  # the server also says "disconnect" behind a whole reply
+            if not self.exchange.ending:  # a server says so behind a whole reply, too
                 left = True
                 task.cancel()
 
+        watch = asyncio.create_task(watch_client())
         try:
             try:
-                body = await self._read_body(receive)
-                watch = asyncio.create_task(watch_client())
                 reply = await self._answer(endpoint, body)
             except ServiceError as error:
-                reply = endpoint.refusal(error)
+                reply = self._refusal(error)
             await self._send_reply(reply)
         except asyncio.CancelledError:
             if not left:
                 await self._refuse_on_shutdown()
                 raise
             task.uncancel()
-            self.status = _CLIENT_LEFT
-            self.app.metrics.cancelled.inc()
+            self._note_client_left()
         finally:
-            if watch is not None:
-                watch.cancel()
+            watch.cancel()
 
     async def _answer(self, endpoint: Endpoint, body: bytes) -> Reply:
         if self.app.settings.log_payloads:
@@ -179,30 +227,8 @@ class Entry(ASGIHTTPConnection):
                 f"{self.request_id.decode()}."
             ) from error
 
-    async def _read_body(self, receive: Receive) -> bytes:
-        self._check_headers()
-        most = self.app.settings.max_body_bytes
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self.app.settings.body_timeout_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise InvalidInput("body: the connection closed before the body was whole")
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > most:
-                        raise PayloadTooLarge(f"The body is over {most} bytes.")
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise BodyTimeout from None
-
-    def _check_headers(self) -> None:
-        media_type = self.headers.get(b"content-type", b"application/json")
-        if not _is_json(media_type):
-            raise UnsupportedMediaType
+    def _check_body_headers(self) -> None:
+        require_json(self.headers)
         if self.headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         length = self.headers.get(b"content-length", b"")
@@ -211,64 +237,41 @@ class Entry(ASGIHTTPConnection):
             raise PayloadTooLarge(f"The body has {int(length)} bytes; at most {most} are read.")
 
     async def _refuse_on_shutdown(self) -> None:
-        if not self.status:
+        if not self.exchange.begun:
             error = NotReady("The service shut down before the request was finished.")
             await self._send_reply(self._refusal(error))
 
-    # --- sending ------------------------------------------------------------------------------
+    # --- Quart --------------------------------------------------------------------------------
 
-    async def _send_reply(self, reply: Reply) -> None:
-        self.status = reply.status
-        headers = [
-            (b"content-type", reply.content_type),
-            (b"x-request-id", self.request_id),
-            *reply.headers,
-        ]
-        if isinstance(reply.body, bytes):
-            headers.append((b"content-length", str(len(reply.body)).encode()))
-            await self._send_start(headers)
-            self.ending = True
-            await self._send_raw({"type": "http.response.body", "body": reply.body})
-            return
-        try:
-            await self._send_start(headers)
-            await self._send_pieces(reply.body)
-        finally:
-            await reply.body.aclose()  # type: ignore[attr-defined]
-
-    async def _send_start(self, headers: list[tuple[bytes, bytes]]) -> None:
-        await self._send_raw(
-            {"type": "http.response.start", "status": self.status, "headers": headers}
-        )
-
-    async def _send_pieces(self, pieces: AsyncIterator[bytes]) -> None:
-        """Send pieces as they are made; a failure cuts the body, so nobody takes it for whole.
-
-        Servers cut a body when the application returns without having ended it.
-        """
-        try:
-            async for piece in pieces:
-                message = {"type": "http.response.body", "body": piece, "more_body": True}
-                await self._send_raw(message)
-        except (Exception, SystemExit):
-            log.exception("stream_failed", path=self.path)
-            return
-        self.ending = True
-        await self._send_raw({"type": "http.response.body", "body": b""})
+    async def _run_quart(self) -> None:
+        await super().__call__(self.exchange.receive, self._send_from_quart)
+        if self.exchange.gave_up and not self.exchange.begun:
+            await self._send_reply(self._refusal(BodyTimeout()))
 
     async def _send_from_quart(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message["headers"], (b"x-request-id", self.request_id)]
+            headers = [*message["headers"], *self._own_headers()]
+            if self.status >= 400:
+                headers += await self.exchange.settle()
             message = {**message, "headers": headers}
-        await self._send_raw(message)
+        await self.exchange.send(message)
+
+    # --- every reply --------------------------------------------------------------------------
+
+    async def _send_reply(self, reply: Reply) -> None:
+        self.status = reply.status
+        headers = [(b"content-type", reply.content_type), *self._own_headers(), *reply.headers]
+        await self.exchange.reply(reply, headers)
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        allowed = self.app.browsers.reply_headers(self.headers)
+        return [(b"x-request-id", self.request_id), *allowed]
 
     def _record(self, seconds: float) -> None:
-        route = cast(dict[str, Any], self.scope).get("route", "")
-        if self.endpoint is not None:
-            route = self.path
-        method = self.scope["method"]
-        method = method if method in _METHODS else "other"
+        scope = cast(dict[str, Any], self.scope)
+        route = self.path if self.endpoint is not None else scope.get("route", "")
+        method = self.method if self.method in _METHODS else "other"
         self.app.metrics.record(method, route or "other", self.status, seconds)
         if self.app.settings.log_requests and self.path not in _QUIET_PATHS:
             # Pages that are open read again and again.
@@ -280,6 +283,7 @@ class Entry(ASGIHTTPConnection):
                 path=self.path,
                 status=self.status,
                 milliseconds=round(seconds * 1000, 3),
+                **words_for_the_log(self.status, scope.get("error"), self.exchange.kept),
             )
 
 
@@ -288,10 +292,3 @@ def _request_id(headers: dict[bytes, bytes]) -> bytes:
     if given is not None and _REQUEST_ID.match(given):
         return given
     return b"%032x" % random.getrandbits(128)
-
-
-def _is_json(media_type: bytes) -> bool:
-    kind = media_type.partition(b";")[0].strip().lower()
-    return kind == b"application/json" or (
-        kind.startswith(b"application/") and kind.endswith(b"+json")
-    )

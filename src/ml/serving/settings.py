@@ -28,6 +28,7 @@ __all__ = ["Example", "ServingSettings", "load_settings", "split_list"]
 _SECRET = re.compile(
     r"(^|[ _-])(token|api_?keys?|key|secret|password|authorization|cookies?|credentials?)( |$)"
 )
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+\Z")
 _HIDDEN = "**********"
 
 
@@ -86,6 +87,13 @@ class ServingSettings(BaseSettings):
     api_keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(split_list)] = Field(
         default=[], description="Bearer keys, any of which opens the service; none: open to all"
     )
+    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(split_list)] = Field(
+        default=[], description="Origins whose pages may call the service; `*`: all; none: its own"
+    )
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(split_list)] = Field(
+        default=[],
+        description="Public names under which it is asked without keys; `*`: any",
+    )
     max_concurrency: int = Field(
         default=32, ge=1, le=1024, description="Threads for plain hooks, in each worker"
     )
@@ -99,6 +107,9 @@ class ServingSettings(BaseSettings):
     )
     body_timeout_seconds: float = Field(
         default=15, gt=0, description="How long a request body may take to arrive"
+    )
+    send_timeout_seconds: float = Field(
+        default=30, gt=0, description="How long a client may take nothing of its answer"
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest request body")
     max_batch_size: int = Field(
@@ -133,6 +144,15 @@ class ServingSettings(BaseSettings):
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
         return path
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        given = [origin.lower().removesuffix("/") for origin in origins]
+        for origin in given:
+            if origin != "*" and not _ORIGIN.match(origin):
+                raise ValueError(f"{origin!r} is no origin: write https://host or http://host:port")
+        return given
 
     def public_view(self) -> dict[str, Any]:
         """Return the effective settings for a person to read, with secrets hidden."""

@@ -1,0 +1,57 @@
+"""What a body may be: JSON, unless a view says otherwise.
+
+A page of any site can make a browser send a form or a plain text without asking first, JSON not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from quart import Quart
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
+
+from ml.errors import UnsupportedMediaType
+from ml.serving.endpoint import Headers
+
+__all__ = ["require_json", "require_media_type", "takes"]
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+def takes(*media_types: str) -> Callable[[_View], _View]:
+    """Let a view take bodies of these types, and of no other."""
+
+    def mark(view: _View) -> _View:
+        view.media_types = frozenset(name.encode() for name in media_types)  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def require_json(headers: Headers) -> None:
+    """Raise `UnsupportedMediaType` unless the body is JSON, or says nothing of what it is."""
+    kind = _kind(headers)
+    if kind != b"application/json" and not (
+        kind.startswith(b"application/") and kind.endswith(b"+json")
+    ):
+        raise UnsupportedMediaType
+
+
+def require_media_type(app: Quart, path: str, method: str, headers: Headers) -> None:
+    """Raise `UnsupportedMediaType` unless the view at an address takes such a body."""
+    try:
+        rule, _ = app.url_map.bind("").match(path, method, return_rule=True)
+    except (HTTPException, RequestRedirect):
+        return  # which Quart answers
+    taken = getattr(app.view_functions.get(rule.endpoint), "media_types", None)
+    if taken is None:
+        require_json(headers)
+    elif _kind(headers) not in taken:
+        names = " or ".join(sorted(name.decode() for name in taken))
+        raise UnsupportedMediaType(f"Send the body as 'Content-Type: {names}'.")
+
+
+def _kind(headers: Headers) -> bytes:
+    return headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
