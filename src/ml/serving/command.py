@@ -38,7 +38,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a service until it is told to stop; returns the exit code."""
     sys.path.insert(0, str(Path.cwd()))  # a service or a workflow class may lie beside the caller
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     if options.env_file is not None and not load_dotenv(options.env_file):
         sys.stderr.write(f"serve: no settings in {options.env_file}\n")
         return 2
@@ -59,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with _shared_metrics(options.workers):
         return _supervise(build, options)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.http2 and options.server == "granian":
+        parser.error("argument --http2: leave --server out, or give --server=hypercorn")
+    options.server = options.server or ("hypercorn" if options.http2 else "granian")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--root-path", default="", help="prefix of all paths that a proxy in front leaves on")
     add("--certfile", help="TLS certificate")
     add("--keyfile", help="TLS key")
-    add("--server", choices=("granian", "hypercorn"), default="granian")
+    add("--server", choices=("granian", "hypercorn"), help="the HTTP server inside (granian)")
+    add("--http2", action="store_true", help="speak HTTP/2 too, which hypercorn does")
     add("--env-file", type=Path, help="file of settings, as docker's --env-file reads it")
     add("--check", action="store_true", help="print the effective settings and exit")
     add("--print-env", action="store_true", help="print all settings as a file to copy and exit")

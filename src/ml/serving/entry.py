@@ -135,8 +135,9 @@ class Entry(ASGIHTTPConnection):
             if not app.keys.are_asked_for:
                 app.browsers.require_known_host(headers)
         app.browsers.require_own_page(self.method, headers)
-        reads = self.method in READING_METHODS
-        if self.endpoint is None and not reads and self.exchange.has_body:
+        if self.endpoint is not None:
+            require_json(headers)
+        elif self.method not in READING_METHODS and self.exchange.has_body:
             require_media_type(app, self.path, self.method, headers)
 
     def _refusal(self, error: ServiceError) -> Reply:
@@ -228,7 +229,6 @@ class Entry(ASGIHTTPConnection):
             ) from error
 
     def _check_body_headers(self) -> None:
-        require_json(self.headers)
         if self.headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         length = self.headers.get(b"content-length", b"")

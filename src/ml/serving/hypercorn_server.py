@@ -8,10 +8,13 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+import h11
 import hypercorn.asyncio
 import hypercorn.asyncio.run
+import hypercorn.protocol
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -28,6 +31,9 @@ async def serve(
     """Serve until `stopping()` returns, then finish what is in flight within the grace time."""
     hypercorn.asyncio.run.TCPServer = _Connection  # type: ignore[attr-defined]
     config = Config()
+    if not options.http2:
+        config.alpn_protocols = ["http/1.1"]
+        hypercorn.protocol.H11Protocol = _HTTP1Alone  # type: ignore[attr-defined]
     config.bind = [f"fd://{sock.detach()}" for sock in sockets]
     config.graceful_timeout = options.graceful_timeout
     config.keep_alive_timeout = options.keep_alive
@@ -39,6 +45,13 @@ async def serve(
     config.startup_timeout = float("inf")  # a large model may load for minutes
     config.errorlog = logging.getLogger("hypercorn.error")  # as it is: no handler of its own
     await hypercorn.asyncio.serve(app, config, shutdown_trigger=stopping)
+
+
+class _HTTP1Alone(H11Protocol):
+    """Ignores a wish for HTTP/2 in clear text, as servers may."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
 
 
 class _Connection(TCPServer):

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -48,6 +49,8 @@ def run_worker(
     app.on_ready = lambda: report_ready(supervisor)
     app.loads_before_serving = not alone
     sockets = [address.open(shared=options.workers > 1) for address in options.bind]
+    for sock in sockets:
+        _give_up_dead_clients(sock, app.settings.send_timeout_seconds)
     if options.server == "granian":
         from ml.serving.granian_server import serve
     else:
@@ -55,6 +58,16 @@ def run_worker(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(app, sockets, options, lambda: _until_stopped(app, lifeline)))
     raise SystemExit(0)
+
+
+def _give_up_dead_clients(sock: socket.socket, seconds: float) -> None:
+    """Let the kernel reset connections whose client takes none of what is sent for so long.
+
+    The application's own limit ends where the server has taken an answer over. Connections inherit
+    the option from the socket that they came in by.
+    """
+    if sock.family is not socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 async def _until_stopped(app: ServiceApp, lifeline: int) -> None:
