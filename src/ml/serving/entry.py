@@ -1,7 +1,7 @@
 """The door of a service: every HTTP request passes here, in this order.
 
-request id → browser rules and key → an endpoint: body → place → deadline → loaded → workflow → reply
-                                   → every other address: Quart
+request id → key, browsers → an endpoint: body → place → deadline → loaded → workflow → reply
+                           → every other address: Quart
 
 Endpoints, the addresses that run the model, are answered here and not by a Quart view, because
 Quart's request object, context and routing cost as much as all the rest together (see
