@@ -1,4 +1,4 @@
-# make demo | test | test-images | lint | bench | images | clean
+# make demo | test | test-fast | test-images | lint | bench | images | clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -21,23 +21,33 @@ tests/chain/node_modules/.installed: tests/chain/package.json
 	npm install --prefix tests/chain --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
-# What image tests build with; without root or apt those tests are skipped, and say so.
-.PHONY: image-tools
-image-tools:
-	@{ command -v buildah && command -v debootstrap; } >/dev/null || \
+# Debian's packages of the image and browser tests; without root or apt those tests are skipped,
+# and say so.
+.PHONY: test-tools
+test-tools:
+	@{ command -v buildah && command -v debootstrap && command -v chromium; } >/dev/null || \
 		[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-		{ apt-get update -q && apt-get install -qy --no-install-recommends buildah debootstrap; }
+		{ apt-get update -q && \
+		apt-get install -qy --no-install-recommends buildah debootstrap chromium; }
 
-.PHONY: demo test test-images lint bench images clean
+# Several test processes, because most of the time is waiting; one thread of arithmetic in each.
+TEST_PROCESSES ?= 4
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
+
+.PHONY: demo test test-fast test-images lint bench images clean
 
 demo: $(VENV)/installed-classic,llm,tgi $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed image-tools
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed test-tools
+	$(PYTEST)
+
+# The tests that start no process: what to run while working.
+test-fast: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm
+	$(PYTEST) -m "not processes"
 
 # All images, built, run and built again to be compared: about 10 minutes.
-test-images: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm image-tools
+test-images: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm test-tools
 	ALL_IMAGES=1 $(BIN)/python -m pytest tests/images
 
 lint: $(VENV)/installed-$(EVERYTHING)

@@ -12,11 +12,31 @@ from typing import Any
 
 import pytest
 
+from tests.support.distribution import WholeModules, first_the_long, starts_processes
 from tests.support.processes import SERVICE, Server, clean_environment, free_port, service_variables
 from tests.support.requests import eventually
+from tests.support.shared import VARIABLE
 
 MakeApp = Callable[..., Awaitable[Any]]
 StartServer = Callable[..., Server]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if starts_processes(item):
+            item.add_marker("processes")
+    first_the_long(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeModules:
+    return WholeModules(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _run_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tell `made_once` the folder of this run, which each test process has a folder in."""
+    own = tmp_path_factory.getbasetemp()
+    os.environ[VARIABLE] = str(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "ml.serving": (*_TOOLS, "ml.workflows"),
     "ezkl_patches": (),
 }
+_SERVICES_MAY_IMPORT = (*_TOOLS, "ml.proving", "ml.serving", "ml.workflows", "ezkl_patches")
 WEB = {"quart", "quart_schema", "hypercorn", "granian", "werkzeug", "flask", "uvloop"}
 HEAVY = {"torch", "transformers", "huggingface_hub", "sklearn", "pandas", "matplotlib", "ezkl"}
 MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_FILE = 120, 500
@@ -56,6 +57,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
 def imported(module: str, *, running: bool = True) -> set[str]:
     """Return what a module imports; `running` leaves out what only type checkers import."""
     names: set[str] = set()
@@ -86,53 +88,9 @@ def names_of(node: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-def test_every_module_belongs_to_a_known_part() -> None:
-    known = {*MAY_IMPORT, *SERVICES}
-    assert {part(module) for module in modules()} <= known
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_imports_point_one_way(module: str) -> None:
-    own = part(module)
-    if own in SERVICES:
-        allowed = {*_TOOLS, "ml.proving", "ml.serving", "ml.workflows", "ezkl_patches"}
-    else:
-        allowed = set(MAY_IMPORT[own])
-    for name in imported(module, running=False):
-        if name.split(".")[0] in SOURCES:
-            assert part(name) in allowed | {own}, f"{module} imports {name}"
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_nothing_below_serving_knows_http(module: str) -> None:
-    if part(module) not in ("ml.serving", "ml.testing", *SERVICES):
-        roots = {name.split(".")[0] for name in imported(module, running=False)}
-        assert not roots & WEB
-
-
-def test_no_module_imports_itself_by_a_detour() -> None:
-    graph = {name: imported(name) & set(modules()) - {name} for name in modules()}
-    TopologicalSorter(graph).prepare()  # raises CycleError with the path
-
-
-@pytest.mark.parametrize("package", ["ml.serving.app", "ml.serving.command", *SERVICES])
-def test_importing_a_service_loads_no_model_library(package: str) -> None:
-    code = f"import sys, {package}; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert not HEAVY & set(done.stdout.split())
-
-
-@pytest.mark.parametrize(
-    "module", ["ml.serving.command", "ml.serving.app", "ml.serving.settings", *SERVICES]
-)
-def test_metrics_are_not_loaded_before_the_folder_that_workers_share_is_known(module: str) -> None:
+@cache
+def loaded_with(module: str) -> set[str]:
+    """Return all that a new interpreter has loaded once it has imported a module."""
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
         env=clean_environment(),
@@ -141,16 +99,66 @@ def test_metrics_are_not_loaded_before_the_folder_that_workers_share_is_known(mo
         check=True,
         timeout=60,
     )
-    assert "prometheus_client" not in done.stdout.split()
+    return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_files_and_functions_can_be_read_at_a_glance(module: str) -> None:
-    text = modules()[module].read_text()
-    assert text.count("\n") <= MOST_LINES_OF_A_FILE
-    for function in names_of(ast.parse(text)):
-        lines = (function.end_lineno or function.lineno) - function.lineno + 1
-        assert lines <= MOST_LINES_OF_A_FUNCTION, function.name
+def test_every_module_belongs_to_a_known_part() -> None:
+    known = {*MAY_IMPORT, *SERVICES}
+    assert {part(module) for module in modules()} <= known
+
+
+def test_imports_point_one_way() -> None:
+    def forbidden(module: str, name: str) -> bool:
+        own = part(module)
+        allowed = _SERVICES_MAY_IMPORT if own in SERVICES else MAY_IMPORT[own]
+        return name.split(".")[0] in SOURCES and part(name) not in {*allowed, own}
+
+    assert [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imported(module, running=False)
+        if forbidden(module, name)
+    ] == []
+
+
+def test_nothing_below_serving_knows_http() -> None:
+    assert [
+        f"{module} imports {name}"
+        for module in modules()
+        if part(module) not in ("ml.serving", "ml.testing", *SERVICES)
+        for name in imported(module, running=False)
+        if name.split(".")[0] in WEB
+    ] == []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = {name: imported(name) & set(modules()) - {name} for name in modules()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the path
+
+
+@pytest.mark.parametrize("module", ["ml.serving.app", "ml.serving.command", *SERVICES])
+def test_importing_a_service_loads_no_model_library(module: str) -> None:
+    assert not HEAVY & loaded_with(module)
+
+
+@pytest.mark.parametrize(
+    "module", ["ml.serving.command", "ml.serving.app", "ml.serving.settings", *SERVICES]
+)
+def test_metrics_are_not_loaded_before_the_folder_that_workers_share_is_known(module: str) -> None:
+    assert "prometheus_client" not in loaded_with(module)
+
+
+def test_files_and_functions_can_be_read_at_a_glance() -> None:
+    long = []
+    for module, path in modules().items():
+        text = path.read_text()
+        if (lines := text.count("\n")) > MOST_LINES_OF_A_FILE:
+            long.append(f"{module} has {lines} lines")
+        for function in names_of(ast.parse(text)):
+            lines = (function.end_lineno or function.lineno) - function.lineno + 1
+            if lines > MOST_LINES_OF_A_FUNCTION:
+                long.append(f"{module}.{function.name} has {lines} lines")
+    assert long == []
 
 
 def test_no_environment_is_read_while_a_module_is_imported() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import runpy
 import shutil
-import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
@@ -19,6 +17,7 @@ from ml.proving.building import BuildRequest, build
 from ml.proving.manifest import Visibilities
 from ml.proving.srs import SrsSource
 from ml.proving.tasks import CircuitFiles
+from tests.support.shared import made_once
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +55,7 @@ def iris_model() -> Path:
     """Return the iris model as ONNX."""
     import torch
 
-    return export(iris_layers(), _folder() / "iris.onnx", torch.tensor([SETOSA]))
+    return made_once("iris.onnx", lambda path: export(iris_layers(), path, torch.tensor([SETOSA])))
 
 
 @cache
@@ -64,9 +63,8 @@ def iris_calibration() -> Path:
     """Return flowers of all sizes as calibration data."""
     generator = np.random.default_rng(0)
     rows = generator.uniform([4.3, 2.0, 1.0, 0.1], [7.9, 4.4, 6.9, 2.5], (8, 4)).round(1)
-    path = _folder() / "calibration.json"
-    path.write_text(json.dumps({"input_data": [rows.reshape(-1).tolist()]}))
-    return path
+    text = json.dumps({"input_data": [rows.reshape(-1).tolist()]})
+    return made_once("calibration.json", lambda path: path.write_text(text))
 
 
 @cache
@@ -76,20 +74,16 @@ def iris_artifact(visibility: tuple[str, str, str] = ("public", "fixed", "public
     Do not alter it: `copy_of` gives a copy.
     """
     name = "iris" if visibility[0] == "public" else f"iris-{visibility[0]}"
-    folder = _folder() / name
-    build(iris_request(folder, name=name, visibility=visibility), lambda *_: None)
-    return folder
+    return _artifact(name, visibility=visibility)
 
 
 @cache
 def built_in_iris_artifact() -> Path:
     """Return an artifact of the whole built-in iris model, softmax included, as the example's."""
-    folder = _folder() / "built-in"
     example = Path(__file__).parents[2] / "examples" / "proving" / "export_iris.py"
-    runpy.run_path(str(example))["main"](folder)
+    folder = made_once("built-in", runpy.run_path(str(example))["main"])
     data = {"model": folder / "iris.onnx", "calibration": folder / "calibration.json"}
-    build(iris_request(folder / "iris", **data), lambda *_: None)
-    return folder / "iris"
+    return _artifact("built-in-iris", name="iris", **data)
 
 
 @cache
@@ -102,11 +96,8 @@ def slow_artifact() -> Path:
 
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 256), torch.nn.ReLU(), torch.nn.Linear(256, 3))
-    path = export(model, _folder() / "slow.onnx", torch.tensor([SETOSA]))
-    folder = _folder() / "slow"
-    visibility = ("private", "fixed", "public")
-    build(iris_request(folder, name="slow", model=path, visibility=visibility), lambda *_: None)
-    return folder
+    path = made_once("slow.onnx", lambda path: export(model, path, torch.tensor([SETOSA])))
+    return _artifact("slow", model=path, visibility=("private", "fixed", "public"))
 
 
 def iris_request(
@@ -155,8 +146,8 @@ def make_reusable(files: CircuitFiles, source: Path, vka: Path, *_: Any) -> None
     asyncio.run(create())
 
 
-@cache
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="circuits-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _artifact(folder: str, **request: Any) -> Path:
+    def make(path: Path) -> None:
+        build(iris_request(path, **({"name": folder} | request)), lambda *_: None)
+
+    return made_once(folder, make)

@@ -27,6 +27,7 @@ PATIENCE_SECONDS = 40.0
 #: A new connection for each request, as the node makes them.
 CLIENT = httpx.Client(timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
 _SCRIPTS = Path(sys.executable).parent
+_HOLDERS: list[socket.socket] = []
 _FOREIGN = (
     "HUGGING_FACE",
     "HF_",
@@ -53,6 +54,7 @@ def clean_environment(**settings: Any) -> dict[str, str]:
         if not name.upper().startswith((PREFIX, *_FOREIGN))
     }
     kept["PYTHONPATH"] = str(ROOT)
+    kept["OMP_NUM_THREADS"] = "1"  # several test processes share the machine's cores
     return kept | service_variables(**settings)
 
 
@@ -71,11 +73,17 @@ def service_variables(**settings: Any) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port that nothing listens on, and that no other test of this machine gets.
+
+    A bound socket keeps it for this process: as long as that does not listen, a server with
+    SO_REUSEADDR may bind the port too, and the kernel gives it to nobody who asks for any port.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _HOLDERS.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
