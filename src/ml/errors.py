@@ -23,6 +23,8 @@
 
     ConfigurationError               the operator's fault; the process exits with code 2
 
+What becomes of a service whose workflow cannot be set up is decided by `setup_exit_code`.
+
 To add one: derive it from ServiceError and the standard exception that fits, set `status`, and
 give it a line here. One handler in `ml.serving` turns any of them into the reply
 `{"code": "<status>", "name": …, "description": …}`; the Infernet node recognises a container
@@ -67,6 +69,7 @@ __all__ = [
     "describe_faults",
     "error_body",
     "fault_lines",
+    "setup_exit_code",
 ]
 
 
@@ -248,6 +251,25 @@ class ConfigurationError(Exception):
 
     Raised before a service serves; entry points print it without a traceback and exit with 2.
     """
+
+
+#: What keeps a workflow from being set up now and may not a little later, such as a server that
+#: is not there yet.
+_PASSING = (ConnectionError, TimeoutError, NotReady, Overloaded, TooManyRequests)
+
+
+def setup_exit_code(error: BaseException) -> int | None:
+    """Return the code with which a process ends whose workflow cannot be set up.
+
+    None where trying again may help; 2 where only another configuration or installation does;
+    1 for what nobody foresaw, which whoever starts the process may try once more.
+    """
+    if isinstance(error, _PASSING):
+        return None
+    refused = isinstance(error, ServiceError) and error.status < 500
+    if refused or isinstance(error, ConfigurationError | ImportError):
+        return CONFIGURATION_EXIT_CODE
+    return 1
 
 
 def describe_faults(error: ValidationError, *, under: str = "", most: int = 10) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from ml.caller import seconds_left
 from ml.errors import ConfigurationError
@@ -45,6 +46,39 @@ class Gated(BaseInferenceWorkflow):
 
     def do_run_model(self, data: object) -> float:
         return seconds_left()
+
+
+class Echo(BaseInferenceWorkflow):
+    """Answers with what it is asked."""
+
+    def do_run_model(self, data: object) -> object:
+        return data
+
+
+class Refused(Failed, Echo):
+    """Cannot be loaded as it is configured."""
+
+
+class Unforeseen(Echo):
+    """Breaks while it is loaded."""
+
+    def do_setup(self) -> None:
+        raise ZeroDivisionError
+
+
+class FailsBehind(Echo):
+    """Cannot be loaded, once there is a file; with "once" in it, the first time it can."""
+
+    def __init__(self, gate: str) -> None:
+        super().__init__(gate)
+        self.gate = Path(gate)
+
+    async def do_setup(self) -> None:
+        while not self.gate.exists():  # noqa: ASYNC110 (another process makes it)
+            await asyncio.sleep(0.01)
+        if not self.gate.read_text():
+            raise ConfigurationError(REASON)
+        self.gate.write_text("")
 
 
 class LoadingTorch(Loading, TorchInferenceWorkflow): ...

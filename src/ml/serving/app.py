@@ -19,12 +19,8 @@ from ml import __version__
 from ml.errors import (
     CONFIGURATION_EXIT_CODE,
     ConfigurationError,
-    DeadlineExceeded,
-    NotReady,
-    Overloaded,
     ServiceError,
-    TooManyRequests,
-    UpstreamError,
+    setup_exit_code,
 )
 from ml.serving.adapters import add_adapters
 from ml.serving.admission import Admission
@@ -52,8 +48,6 @@ __all__ = ["ServiceApp", "create_service"]
 
 log = structlog.get_logger(__name__)
 
-#: Failures of a server behind a workflow that may pass.
-_PASSING = (DeadlineExceeded, NotReady, Overloaded, TooManyRequests, UpstreamError)
 #: What a worker reads at once beside the requests in flight.
 _MOST_BODIES, _MOST_BODIES_OF_FULL_SIZE = 1024, 8
 _SETUP_WAITS = (1.0, 2.0, 5.0, 10.0)
@@ -117,6 +111,10 @@ class ServiceApp(Quart):
         self.metrics = Metrics()
         #: Called once the workflow is set up.
         self.on_ready: Callable[[], None] | None = None
+        #: Called once it is known that it cannot be, and `exit_code` says how to end. Without it
+        #: the service stays, and tells all who ask.
+        self.on_failed: Callable[[], None] | None = None
+        self.exit_code = 0
         #: Whether the server shall wait for the workflow before it listens.
         self.loads_before_serving = False
         self._executor: ThreadPoolExecutor | None = None
@@ -175,13 +173,8 @@ class ServiceApp(Quart):
         started = time.perf_counter()
         try:
             await self._set_up_when_possible(name)
-        except (ConfigurationError, ServiceError) as error:
-            self.health.failed("workflow_setup_failed", f"{name} could not be set up: {error}")
-            log.error("workflow_failed", workflow=name, error=str(error))
-            return
-        except (Exception, SystemExit):
-            self.health.failed("workflow_setup_failed", f"{name} could not be set up; see the log.")
-            log.exception("workflow_failed", workflow=name)
+        except (Exception, SystemExit) as error:
+            self._give_up(name, error)
             return
         seconds = time.perf_counter() - started
         self.metrics.setup_seconds.set(seconds)
@@ -191,13 +184,28 @@ class ServiceApp(Quart):
         if self.on_ready is not None:
             self.on_ready()
 
+    def _give_up(self, name: str, error: BaseException) -> None:
+        if isinstance(error, ConfigurationError | ServiceError | ImportError):
+            message = f"{name} could not be set up: {error}"
+            log.error("workflow_failed", workflow=name, error=str(error))
+        else:
+            message = f"{name} could not be set up; see the log."
+            log.error("workflow_failed", workflow=name, exc_info=error)
+        self.exit_code = setup_exit_code(error) or 1
+        self.health.failed("workflow_setup_failed", message)
+        if self.on_failed is not None:
+            self.on_failed()
+
     async def _set_up_when_possible(self, name: str) -> None:
         """Set the workflow up, again and again while a server behind it is not there yet."""
         for wait_seconds in itertools.chain(_SETUP_WAITS, itertools.repeat(_SETUP_WAITS[-1])):
             try:
                 await self.workflow.setup()
-            except _PASSING as error:
-                self.health.waiting("upstream_unavailable", f"{name} waits: {error}")
+            except Exception as error:
+                if setup_exit_code(error) is not None:
+                    raise
+                reason = str(error) if isinstance(error, ServiceError) else type(error).__name__
+                self.health.waiting("upstream_unavailable", f"{name} waits: {reason}")
                 log.warning("workflow_waits", workflow=name, error=str(error))
                 await asyncio.sleep(wait_seconds)
             else:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
@@ -41,7 +42,8 @@ def run_worker(
 ) -> NoReturn:
     """Build the application and serve it until SIGTERM, SIGINT or the supervisor's end.
 
-    A worker that is not alone listens once its workflow is loaded.
+    A worker that is not alone listens once its workflow is loaded. One whose workflow cannot be
+    set up says why, in one line, and ends with the application's exit code.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, there is nothing to finish
     supervisor = os.getppid()
@@ -55,9 +57,15 @@ def run_worker(
         from ml.serving.granian_server import serve
     else:
         from ml.serving.hypercorn_server import serve
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(app, sockets, options, lambda: _until_stopped(app, lifeline)))
-    raise SystemExit(0)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(app, sockets, options, lambda: _until_stopped(app, lifeline)))
+    except Exception:
+        if not app.exit_code:  # else the server only repeats that the application did not start
+            raise
+    if app.exit_code:
+        sys.stderr.write(f"{app.name} cannot start: {' '.join(app.health.message.split())}\n")
+    raise SystemExit(app.exit_code)
 
 
 def _give_up_dead_clients(sock: socket.socket, seconds: float) -> None:
@@ -74,6 +82,7 @@ async def _until_stopped(app: ServiceApp, lifeline: int) -> None:
     """Return when new connections shall be refused: a drain delay after SIGTERM.
 
     In the delay the service says "not ready" and still answers, so that routers notice first.
+    Where the workflow cannot be set up, there is none.
     """
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[float] = loop.create_future()
@@ -93,4 +102,12 @@ async def _until_stopped(app: ServiceApp, lifeline: int) -> None:
             begin(0.0)
 
     loop.add_reader(lifeline, supervisor_gone)
+
+    def give_up() -> None:
+        if not stop.done():
+            stop.set_result(0.0)
+
+    app.on_failed = give_up
+    if app.exit_code:  # it failed before there was anyone to tell
+        give_up()
     await asyncio.sleep(await stop)
