@@ -95,7 +95,7 @@ def test_openai_lists_the_model(client: openai.OpenAI) -> None:
 def test_openai_raises_its_own_errors(service: Server, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="gpt-4"):
         client.chat.completions.create(model="gpt-4", messages=CONVERSATION)
-    with pytest.raises(openai.BadRequestError, match="n is not supported"):
+    with pytest.raises(openai.BadRequestError, match="n: not supported"):
         client.chat.completions.create(model=MODEL, messages=CONVERSATION, n=2)
     with pytest.raises(openai.BadRequestError, match="tokens"):
         client.completions.create(model=MODEL, prompt="word " * 3000, stream=True)

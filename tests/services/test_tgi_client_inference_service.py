@@ -69,8 +69,8 @@ def test_the_curl_of_the_readme_is_answered(service: Server) -> None:
 def test_a_text_is_read_in_every_form(service: Server, upstream: TGIServer, data: Any) -> None:
     assert service.post(data).json() == ANSWER
     request = upstream.received[-1]
-    assert request.body["inputs"] == TEXT
-    assert request.body["parameters"]["max_new_tokens"] == 30
+    assert request.body["messages"] == [{"role": "user", "content": TEXT}]
+    assert request.body["max_tokens"] == 30
     assert request.headers["authorization"] == "Bearer YOUR_TOKEN_HERE"
 
 

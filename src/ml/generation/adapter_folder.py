@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ml.errors import ConfigurationError, NotFound
+from ml.errors import ConfigurationError
 from ml.generation.lora_file import CONFIG_FILE, WEIGHTS_FILE, LoraFile
+from ml.generation.request import ModelNotFound
 
 __all__ = ["AdapterFolder"]
 
@@ -35,10 +36,10 @@ class AdapterFolder:
         }
 
     def find(self, name: str) -> LoraFile:
-        """Return the adapter of a name. Raises `NotFound` for a name without a sub-folder."""
+        """Return the adapter of a name. Raises `ModelNotFound` for a name without a sub-folder."""
         folder = self._resolve(name)
         if folder is None:
-            raise NotFound(f"there is no adapter {name[:100]!r}")
+            raise ModelNotFound(f"there is no adapter {name[:100]!r}")
         return LoraFile(name, folder)
 
     def _resolve(self, name: str) -> Path | None:

@@ -6,17 +6,51 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from ml.errors import InvalidInput, NotFound
 
 __all__ = [
     "FinishReason",
     "Finished",
+    "ModelNotFound",
     "Observer",
     "Piece",
+    "PromptTooLong",
     "SamplingParameters",
     "Step",
     "Token",
+    "TopK",
     "collect",
 ]
+
+
+def _all_as_zero(value: Any) -> Any:
+    return 0 if value == -1 else value
+
+
+#: A request's `top_k`; 0 keeps all tokens, as does -1, which other servers take.
+TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
+
+
+class ModelNotFound(NotFound):
+    """There is no model, or adapter, of the name that a request gives."""
+
+
+class PromptTooLong(InvalidInput):
+    """A prompt leaves no room for an answer; the APIs have words of their own for the numbers."""
+
+    def __init__(self, tokens: int, most: int) -> None:
+        self.tokens, self.most = tokens, most
+        super().__init__(
+            f"the prompt has {tokens} tokens with its history; prompt and answer together may "
+            f"have {most}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.tokens, self.most)
 
 
 class FinishReason(StrEnum):

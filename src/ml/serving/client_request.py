@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ml.errors import InvalidInput, describe_faults
-from ml.workflows.loading import did_you_mean
+from ml.workflows.loading import unknown_fields
 
 __all__ = ["ClientRequest"]
 
@@ -39,22 +39,16 @@ class ClientRequest(BaseModel):
     def _refuse_what_is_not_done(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        kept = {}
-        for name, value in data.items():
-            if name in cls.model_fields:
-                kept[name] = value
-            elif name in cls.neutral:
-                cls._require_neutral(name, value)
-            elif name not in cls.ignored:
-                raise ValueError(f"no such field: {name!r}{did_you_mean(name, cls._names())}")
-        return kept
+        if unknown := unknown_fields(data, [*cls.model_fields, *cls.neutral, *cls.ignored]):
+            raise ValueError("; ".join(unknown))
+        for name, allowed in cls.neutral.items():
+            value = data.get(name)
+            if value is not None and not any(_same(value, one) for one in allowed):
+                due = " or ".join(map(repr, allowed)) or "null"
+                raise ValueError(f"{name}: not supported here; leave it out or send {due}")
+        return {name: value for name, value in data.items() if name in cls.model_fields}
 
-    @classmethod
-    def _require_neutral(cls, name: str, value: Any) -> None:
-        if value is not None and value not in cls.neutral[name]:
-            allowed = " or ".join(map(repr, cls.neutral[name])) or "null"
-            raise ValueError(f"{name} is not supported here: leave it out or send {allowed}")
 
-    @classmethod
-    def _names(cls) -> list[str]:
-        return [*cls.model_fields, *cls.neutral, *cls.ignored]
+def _same(value: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal; true is no 1, nor false a 0."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)

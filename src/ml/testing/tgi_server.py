@@ -4,7 +4,8 @@
 
 answers every prompt with "You asked: " and the prompt, token by token. Tests script it: it can
 be slow, refuse with any of TGI's errors, break off, or fail in the middle of a stream. With
-`apis=("openai",)` it has no `/generate`, as vLLM has none.
+`apis=("openai",)` it has no `/generate`, as vLLM has none; without a chat template its chat route
+refuses as TGI's does.
 
 Source: the OpenAPI document of Text Generation Inference 3.
 """
@@ -32,6 +33,7 @@ __all__ = ["Behaviour", "Received", "TGIServer"]
 
 _END = "</s>"
 _CHAT = "/v1/chat/completions"
+_NO_TEMPLATE = {"error": "Template error: template not found", "error_type": "template_error"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class TGIServer:
     Attributes:
         behaviour: for requests without one of their own.
         upcoming: behaviours of the next requests, in their order.
+        has_template: whether its model has a chat template.
         is_healthy: what `/health` says.
         received: all requests that run the model.
         left: how many of them were left by their client before the end.
@@ -85,6 +88,7 @@ class TGIServer:
     behaviour: Behaviour = field(default_factory=Behaviour)
     apis: Sequence[str] = ("tgi", "openai")
     model: str = "test/model"
+    has_template: bool = True
     is_healthy: bool = True
     upcoming: deque[Behaviour] = field(default_factory=deque)
     received: list[Received] = field(default_factory=list)
@@ -144,6 +148,8 @@ class TGIServer:
             await _send_json(send, *self._information(path))
         elif not self._has(path):
             await _send_json(send, 404, {"error": "not found", "error_type": "not_found"})
+        elif path == _CHAT and not self.has_template:
+            await _send_json(send, 422, _NO_TEMPLATE)
         else:
             request = Received(path, scope["client"][1], headers, orjson.loads(body))
             self.received.append(request)
@@ -338,11 +344,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ml.testing.tgi_server")
     parser.add_argument("--bind", default="127.0.0.1:8080")
     parser.add_argument("--model", default="test/model")
+    parser.add_argument("--no-template", action="store_true", help="its model cannot converse")
     parser.add_argument("--delay-seconds", type=float, default=0.0)
     parser.add_argument("--token-seconds", type=float, default=0.0)
     options = parser.parse_args()
     behaviour = Behaviour(delay_seconds=options.delay_seconds, token_seconds=options.token_seconds)
-    server = TGIServer(behaviour=behaviour, model=options.model)
+    has_template = not options.no_template
+    server = TGIServer(behaviour=behaviour, model=options.model, has_template=has_template)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(server, options.bind, asyncio.Event()))
 

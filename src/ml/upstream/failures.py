@@ -26,7 +26,7 @@ from ml.errors import (
     UpstreamRefused,
 )
 
-__all__ = ["FAILURES", "as_service_error", "is_transient", "retry_after_seconds"]
+__all__ = ["FAILURES", "as_service_error", "is_transient", "lacks_chat", "retry_after_seconds"]
 
 #: What the client raises.
 FAILURES = (TextGenerationError, HfHubHTTPError, InferenceTimeoutError, httpx.HTTPError)
@@ -50,6 +50,15 @@ def retry_after_seconds(error: BaseException | None) -> int | None:
     response = _response(error)
     value = response.headers.get("retry-after", "") if response is not None else ""
     return int(value) if value.isascii() and value.isdigit() else None
+
+
+def lacks_chat(error: Exception) -> bool:
+    """Return whether a server has no chat route, or its model no chat template."""
+    document, status = _json(_response(error)), _status(error)
+    if status == 404:  # unless the route itself says that it has no such model
+        refusal = document.get("error")
+        return not isinstance(refusal, dict) or refusal.get("code") != "model_not_found"
+    return status == 405 or (status == 422 and document.get("error_type") == "template_error")
 
 
 def as_service_error(error: Exception) -> ServiceError:

@@ -6,11 +6,16 @@ Source: its OpenAPI document, `GenerateParameters`. `details`, `decoder_input_de
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = ["GenerationParameters"]
+
+
+def _none_if_all(value: Any) -> Any:
+    """Return None for the values with which other servers keep all tokens, and TGI has none."""
+    return None if value in (0, -1) and not isinstance(value, bool) else value
 
 
 class GenerationParameters(BaseModel):
@@ -29,7 +34,7 @@ class GenerationParameters(BaseModel):
     seed: int | None = Field(default=None, ge=0)
     stop: list[str] | None = None
     temperature: float | None = Field(default=None, gt=0)
-    top_k: int | None = Field(default=None, ge=1)
+    top_k: Annotated[int | None, BeforeValidator(_none_if_all)] = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
     truncate: int | None = Field(default=None, ge=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)

@@ -1,4 +1,8 @@
-"""A text generation server behind us: TGI, or one with OpenAI's API."""
+"""A text generation server behind us: TGI, or one with OpenAI's API.
+
+A text for TGI goes to its chat route too, as the one turn of a conversation: models that were
+taught to converse say little, or nothing, to a text without their chat template.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,37 @@ from typing import Any, Literal, NoReturn
 
 import aiohttp
 import httpx
+import structlog
 from httpx_aiohttp import AiohttpTransport
 from huggingface_hub import AsyncInferenceClient
 
-from ml.errors import ConfigurationError, NotReady, UpstreamError
-from ml.upstream.failures import FAILURES, as_service_error
+from ml.errors import ConfigurationError, GenerationFailed, NotReady, UpstreamError
+from ml.upstream.failures import FAILURES, as_service_error, lacks_chat
 from ml.upstream.parameters import GenerationParameters
 from ml.upstream.retries import RetryParameters, with_retries
 
 __all__ = ["Api", "TextGenerationServer"]
+
+log = structlog.get_logger(__name__)
 
 Api = Literal["tgi", "openai"]
 #: The longest silence of the server: the node's own patience.
 _READ_SECONDS = 180.0
 _PROBE_SECONDS = 5.0
 #: OpenAI's name of a parameter of TGI's; what is in neither goes along as it is.
-_OPENAI_NAMES = {"max_new_tokens": "max_tokens"}
+_OPENAI_NAMES = {"max_new_tokens": "max_tokens", "adapter_id": "model"}
 _OPENAI_PARAMETERS = frozenset(
-    {"frequency_penalty", "max_tokens", "seed", "stop", "temperature", "top_p"}
+    {"frequency_penalty", "max_tokens", "model", "seed", "stop", "temperature", "top_p"}
 )
 
 
 class TextGenerationServer:
     """Asks one server, over a pool of connections.
 
-    `open()` finds out which API it speaks, unless `api` says so, and which model it has. Failures
-    that pass are tried again as `retries` says; a stream only before its first token.
+    `open()` finds out which API it speaks, unless `api` says so, and which model it has. With
+    "tgi" texts are sent as they are; without `api`, TGI's chat route is used where the server has
+    one, its model a chat template, and the parameters are those of that route. Failures that pass
+    are tried again as `retries` says; a stream only before its first token.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class TextGenerationServer:
         self.url = url.rstrip("/")
         self.api = api
         self.model = ""
+        self._has_chat = api != "tgi"
         self._headers = dict(headers or {})
         self._cookies = dict(cookies or {})
         self._token = token
@@ -96,15 +106,18 @@ class TextGenerationServer:
 
         async def ask() -> str:
             async with self._client() as client:
-                if self.api == "openai":
-                    chat = await client.chat_completion(**self._chat(text, parameters))
+                chat = await self._ask_chat(client, text, parameters)
+                if chat is not None:
                     return chat.choices[0].message.content or ""
                 return str(await client.text_generation(text, **parameters.given()))
 
         try:
-            return await with_retries(ask, self._retries)
+            answer = await with_retries(ask, self._retries)
         except FAILURES as error:
             raise as_service_error(error) from error
+        if not answer:
+            raise self._empty_answer()
+        return answer
 
     async def stream(
         self, text: str, parameters: GenerationParameters
@@ -118,6 +131,8 @@ class TextGenerationServer:
         try:
             first, pieces = await with_retries(begin, self._retries)
             async with contextlib.aclosing(pieces):
+                if not first:
+                    raise self._empty_answer()
                 yield first
                 async for piece in pieces:
                     yield piece
@@ -128,8 +143,8 @@ class TextGenerationServer:
         self, text: str, parameters: GenerationParameters
     ) -> AsyncGenerator[str, None]:
         async with self._client() as client:
-            if self.api == "openai":
-                chunks = await client.chat_completion(**self._chat(text, parameters), stream=True)
+            chunks = await self._ask_chat(client, text, parameters, stream=True)
+            if chunks is not None:
                 async with contextlib.aclosing(chunks):
                     async for chunk in chunks:
                         if chunk.choices and (content := chunk.choices[0].delta.content):
@@ -143,11 +158,44 @@ class TextGenerationServer:
                     if event.token.text and not event.token.special:
                         yield event.token.text
 
-    def _chat(self, text: str, parameters: GenerationParameters) -> dict[str, Any]:
+    async def _ask_chat(
+        self,
+        client: AsyncInferenceClient,
+        text: str,
+        parameters: GenerationParameters,
+        *,
+        stream: bool = False,
+    ) -> Any:
+        """Return what the chat route answers; None where the text is to be sent as it is."""
         named = {_OPENAI_NAMES.get(name, name): value for name, value in parameters.given().items()}
         extra = {name: named.pop(name) for name in list(named) if name not in _OPENAI_PARAMETERS}
-        messages = [{"role": "user", "content": text}]
-        return {"messages": messages, "model": self.model, **named, "extra_body": extra or None}
+        if not self._has_chat or (self.api == "tgi" and extra):
+            return None
+        # TGI takes any other name than its own for an adapter's.
+        request = {"model": "tgi" if self.api == "tgi" else self.model, **named}
+        try:
+            return await client.chat_completion(
+                [{"role": "user", "content": text}],
+                **request,
+                stream=stream,
+                extra_body=extra or None,
+            )
+        except FAILURES as error:
+            if self.api != "tgi" or not lacks_chat(error):
+                raise
+        self._has_chat = False
+        log.info("upstream_has_no_chat", model=self.model)
+        return None
+
+    def _empty_answer(self) -> GenerationFailed:
+        text = "The model server answered with an empty text."
+        if self.api == "tgi":
+            text += (
+                " A model for conversations does so without its chat template, which /generate "
+                "does not use: see `api` of this service, and leave out parameters that only "
+                "/generate has."
+            )
+        return GenerationFailed(text)
 
     # --- connections --------------------------------------------------------------------------
 

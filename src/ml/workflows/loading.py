@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml.errors import ConfigurationError, ServiceError
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
-__all__ = ["did_you_mean", "load_workflow", "load_workflow_class"]
+__all__ = ["did_you_mean", "load_workflow", "load_workflow_class", "unknown_fields"]
 
 
 def load_workflow(
@@ -58,6 +58,13 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return "; did you mean 'x'?" for the known name closest to a wrong one, or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Return a line for each given name that is not known, with the one that was probably meant."""
+    return [
+        f"no such field: {name!r}{did_you_mean(name, known)}" for name in given if name not in known
+    ]
 
 
 def _import_module(name: str) -> Any:

@@ -213,7 +213,7 @@ async def test_leaving_a_stream_closes_the_servers_request() -> None:
 
 async def test_connections_are_kept() -> None:
     server = TGIServer()
-    async with workflow_for(server) as workflow:
+    async with workflow_for(server, api="tgi") as workflow:
         for _ in range(5):
             await workflow.inference(TEXT)
             assert [piece async for piece in workflow.stream(TEXT)]

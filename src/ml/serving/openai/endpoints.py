@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, ClassVar
 
 from ml.errors import ServiceError
-from ml.generation.request import collect
+from ml.generation.merging import merged
+from ml.generation.request import Finished, Piece
 from ml.serving.endpoint import Headers
 from ml.serving.event_stream import event, event_stream
 from ml.serving.openai.replies import CompletionForm, error_data, error_reply
@@ -20,50 +22,70 @@ _DONE = b"data: [DONE]\n\n"
 
 
 class _Endpoint:
+    #: The field that holds what the model reads.
+    _input: ClassVar[str]
+
     def __init__(self, workflow: LLMInferenceWorkflow) -> None:
         self._workflow = workflow
 
     def refusal(self, error: ServiceError) -> Reply:
         """Return a failure as OpenAI's clients know it."""
-        return error_reply(error)
+        return error_reply(error, self._input)
 
     async def _answer(
         self,
         request: ChatCompletionRequest | CompletionRequest,
-        prompt: Prompt,
+        prompts: Sequence[Prompt],
         *,
         is_chat: bool,
     ) -> Reply:
         form = CompletionForm(request.model_name or self._workflow.served_name, is_chat)
         if request.stream:
-            events = self._events(prompt, form, with_usage=request.wants_usage)
-            return await event_stream(events, error_data)
-        pieces, finished = await collect(self._workflow.generate(prompt))
-        text = "".join(piece.text for piece in pieces)
-        return json_reply(form.whole(text, finished))
+            events = self._events(prompts, form, with_usage=request.wants_usage)
+            return await event_stream(events, self._error_data)
+        texts = [""] * len(prompts)
+        ends: dict[int, Finished] = {}
+        async with contextlib.aclosing(self._pieces(prompts)) as pieces:
+            async for index, piece in pieces:
+                texts[index] += piece.text
+                if piece.finished is not None:
+                    ends[index] = piece.finished
+        return json_reply(form.whole([(text, ends[i]) for i, text in enumerate(texts)]))
+
+    def _pieces(self, prompts: Sequence[Prompt]) -> AsyncGenerator[tuple[int, Piece], None]:
+        return merged([self._workflow.generate(prompt) for prompt in prompts])
 
     async def _events(
-        self, prompt: Prompt, form: CompletionForm, *, with_usage: bool
+        self, prompts: Sequence[Prompt], form: CompletionForm, *, with_usage: bool
     ) -> AsyncGenerator[bytes, None]:
-        is_first = True
-        async with contextlib.aclosing(self._workflow.generate(prompt)) as pieces:
-            async for piece in pieces:
+        begun: set[int] = set()
+        ends: list[Finished] = []
+        async with contextlib.aclosing(self._pieces(prompts)) as pieces:
+            async for index, piece in pieces:
+                is_first = index not in begun
                 if piece.text or piece.finished or is_first:
-                    yield event(form.chunk(piece.text, piece.finished, is_first=is_first))
-                    is_first = False
-                if piece.finished and with_usage:
-                    yield event(form.usage_chunk(piece.finished))
+                    yield event(form.chunk(index, piece.text, piece.finished, is_first=is_first))
+                    begun.add(index)
+                if piece.finished:
+                    ends.append(piece.finished)
+        if with_usage:
+            yield event(form.usage_chunk(ends))
         yield _DONE
+
+    def _error_data(self, error: ServiceError) -> dict[str, Any]:
+        return error_data(error, self._input)
 
 
 class ChatCompletions(_Endpoint):
     """Answers conversations."""
 
+    _input = "messages"
+
     async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return a chat completion, whole or as a stream."""
         request = ChatCompletionRequest.read(body)
         prompt = await self._workflow.in_thread(self._prompt, request)
-        return await self._answer(request, prompt, is_chat=True)
+        return await self._answer(request, [prompt], is_chat=True)
 
     def _prompt(self, request: ChatCompletionRequest) -> Prompt:
         messages = [message.for_template() for message in request.messages]
@@ -71,15 +93,16 @@ class ChatCompletions(_Endpoint):
 
 
 class Completions(_Endpoint):
-    """Goes on with texts."""
+    """Goes on with texts, each of which becomes a choice."""
+
+    _input = "prompt"
 
     async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return a text completion, whole or as a stream."""
         request = CompletionRequest.read(body)
-        prompt = await self._workflow.in_thread(self._prompt, request)
-        return await self._answer(request, prompt, is_chat=False)
+        prompts = await self._workflow.in_thread(self._prompts, request)
+        return await self._answer(request, prompts, is_chat=False)
 
-    def _prompt(self, request: CompletionRequest) -> Prompt:
-        return self._workflow.complete(
-            request.prompt[0], request.sampling(), model=request.model_name
-        )
+    def _prompts(self, request: CompletionRequest) -> list[Prompt]:
+        sampling, model = request.sampling(), request.model_name
+        return [self._workflow.complete(one, sampling, model=model) for one in request.prompt]

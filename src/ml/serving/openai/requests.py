@@ -1,38 +1,115 @@
 """What OpenAI's clients send.
 
-Source: OpenAI's API reference, "Chat completions" and "Completions (legacy)". `top_k` is no field
-of theirs; other servers of this API have it too.
+Source: OpenAI's API reference, "Chat completions" and "Completions (legacy)". `top_k`, and the
+fields under `_OF_OTHER_SERVERS`, are none of theirs; other servers of this API have them.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
+from ml.errors import describe_faults
+from ml.generation.request import TopK
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["ChatCompletionRequest", "CompletionRequest", "Message"]
+
+#: The most texts that one request may have gone on with: each waits for a slot of its own.
+_MOST_PROMPTS = 64
+#: Of vLLM, SGLang and Text Generation Inference, with the values that change nothing.
+_OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
+    "add_special_tokens": (),
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "best_of": (1,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "documents": ([],),
+    "early_stopping": (False,),
+    "guided_choice": ([],),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "logits_processors": ([],),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "priority": (0,),
+    "prompt_logprobs": (0,),
+    "repetition_penalty": (1,),
+    "return_token_ids": (False,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "structured_outputs": ({},),
+    "truncate_prompt_tokens": (),
+    "typical_p": (1,),
+    "use_beam_search": (False,),
+}
 
 
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _prompts(value: Any) -> Any:
+    """Return the prompts of `prompt`: a text, token ids, or a list of either."""
+    if isinstance(value, str) or _are_ids(value):
+        return [value]
+    if isinstance(value, list) and all(isinstance(one, str) or _are_ids(one) for one in value):
+        return value
+    raise ValueError("give a text, token ids, or a list of texts or of lists of token ids")
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
+
+
+class TextPart(ClientRequest):
+    """A part of a turn's content."""
+
+    ignored: ClassVar = frozenset({"cache_control", "prompt_cache_breakpoint"})
+
+    type: Literal["text"]
+    text: str
+
+
 def _joined(content: Any) -> Any:
     """Return the text of a content that is given in parts."""
     if not isinstance(content, list):
         return content
-    if all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "".join(str(part.get("text", "")) for part in content)
-    raise ValueError('only parts of {"type": "text"} are supported')
+    if not content:
+        raise ValueError("give at least one part")
+    return "".join(_text_of(number, part) for number, part in enumerate(content))
+
+
+def _text_of(number: int, part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind != "text":
+        raise ValueError(f'part {number}: {kind!r} is not supported, only {{"type": "text"}}')
+    try:
+        return TextPart.model_validate(part).text
+    except ValidationError as error:
+        raise ValueError(f"part {number}: {describe_faults(error)}") from None
 
 
 class Message(ClientRequest):
     """One turn of a conversation."""
 
-    neutral: ClassVar = {"tool_calls": ([],), "function_call": (), "audio": (), "refusal": ()}
+    neutral: ClassVar = {
+        "tool_calls": ([],),
+        "tool_call_id": (),
+        "function_call": (),
+        "audio": (),
+        "refusal": (),
+        "reasoning": (),
+        "reasoning_content": (),
+    }
     ignored: ClassVar = frozenset({"name", "annotations"})
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -54,6 +131,7 @@ class StreamOptions(ClientRequest):
 
 class _Request(ClientRequest):
     neutral: ClassVar = {
+        **_OF_OTHER_SERVERS,
         "n": (1,),
         "frequency_penalty": (0,),
         "presence_penalty": (0,),
@@ -73,7 +151,6 @@ class _Request(ClientRequest):
         "web_search_options": (),
         "moderation": (),
         "echo": (False,),
-        "best_of": (1,),
         "suffix": ("",),
     }
     ignored: ClassVar = frozenset(
@@ -96,7 +173,7 @@ class _Request(ClientRequest):
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: TopK | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: Annotated[list[str] | None, BeforeValidator(_one_or_more)] = Field(
         default=None, max_length=16
@@ -139,6 +216,8 @@ class ChatCompletionRequest(_Request):
 class CompletionRequest(_Request):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(
-        min_length=1, max_length=1, description="One text to go on with"
+    prompt: Annotated[list[str | list[int]], BeforeValidator(_prompts)] = Field(
+        min_length=1,
+        max_length=_MOST_PROMPTS,
+        description="Texts to go on with, or their token ids; the choices have their order",
     )

@@ -8,6 +8,7 @@ from quart import Response
 from quart_schema import document_request
 
 from ml.errors import NotFound
+from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.replies import error_reply, model_list, model_object
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
@@ -35,8 +36,9 @@ def add_openai(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> dict[str, Any]:
-        """Return one model, or 404."""
-        workflow.require_model(name)
+        """Return one model, or 404; names that stand for the service's own are found, too."""
+        if name not in NAMES_OF_ANY_MODEL:
+            await workflow.in_thread(workflow.require_model, name)
         return model_object(name)
 
     @app.post("/v1/chat/completions")

@@ -14,7 +14,7 @@ from ml.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from ml.generation.request import Finished, FinishReason, Piece
+from ml.generation.request import Finished, FinishReason, Piece, PromptTooLong
 from ml.serving.reply import Reply, error_headers, json_reply
 
 __all__ = ["details", "error_data", "error_reply", "stream_event"]
@@ -74,7 +74,13 @@ def _token(piece: Piece) -> dict[str, Any]:
 
 def error_data(error: ServiceError) -> dict[str, str]:
     """Return a failure as these clients know it."""
-    return {"error": error.description, "error_type": _status_and_type(error)[1]}
+    message = error.description
+    if isinstance(error, PromptTooLong):
+        message = (
+            f"Input validation error: `inputs` must have less than {error.most} tokens. Given: "
+            f"{error.tokens}"
+        )
+    return {"error": message, "error_type": _status_and_type(error)[1]}
 
 
 def error_reply(error: ServiceError) -> Reply:
@@ -83,5 +89,7 @@ def error_reply(error: ServiceError) -> Reply:
 
 
 def _status_and_type(error: ServiceError) -> tuple[int, str]:
-    other = (error.status, "validation") if error.status < 500 else (424, "generation")
-    return _ERRORS.get(type(error), other)
+    for kind in type(error).__mro__:
+        if kind in _ERRORS:
+            return _ERRORS[kind]
+    return (error.status, "validation") if error.status < 500 else (424, "generation")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from ml.generation.request import TopK
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["GenerateRequest", "Parameters"]
@@ -37,7 +38,7 @@ class Parameters(ClientRequest):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: list[str] | None = Field(default=None, max_length=16)
     temperature: float | None = Field(default=None, gt=0, le=5)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: TopK | None = None
     top_p: float | None = Field(default=None, gt=0, le=1)
     truncate: int | None = Field(default=None, ge=1)
 

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from pydantic import TypeAdapter, ValidationError
 
-from ml.errors import ConfigurationError, InvalidInput, NotFound, NotReady, describe_faults
-from ml.generation.request import FinishReason, Observer, Piece, SamplingParameters
+from ml.errors import ConfigurationError, InvalidInput, NotReady, describe_faults
+from ml.generation.request import (
+    FinishReason,
+    ModelNotFound,
+    Observer,
+    Piece,
+    PromptTooLong,
+    SamplingParameters,
+)
 from ml.models.causal_lm import CausalLM, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -177,7 +184,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     def do_preprocessing(self, input_data: LLMRequest | str | dict[str, Any]) -> Prompt:
         """Return the prompt of a request, rendered with the model's own chat template.
 
-        Raises `InvalidInput` with the numbers when it leaves no room for an answer.
+        Raises `PromptTooLong` when it leaves no room for an answer.
         """
         if not isinstance(input_data, LLMRequest):
             request: LLMRequest = self.decode_offchain(input_data)
@@ -209,9 +216,10 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         return [self.served_name, *(adapter.name for adapter in adapters)]
 
     def require_model(self, name: str) -> None:
-        """Raise `NotFound` unless a request may give this name as its model."""
+        """Raise `ModelNotFound` unless a request may give this name as its model."""
         if name not in self.model_names():
-            raise NotFound(f"There is no model {name!r} here, but {', '.join(self.model_names())}.")
+            names = ", ".join(self.model_names())
+            raise ModelNotFound(f"There is no model {name!r} here, but {names}.")
 
     def chat(
         self,
@@ -241,19 +249,22 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
 
     def complete(
         self,
-        text: str,
+        text: str | list[int],
         sampling: Mapping[str, Any] | None = None,
         *,
         model: str | None = None,
         truncate: int | None = None,
         keeps_stop: bool = False,
     ) -> Prompt:
-        """Return the prompt of a text that the model shall go on with, as it is.
+        """Return the prompt of a text, or of its token ids, that the model shall go on with.
 
         `truncate` keeps only so many of its last tokens; with `keeps_stop` a stop string is part
         of the answer.
         """
-        ids = self._language_model.tokenizer(text).input_ids
+        if isinstance(text, str):
+            ids = self._language_model.tokenizer(text).input_ids
+        else:
+            ids = self._known_tokens(text)
         ids = ids[-truncate:] if truncate else ids
         return self._prompt(ids, sampling, model, keeps_stop=keeps_stop)
 
@@ -312,21 +323,19 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         if model is not None:
             self.require_model(model)
         adapter = None if model == self.served_name else model
-        given = _without_none(sampling or {})
-        parameters = replace(self._defaults, **given)
+        parameters = replace(self._defaults, **_without_none(sampling or {}))
         if not ids:
-            raise InvalidInput("the prompt is empty")
+            raise InvalidInput("prompt: the prompt is empty")
         if len(ids) >= self.max_length:
-            raise InvalidInput(
-                f"the prompt has {len(ids)} tokens with its history; prompt and answer together "
-                f"may have {self.max_length}"
-            )
-        if given.get("max_new_tokens", 0) > self.max_length:
-            raise InvalidInput(
-                f"{parameters.max_new_tokens} new tokens are asked for; prompt and answer together "
-                f"may have {self.max_length}"
-            )
+            raise PromptTooLong(len(ids), self.max_length)
         return Prompt(ids, parameters, adapter, keeps_stop)
+
+    def _known_tokens(self, ids: list[int]) -> list[int]:
+        number = self._language_model.model.get_input_embeddings().num_embeddings
+        for token_id in ids:
+            if not 0 <= token_id < number:
+                raise InvalidInput(f"prompt: {token_id} is none of the model's {number} token ids")
+        return ids
 
 
 def _checked_defaults(**values: Any) -> SamplingParameters:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from typing import Any
+
+from pydantic import BaseModel, Field, model_validator
 
 from ml.infernet.tensor_request import TensorRequest
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+from ml.workflows.loading import unknown_fields
 
 __all__ = ["JobQuestion", "OnchainProofInput", "ProofInput"]
 
@@ -17,11 +20,22 @@ class JobQuestion(BaseModel, strict=True, frozen=True):
 
 
 class ProofInput(TensorInput):
-    """A tensor as the classic service takes it, for one of the artifacts."""
+    """A tensor as the classic service takes it, for one of the artifacts.
+
+    Unknown keys are refused; a `shape`, which the answers of tensor services have, is not read.
+    """
 
     model_id: str = Field(
         default="", description="The name or id of an artifact; the first one by default"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, data: Any) -> Any:
+        known = [*cls.model_fields, "shape"]
+        if isinstance(data, dict) and (unknown := unknown_fields(data, known)):
+            raise ValueError("; ".join(unknown))
+        return data
 
 
 class OnchainProofInput(OnchainTensorInput):

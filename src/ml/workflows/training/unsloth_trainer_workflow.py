@@ -25,7 +25,7 @@ from ml.jobs.engine import JobEngine
 from ml.jobs.job import Job, JobState, new_job_id
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
-from ml.workflows.loading import did_you_mean
+from ml.workflows.loading import unknown_fields
 
 if TYPE_CHECKING:
     from ml.finetuning.data.report import DataReport
@@ -298,11 +298,7 @@ def read_request(data: Any) -> FinetuningRequest:
         queries and set(data) <= set(TrainRequest.model_fields)
     )
     model = TrainRequest if is_train else FinetuningRequest
-    known = list(model.model_fields)
-    unknown = [
-        f"no such field: {name!r}{did_you_mean(name, known)}" for name in data if name not in known
-    ]
-    if unknown:
+    if unknown := unknown_fields(data, list(model.model_fields)):
         raise UnprocessableInput("; ".join(unknown))
     try:
         request = model.model_validate(data)
