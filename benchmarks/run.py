@@ -91,6 +91,7 @@ def small(count: int, seconds: float) -> None:
     """69 doubles through keys, validation, metrics and request ids; the peers do without."""
     with running(
         ours("ours", model=SMALL_MODEL, log_requests=False),
+        ours("ours, hypercorn", model=SMALL_MODEL, log_requests=False, server="hypercorn"),
         ours("ours, log lines", model=SMALL_MODEL),
         bare_quart(),
         litserve(),
@@ -99,7 +100,7 @@ def small(count: int, seconds: float) -> None:
         runs = rounds(servers, connections=SMALL_CONNECTIONS, seconds=seconds, count=count)
     heading("69 doubles", "ours / peer")
     for own in ("ours", "ours, log lines"):
-        for peer in ("bare Quart", "LitServe", "BentoML"):
+        for peer in ("ours, hypercorn", "bare Quart", "LitServe", "BentoML"):
             for c in SMALL_CONNECTIONS:
                 print(ratio_row(f"{own} / {peer}, c={c}", runs[own, c], runs[peer, c]))
 
@@ -115,12 +116,13 @@ def heavy(count: int, seconds: float) -> None:
         options = {"model": model, "body": body, "log_requests": False}
         with running(
             ours("batches", max_batch_size=BATCH, **options),
+            ours("batches, hypercorn", max_batch_size=BATCH, server="hypercorn", **options),
             ours("one by one", max_batch_size=1, **options),
             litserve(file, BATCH, body),
         ) as servers:
             runs = rounds(servers, connections=HEAVY_CONNECTIONS, seconds=seconds, count=count)
             heading("69-(8x1024)-2", "batches / other")
-            for peer in ("one by one", "LitServe"):
+            for peer in ("batches, hypercorn", "one by one", "LitServe"):
                 for c in HEAVY_CONNECTIONS:
                     title = f"batches / {peer}, c={c}"
                     print(ratio_row(title, runs["batches", c], runs[peer, c]))

@@ -122,7 +122,14 @@ class Server:
         self._log.close()
 
 
-def ours(name: str, *, model: dict[str, Any], body: Path = REQUEST, **settings: Any) -> Server:
+def ours(
+    name: str,
+    *,
+    model: dict[str, Any],
+    body: Path = REQUEST,
+    server: str = "granian",
+    **settings: Any,
+) -> Server:
     """Return our service with one worker and a bearer key; settings as `max_batch_size=1`."""
     port = free_port()
     serve = str(Path(sys.executable).with_name("serve"))
@@ -136,6 +143,7 @@ def ours(name: str, *, model: dict[str, Any], body: Path = REQUEST, **settings: 
         }.items()
     }
     command = [serve, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+    command.append(f"--server={server}")
     return Server(name, command, port, body, **variables)
 
 

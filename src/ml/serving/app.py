@@ -32,6 +32,7 @@ from ml.serving.documentation import add_documentation
 from ml.serving.endpoint import Endpoint
 from ml.serving.entry import Entry
 from ml.serving.health import Health, WorkflowCheck
+from ml.serving.hiding import hide_in_text
 from ml.serving.intake import Intake
 from ml.serving.logs import configure_logging
 from ml.serving.openai.routes import add_openai
@@ -64,7 +65,7 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
         workflow = _load_workflow(settings)
     except ConfigurationError as error:
         sys.stderr.write(
-            f"{name} cannot start with these settings:\n{error}\n"
+            f"{name} cannot start with these settings:\n{hide_in_text(str(error))}\n"
             f"`serve {name} --print-env` prints all of them.\n"
         )
         raise SystemExit(CONFIGURATION_EXIT_CODE) from None

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import orjson
 import structlog
 
+from ml.serving.hiding import hide_in_event
+
 __all__ = ["LogFormat", "configure_logging"]
 
 #: `auto` is `console` on a terminal and `json` elsewhere.
@@ -31,6 +33,7 @@ def configure_logging(level: str, form: LogFormat = "auto") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable),
         *([] if readable else [structlog.processors.format_exc_info]),
+        hide_in_event,
     ]
     render = _console() if readable else _json
     structlog.configure(

@@ -8,6 +8,7 @@ A service derives its own class, gives the prefix, and adds what is its own:
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -18,18 +19,14 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml.errors import ConfigurationError, fault_lines
+from ml.serving.hiding import hide_arguments, hide_secrets
 from ml.serving.logs import LogFormat
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
 __all__ = ["Example", "ServingSettings", "load_settings", "split_list"]
 
-#: Endings of names whose values are secrets: hf_token, X-API-Key; not tokenizer, not max_tokens.
-_SECRET = re.compile(
-    r"(^|[ _-])(token|api_?keys?|key|secret|password|authorization|cookies?|credentials?)( |$)"
-)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+\Z")
-_HIDDEN = "**********"
 
 
 def _json(value: Any) -> Any:
@@ -156,8 +153,12 @@ class ServingSettings(BaseSettings):
 
     def public_view(self) -> dict[str, Any]:
         """Return the effective settings for a person to read, with secrets hidden."""
-        hidden: dict[str, Any] = _hide_secrets(self.model_dump(mode="json"))
-        return hidden
+        shown: dict[str, Any] = self.model_dump(mode="json")
+        positional = shown.pop("workflow_positional_args")
+        parameters = list(inspect.signature(load_workflow_class(self.workflow_class)).parameters)
+        hidden: dict[str, Any] = hide_secrets(shown)
+        hidden["workflow_positional_args"] = hide_arguments(positional, parameters)
+        return {name: hidden[name] for name in type(self).model_fields}
 
     def workflow_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for the workflow class."""
@@ -205,15 +206,3 @@ def _unknown_variables(cls: type[ServingSettings]) -> list[str]:
         for name in sorted(os.environ)
         if cls.prefix() and name.upper().startswith(cls.prefix()) and name.upper() not in known
     ]
-
-
-def _hide_secrets(value: Any, *, under: str = "") -> Any:
-    if isinstance(value, dict):
-        return {
-            key: _hide_secrets(item, under=f"{under} {key}".lower()) for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_hide_secrets(item, under=under) for item in value]
-    if value is not None and _SECRET.search(under):
-        return _HIDDEN
-    return value

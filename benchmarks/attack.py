@@ -1,0 +1,164 @@
+"""Attacks our service on both servers, and prints what it lost (`python -m benchmarks.attack`).
+
+    python -m benchmarks.attack [--seconds 6]
+
+Every attack is aimed at a server that this module started on a loopback port, and bounded in count
+and time. During each, `/health/ready` is asked 20 times a second by new connections. Behind each,
+when the servers' own limits are over, no place may be taken, and memory has to be where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.attacks import (
+    http2_resets,
+    request,
+    reset_flood,
+    slow_readers,
+    slow_senders,
+    zero_windows,
+)
+from benchmarks.measure import load
+from benchmarks.run import SMALL_MODEL, running
+from benchmarks.servers import KEY, REQUEST, Server, ours
+
+LIMIT_SECONDS = 3.0  # for bodies to arrive, and for answers to be taken
+SLOW_CONNECTIONS = 300
+FLOOD_CONNECTIONS = 1000
+_PATH = "/service_output"
+#: The largest thing that is read without a key.
+_LARGE_PATH = "/assets/docs/swagger-ui-bundle.js"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.attack")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each attack")
+    options = parser.parse_args()
+    print("| server | attack | places lost | memory before, after | /health/ready p50, p99, max |")
+    print("|---|---|---|---|---|")
+    for kind in ("granian", "hypercorn"):
+        server = ours(
+            kind,
+            model=SMALL_MODEL,
+            server=kind,
+            log_requests=False,
+            body_timeout_seconds=LIMIT_SECONDS,
+            send_timeout_seconds=LIMIT_SECONDS,
+        )
+        with running(server):
+            capacity = load(server, connections=32, seconds=2).per_second
+            for name, attack in attacks(server, options.seconds, capacity).items():
+                attack_once(server, name, attack)
+
+
+def attacks(server: Server, seconds: float, capacity: float) -> dict[str, Callable[[], Any]]:
+    port, body = server.port, REQUEST.read_bytes()
+    many = json.dumps({"source": 1, "data": _rows(body, 2000)}).encode()
+    head = request(_PATH, b" " * 4000, key=KEY).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+    def hold(attack: contextlib.AbstractContextManager[Any]) -> None:
+        with attack:
+            time.sleep(seconds)
+
+    return {
+        "none": lambda: time.sleep(seconds),
+        "HTTP/2 windows of 0": lambda: hold(
+            zero_windows(port, _PATH, body, connections=4, streams=70, key=KEY)
+        ),
+        "the same without a key": lambda: hold(
+            zero_windows(port, _PATH, body, connections=50, streams=100)
+        ),
+        "HTTP/2 resets": lambda: [http2_resets(port, _PATH, streams=90) for _ in range(20)],
+        "resets": lambda: reset_flood(port, request(_PATH, body, key=KEY), 2000),
+        "slow senders": lambda: hold(slow_senders(port, head, SLOW_CONNECTIONS)),
+        "slow readers": lambda: hold(
+            slow_readers(port, request(_PATH, many, key=KEY), SLOW_CONNECTIONS)
+        ),
+        "slow readers of a file": lambda: hold(
+            slow_readers(port, request(_LARGE_PATH, method="GET"), SLOW_CONNECTIONS)
+        ),
+        f"{FLOOD_CONNECTIONS} connections, 10 x capacity": lambda: load(
+            server, connections=FLOOD_CONNECTIONS, seconds=seconds, rate=10 * capacity
+        ),
+    }
+
+
+def attack_once(server: Server, name: str, attack: Callable[[], Any]) -> None:
+    before = memory_mb(server)
+    with probing(server) as times:
+        attack()
+    time.sleep(LIMIT_SECONDS + 2)
+    lost = places_taken(server)
+    after = memory_mb(server)
+    ordered = sorted(times)
+    p99 = ordered[int(0.99 * (len(ordered) - 1))]
+    print(
+        f"| {server.name} | {name} | {lost:.0f} | {before:.0f} MB, {after:.0f} MB "
+        f"| {statistics.median(ordered):.0f} ms, {p99:.0f} ms, {ordered[-1]:.0f} ms |",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def probing(server: Server) -> Iterator[list[float]]:
+    """Ask whether it is ready for as long as the block runs; the list gets milliseconds."""
+    times: list[float] = []
+    done = threading.Event()
+
+    def probe() -> None:
+        while not done.wait(0.05):
+            started = time.perf_counter()
+            with contextlib.suppress(OSError):
+                _read(server, "/health/ready")
+            times.append(1000 * (time.perf_counter() - started))
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield times
+    finally:
+        done.set()
+        thread.join()
+
+
+def places_taken(server: Server) -> float:
+    lines = _read(server, "/metrics").decode().splitlines()
+    [value] = [line.split()[1] for line in lines if line.startswith("requests_in_flight ")]
+    return float(value)
+
+
+def memory_mb(server: Server) -> float:
+    pages = 0
+    for pid in server.processes():
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def _read(server: Server, path: str) -> bytes:
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}{path}", headers={"Authorization": f"Bearer {KEY}"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as reply:  # noqa: S310
+        content: bytes = reply.read()
+        return content
+
+
+def _rows(body: bytes, count: int) -> Any:
+    data = json.loads(body)["data"]
+    row = data["values"] if not isinstance(data["values"][0], list) else data["values"][0]
+    return {**data, "values": [row] * count}
+
+
+if __name__ == "__main__":
+    main()
