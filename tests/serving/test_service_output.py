@@ -28,6 +28,7 @@ from tests.support.workflows import (
     Shout,
     StreamingProver,
     Typed,
+    UnwritableProver,
     WithCode,
 )
 
@@ -241,6 +242,14 @@ async def test_off_chain_an_answer_comes_with_the_proof_that_is_asked_for(
     for wanted in (False, None):
         response = await post(app, "hi", requires_proof=wanted)
         assert json.loads(await response.get_data()) == "HI"
+
+
+async def test_an_answer_that_cannot_be_written_costs_no_proof(make_app: MakeApp) -> None:
+    app = await make_app(UnwritableProver)
+    for destination in (OFFCHAIN, ONCHAIN, STREAM):
+        response = await post(app, "hi", destination=destination, requires_proof=True)
+        assert await is_error(response, 422) == "no form"
+    assert app.workflow.calls == ["preprocessing", "proving"] * 3
 
 
 # --- STREAM -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import structlog
 from pydantic import BaseModel
 
 from ml.caller import is_cancelled, takes_proof
-from ml.errors import ConfigurationError, InvalidInput, NotReady, OutOfMemory
+from ml.errors import ConfigurationError, InvalidInput, NotReady, OutOfMemory, UnprocessableOutput
 from ml.generation.request import Piece
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
@@ -111,6 +111,16 @@ class CountingProver(BaseInferenceWorkflow):
     def do_generate_proof(self, input_data: str, output: str) -> bytes:
         self.calls.append("proof")
         return f"{self.preprocessed()}->{output}".encode()
+
+
+class UnwritableProver(CountingProver):
+    """Its output has no form."""
+
+    def encode_offchain(self, output: str, input_data: str) -> Any:
+        raise UnprocessableOutput("no form")
+
+    def encode_onchain(self, output: str, input_data: str) -> bytes:
+        raise UnprocessableOutput("no form")
 
 
 class Pieces(BaseInferenceWorkflow):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 from ml.caller import set_takes
@@ -21,7 +23,6 @@ from ml.serving.endpoint import Headers
 from ml.serving.reply import STREAM_HEADERS, TEXT, Reply, error_reply
 from ml.workflows.accepted import Accepted
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow, as_text
-from ml.workflows.inference.proof import Proof
 
 __all__ = ["NO_PROOF", "SERVICE_OUTPUT_PATH", "ServiceOutput"]
 
@@ -35,8 +36,6 @@ _NO_PROOFS = (
     "TorchInferenceWorkflow with proof_artifact, or EZKLProofWorkflow"
 )
 _NO_PROOFS_IN_STREAMS = "requires_proof: a stream has no place for a proof; give destination 1"
-
-Encode = Callable[..., Any]
 
 
 class ServiceOutput:
@@ -83,35 +82,32 @@ class ServiceOutput:
         return error_reply(error)
 
     async def _run_offchain(self, message: InfernetInput, prefers_text: bool) -> Reply:
-        proves = self._proves(message)
-
-        def encode(input_data: Any, output: Any, proof: Proof | None = None) -> Reply | Accepted:
-            if isinstance(output, Accepted):
-                return output
-            answer = self._workflow.encode_offchain(output, input_data)
+        workflow, decode = self._workflow, partial(self._decode, message)
+        reply: Reply | Accepted
+        if self._proves(message):
+            answer, proof = await workflow.run_with_proof(decode, self._answer)
             if proof is not None:
                 answer = proof.answer_with(answer)
-            if prefers_text and isinstance(answer, str):
-                return Reply(200, answer.encode(errors="replace"), TEXT)
-            return Reply(200, to_json(answer))
-
-        reply: Reply | Accepted = await self._run(message, encode, proves=proves)
-        if isinstance(reply, Accepted):
-            return await self.accepted(reply)
-        if message.requires_proof and not proves:
-            reply.headers.append(NO_PROOF)
-        return reply
+            reply = await workflow.in_thread(_written, answer, prefers_text)
+        else:
+            reply = await workflow.run(
+                decode, lambda *ran: _written(self._answer(*ran), prefers_text)
+            )
+            if message.requires_proof and isinstance(reply, Reply):
+                reply.headers.append(NO_PROOF)
+        return await self.accepted(reply) if isinstance(reply, Accepted) else reply
 
     async def _run_onchain(self, message: InfernetInput) -> OnchainOutput:
-        def encode(input_data: Any, output: Any, proof: Proof | None = None) -> OnchainOutput:
-            return OnchainOutput(
-                raw_input=message.input_bytes(),
-                raw_output=self._workflow.encode_onchain(output, input_data),
-                proof=b"" if proof is None else proof.calldata,
-            )
+        workflow, decode = self._workflow, partial(self._decode, message)
 
-        ran: OnchainOutput = await self._run(message, encode, proves=self._proves(message))
-        return ran
+        def encode(input_data: Any, output: Any) -> OnchainOutput:
+            raw_output = workflow.encode_onchain(output, input_data)
+            return OnchainOutput(raw_input=message.input_bytes(), raw_output=raw_output)
+
+        if not self._proves(message):
+            return await workflow.run(decode, encode)
+        answer, proof = await workflow.run_with_proof(decode, encode)
+        return answer if proof is None else replace(answer, proof=proof.calldata)
 
     async def _stream(self, message: InfernetInput) -> Reply:
         if self._proves(message):
@@ -126,17 +122,17 @@ class ServiceOutput:
         """Return the whole answer as one piece, which has a place for its proof."""
         if self._workflow.can_stream:
             raise InvalidInput(_NO_PROOFS_IN_STREAMS)
+        decode = partial(self._decode, message)
+        answer, proof = await self._workflow.run_with_proof(decode, self._answer)
+        if proof is not None:
+            answer = proof.answer_with(answer)
+        text = await self._workflow.in_thread(as_text, answer)
+        return Reply(200, text.encode(errors="replace"), TEXT, list(STREAM_HEADERS))
 
-        def encode(input_data: Any, output: Any, proof: Proof) -> bytes:
-            answer = proof.answer_with(self._workflow.encode_offchain(output, input_data))
-            return as_text(answer).encode(errors="replace")
-
-        text: bytes = await self._run(message, encode, proves=True)
-        return Reply(200, text, TEXT, list(STREAM_HEADERS))
-
-    async def _run(self, message: InfernetInput, encode: Encode, *, proves: bool) -> Any:
-        run = self._workflow.run_with_proof if proves else self._workflow.run
-        return await run(lambda: self._decode(message), encode)
+    def _answer(self, input_data: Any, output: Any) -> Any:
+        if isinstance(output, Accepted):
+            return output
+        return self._workflow.encode_offchain(output, input_data)
 
     def _proves(self, message: InfernetInput) -> bool:
         """Return whether a proof is made because the message asks for one.
@@ -154,6 +150,14 @@ class ServiceOutput:
         if message.source == InfernetInputSource.CHAIN:
             return self._workflow.decode_onchain(bytes.fromhex(message.data))
         return self._workflow.decode_offchain(message.data)
+
+
+def _written(answer: Any, prefers_text: bool) -> Reply | Accepted:
+    if isinstance(answer, Accepted):
+        return answer
+    if prefers_text and isinstance(answer, str):
+        return Reply(200, answer.encode(errors="replace"), TEXT)
+    return Reply(200, to_json(answer))
 
 
 async def _whole_characters(pieces: AsyncIterator[str | bytes]) -> AsyncIterator[bytes]:

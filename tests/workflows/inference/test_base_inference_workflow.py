@@ -287,7 +287,8 @@ async def test_a_proof_is_made_of_the_input_and_the_output() -> None:
             return f"{input_data}>{self.preprocessed()}>{output}".encode()
 
     workflow = await ready(Proving())
-    input_data, output, proof = await workflow.run_with_proof(lambda: " a", lambda *ran: ran)
+    (input_data, output), proof = await workflow.run_with_proof(lambda: " a", lambda *ran: ran)
+    assert proof is not None
     assert (input_data, output, proof.calldata) == (" a", "A", b" a>a>A")
     assert proof.answer_with("A") == {"output": "A", "proof": "0x" + b" a>a>A".hex()}
 

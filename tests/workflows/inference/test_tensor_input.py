@@ -237,3 +237,17 @@ def test_the_answers_form_is_the_one_asked_for_and_ieee_by_default() -> None:
         request(array, output_arithmetic=Arithmetic.FIXED_POINT, output_decimals=6)
     )
     assert (asked.output_arithmetic, asked.output_decimals) == (Arithmetic.FIXED_POINT, 6)
+
+
+@pytest.mark.parametrize("name", ["outputs", "output"])
+def test_the_tensor_of_an_answer_with_its_proof_is_read(name: str) -> None:
+    answer = {name: {"dtype": "float", "shape": [2], "values": [1.5, 2.5]}, "proof": "0x00"}
+    assert TensorInput.model_validate(answer).values.tolist() == [1.5, 2.5]
+    given = answer | {"dtype": "int", "values": [3]}
+    assert TensorInput.model_validate(given).values.tolist() == [3]
+
+
+@pytest.mark.parametrize("outputs", [[{"dtype": "float", "values": [1.0]}] * 2, "text", None])
+def test_an_answer_without_its_one_tensor_is_refused(outputs: object) -> None:
+    with pytest.raises(ValueError, match="dtype"):
+        TensorInput.model_validate({"outputs": outputs})

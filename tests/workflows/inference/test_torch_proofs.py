@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -77,24 +77,24 @@ def prover() -> Iterator[Prover]:
 async def offchain(workflow: TorchInferenceWorkflow, data: Any) -> dict[str, Any]:
     """Return the JSON that a web client gets who asks for a proof."""
 
-    def encode(input_data: Any, output: Any, proof: Any) -> bytes:
-        return to_json(proof.answer_with(workflow.encode_offchain(output, input_data)))
+    def encode(input_data: Any, output: Any) -> Any:
+        return workflow.encode_offchain(output, input_data)
 
-    ran = await workflow.run_with_proof(lambda: workflow.decode_offchain(data), encode)
-    assert isinstance(ran, bytes)
-    reply: dict[str, Any] = json.loads(ran)
+    answer, proof = await workflow.run_with_proof(lambda: workflow.decode_offchain(data), encode)
+    assert proof is not None
+    reply: dict[str, Any] = json.loads(to_json(proof.answer_with(answer)))
     return reply
 
 
 async def onchain(workflow: TorchInferenceWorkflow, data: bytes) -> tuple[Vector, Proof]:
     """Return the output and the proof that a contract gets."""
 
-    def encode(input_data: Any, output: Any, proof: Any) -> tuple[bytes, bytes]:
-        return workflow.encode_onchain(output, input_data), proof.calldata
+    def encode(input_data: Any, output: Any) -> bytes:
+        return workflow.encode_onchain(output, input_data)
 
-    ran = await workflow.run_with_proof(lambda: workflow.decode_onchain(data), encode)
-    assert isinstance(ran, tuple)
-    return decode_vector(ran[0]), decode_verify_calldata(ran[1])
+    raw, proof = await workflow.run_with_proof(lambda: workflow.decode_onchain(data), encode)
+    assert proof is not None
+    return decode_vector(raw), decode_verify_calldata(proof.calldata)
 
 
 def request(values: Any, dtype: Any = np.float32, **options: Any) -> bytes:
@@ -373,3 +373,36 @@ async def test_a_closed_workflow_leaves_no_process_and_can_start_again() -> None
         assert worker.pid
         await workflow.close()
         assert worker.pid is None
+
+
+async def test_an_input_is_preprocessed_once_for_its_answer_and_the_proof() -> None:
+    class Doubling(TorchInferenceWorkflow):
+        calls = 0
+
+        async def do_preprocessing(self, input_data: Any) -> Any:
+            self.calls += 1
+            return 2 * super().do_preprocessing(input_data)
+
+    workflow = Doubling(**IRIS, proof_artifact=built_in_iris_artifact())
+    await workflow.setup()
+    half = {"dtype": "float", "values": [[value / 2 for value in SETOSA]]}
+    reply = await offchain(workflow, half)
+    assert workflow.calls == 1
+    assert np.allclose(reply["proof"]["public_values"]["inputs"], [SETOSA], atol=1e-3)
+    await workflow.close()
+
+
+async def test_a_subclass_may_look_at_the_proof_of_the_circuit() -> None:
+    class Noting(TorchInferenceWorkflow):
+        sizes: ClassVar[list[int]] = []
+
+        def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+            made = super().do_generate_proof(input_data, output)
+            self.sizes.append(len(made.calldata))
+            return made
+
+    workflow = Noting(**IRIS, proof_artifact=built_in_iris_artifact())
+    await workflow.setup()
+    reply = await offchain(workflow, FLOWER)
+    assert workflow.sizes == [len(bytes.fromhex(reply["proof"]["calldata"][2:]))]
+    await workflow.close()

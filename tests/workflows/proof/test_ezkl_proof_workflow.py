@@ -59,12 +59,12 @@ async def offchain(workflow: EZKLProofWorkflow, data: Any) -> dict[str, Any]:
 async def onchain(workflow: EZKLProofWorkflow, data: bytes) -> tuple[bytes, bytes]:
     """Return the output and the proof that a contract gets."""
 
-    def encode(input_data: Any, output: Any, proof: Any) -> tuple[bytes, bytes]:
-        return workflow.encode_onchain(output, input_data), proof.calldata
+    def encode(input_data: Any, output: Any) -> bytes:
+        return workflow.encode_onchain(output, input_data)
 
-    ran = await workflow.run_with_proof(lambda: workflow.decode_onchain(data), encode)
-    assert isinstance(ran, tuple)
-    return ran
+    raw, proof = await workflow.run_with_proof(lambda: workflow.decode_onchain(data), encode)
+    assert proof is not None
+    return raw, proof.calldata
 
 
 def request(dtype: Any = np.float32, **options: Any) -> bytes:

@@ -110,20 +110,20 @@ class BaseInferenceWorkflow(ABC):
 
     @final
     async def run_with_proof(
-        self, decode: Callable[[], Any], encode: Callable[[Any, Any, Proof], T]
-    ) -> T | Accepted:
-        """Return `encode(input, output, proof)`, or the job that the workflow made of it.
+        self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]
+    ) -> tuple[T, Proof | None]:
+        """Return what `run` does and the proof of the output; None for one that is a job.
 
         The proof is made behind the run: it is no part of a batch, whose other requests would
-        wait for it.
+        wait for it, and an output that cannot be encoded costs none.
         """
-        ran = await self._run_hooks(decode, lambda *ran: ran)
-        input_data, preprocessed, output = ran
+        input_data, preprocessed, output, encoded = await self._run_hooks(
+            decode, lambda given, ran_on, made: (given, ran_on, made, encode(given, made))
+        )
         if isinstance(output, Accepted):
-            return output
+            return encoded, None
         _preprocessed.set(preprocessed)
-        proof = as_proof(await self._call(self.do_generate_proof, input_data, output))
-        return await self.in_thread(encode, input_data, output, proof)
+        return encoded, as_proof(await self._call(self.do_generate_proof, input_data, output))
 
     @final
     async def stream(self, input_data: Any) -> AsyncIterator[str]:
