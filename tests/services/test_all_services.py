@@ -135,8 +135,8 @@ async def test_a_proof_is_made_where_it_is_asked_for_and_read_and_refused_where_
     if goes_to != OFFCHAIN and not service.proves:
         assert "requires_proof: this workflow makes no proofs" in await is_error(reply, 400)
         return
-    if service.name == TRAINER and source == ONCHAIN:  # refused for its data alone
-        assert "none.jsonl" in await is_error(reply, plain.status_code)
+    if service.name == TRAINER and source == ONCHAIN:  # which has no such data
+        assert "requires_proof" not in await is_error(reply, plain.status_code)
         return
     assert (plain.status_code, reply.status_code) == (200, 200), text
     is_proved = service.proves and not (source == ONCHAIN and goes_to == OFFCHAIN)
