@@ -79,7 +79,7 @@ def test_spaces_around_the_path_do_no_harm() -> None:
         ("", "is not a dotted path"),
         ("no_such_package.Shout", "no module named 'no_such_package'"),
         ("made_up_package.shut.Shout", "no module named 'made_up_package.shut'"),
-        ("made_up_package.needy.X", "needs 'a_module_that_is_not_installed', which is not install"),
+        ("made_up_package.needy.X", "a_module_that_is_not_installed is not installed"),
         ("made_up_package.broken.X", "failed while it was imported: ZeroDivisionError"),
         ("made_up_package.wrong.X", "failed while it was imported: SyntaxError"),
         ("made_up_package.shout.Shoot", "has no class 'Shoot'; did you mean 'Shout'?"),

@@ -9,7 +9,7 @@ from typing import Any
 from ml.errors import ConfigurationError
 from ml.models.local_models import model_source, why_missing
 
-__all__ = ["CausalLM", "load_causal_lm"]
+__all__ = ["CausalLM", "load_causal_lm", "require_known_options"]
 
 _DTYPES = ("auto", "bfloat16", "float16", "float32")
 _QUANTIZATIONS = (None, "int8")
@@ -46,15 +46,10 @@ def load_causal_lm(
     for up to 8 rows at once; it runs on the CPU in bfloat16, which "auto" then is, and takes 1.5
     times the memory. Raises `ConfigurationError` saying what is missing.
     """
-    if dtype not in _DTYPES:
-        raise ConfigurationError(f"dtype: {dtype!r} is none of {', '.join(_DTYPES)}")
-    if quantization not in _QUANTIZATIONS:
-        raise ConfigurationError(f"quantization: {quantization!r} is neither null nor int8")
-    try:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("install the extra 'llm', which brings transformers") from error
+    require_known_options(dtype=dtype, quantization=quantization)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = _chosen_dtype(dtype, place.type, quantization)
     if reason := why_missing(name):
@@ -85,6 +80,17 @@ def load_causal_lm(
     return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
 
 
+def require_known_options(*, dtype: Any, quantization: Any) -> None:
+    """Raise `ConfigurationError` for what `load_causal_lm` does not know."""
+    faults = []
+    if dtype not in _DTYPES:
+        faults.append(f"dtype: {dtype!r} is none of {', '.join(_DTYPES)}")
+    if quantization not in _QUANTIZATIONS:
+        faults.append(f"quantization: {quantization!r} is neither null nor int8")
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+
+
 def _chosen_dtype(dtype: str, device: str, quantization: str | None) -> str:
     if quantization is None:
         return _best_dtype(device) if dtype == "auto" else dtype
@@ -106,10 +112,8 @@ def _best_dtype(device: str) -> str:
 
 
 def _with_adapter(model: Any, adapter: str) -> Any:
-    try:
-        from peft import PeftModel
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("an adapter needs peft, as in the extra 'llm'") from error
+    from peft import PeftModel
+
     try:
         return PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError) as error:

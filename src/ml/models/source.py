@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ml.errors import ConfigurationError, UpstreamError
 from ml.models.built_in import BUILT_IN_MODELS, built_in_path
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = ["BuiltInSource", "HubSource", "LocalSource", "ModelSource", "is_repo_id"]
 
@@ -59,12 +55,11 @@ class HubSource:
         reads. Raises `ConfigurationError` for what does not exist or is not allowed, and
         `UpstreamError` when the hub cannot be reached and the cache does not have the file.
         """
-        hub = _import_hub()
         import httpx
-        from huggingface_hub import errors
+        from huggingface_hub import errors, hf_hub_download
 
         try:
-            return Path(hub.hf_hub_download(self.repo_id, self.filename, revision=self.revision))
+            return Path(hf_hub_download(self.repo_id, self.filename, revision=self.revision))
         except errors.LocalEntryNotFoundError as error:
             raise UpstreamError(
                 f"{self}: the hub cannot be reached (or HF_HUB_OFFLINE is set), and the file is "
@@ -167,13 +162,3 @@ class BuiltInSource:
 
 
 ModelSource = HubSource | LocalSource | BuiltInSource
-
-
-def _import_hub() -> ModuleType:
-    try:
-        import huggingface_hub
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            "a model of the hub needs the package huggingface-hub, as in the extra 'classic'"
-        ) from error
-    return huggingface_hub

@@ -39,9 +39,11 @@ from ml.serving.openai.routes import add_openai
 from ml.serving.reply import ErrorForm, error_reply
 from ml.serving.routes import add_error_handlers, add_routes
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
-from ml.serving.settings import ServingSettings, load_settings
+from ml.serving.settings import ServingSettings, read_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.serving.tgi.routes import add_tgi
+from ml.workflows.extras import why_not_imported
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import load_workflow
 
@@ -60,16 +62,20 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
     Configuration faults are printed together, and the process ends with code 2.
     """
     _limit_math_threads()
+    faults = Faults()
+    settings = read_settings(settings_class, faults)
+    workflow = faults.of(_load_workflow, settings) if settings is not None else None
     try:
-        settings = load_settings(settings_class)
-        workflow = _load_workflow(settings)
+        faults.tell()
     except ConfigurationError as error:
+        lines = "".join(f"  {line}\n" for line in hide_in_text(str(error)).splitlines())
         sys.stderr.write(
-            f"{name} cannot start with these settings:\n{hide_in_text(str(error))}\n"
+            f"{name} cannot start with these settings:\n{lines}"
             f"`serve {name} --print-env` prints all of them.\n"
         )
         raise SystemExit(CONFIGURATION_EXIT_CODE) from None
-    return ServiceApp(name, settings, workflow)
+    # Without a fault, both are there.
+    return ServiceApp(name, cast(ServingSettings, settings), cast(BaseInferenceWorkflow, workflow))
 
 
 class ServiceApp(Quart):
@@ -186,9 +192,12 @@ class ServiceApp(Quart):
             self.on_ready()
 
     def _give_up(self, name: str, error: BaseException) -> None:
-        if isinstance(error, ConfigurationError | ServiceError | ImportError):
-            message = f"{name} could not be set up: {error}"
-            log.error("workflow_failed", workflow=name, error=str(error))
+        if isinstance(error, ImportError):
+            error = ConfigurationError(why_not_imported(error))
+        if isinstance(error, ConfigurationError | ServiceError):
+            reason = hide_in_text("; ".join(str(error).splitlines()))
+            message = f"{name} could not be set up: {reason}"
+            log.error("workflow_failed", workflow=name, error=reason)
         else:
             message = f"{name} could not be set up; see the log."
             log.error("workflow_failed", workflow=name, exc_info=error)
@@ -205,7 +214,8 @@ class ServiceApp(Quart):
             except Exception as error:
                 if setup_exit_code(error) is not None:
                     raise
-                reason = str(error) if isinstance(error, ServiceError) else type(error).__name__
+                known = isinstance(error, ServiceError)
+                reason = hide_in_text(str(error)) if known else type(error).__name__
                 self.health.waiting("upstream_unavailable", f"{name} waits: {reason}")
                 log.warning("workflow_waits", workflow=name, error=str(error))
                 await asyncio.sleep(wait_seconds)
@@ -237,9 +247,10 @@ def _load_workflow(settings: ServingSettings) -> BaseInferenceWorkflow:
     except ConfigurationError as error:
         variables = settings.variables()
         names = [variables[f"workflow_{kind}_args"] for kind in ("positional", "kw")]
+        lines = [f"{', '.join(names)}: {line}" for line in str(error).splitlines()]
         first = next((e for e in settings.examples if e.variable in names), None)
-        hint = f"\n  for example {first.variable}={first.value}" if first else ""
-        raise ConfigurationError(f"  {', '.join(names)}: {error}{hint}") from None
+        hint = [f"for example {first.variable}={first.value}"] if first else []
+        raise ConfigurationError("\n".join([*lines, *hint])) from None
 
 
 def _limit_math_threads() -> None:

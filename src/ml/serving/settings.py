@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,12 +21,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ml.errors import ConfigurationError, fault_lines
 from ml.serving.hiding import hide_arguments, hide_secrets
 from ml.serving.logs import LogFormat
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
-__all__ = ["Example", "ServingSettings", "load_settings", "split_list"]
+__all__ = ["Example", "ServingSettings", "load_settings", "read_settings", "split_list"]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+\Z")
+#: Without these, nothing can be said of the workflow.
+_WORKFLOW_FIELDS = {"workflow_class", "workflow_positional_args", "workflow_kw_args"}
 
 
 def _json(value: Any) -> Any:
@@ -189,14 +192,40 @@ def load_settings(cls: type[S]) -> S:
     Raises `ConfigurationError` with all faults at once: values that do not fit and variables
     under the prefix that no field has.
     """
-    faults = _unknown_variables(cls)
+    faults = Faults()
+    settings = read_settings(cls, faults)
+    faults.tell()
+    return cast(S, settings)
+
+
+def read_settings(cls: type[S], faults: Faults) -> S | None:
+    """Return the settings of the environment, with the default in place of each that is at fault.
+
+    None where that leaves none, or those of the workflow are at fault.
+    """
     try:
-        settings = cls()
+        settings: S | None = cls()
     except ValidationError as error:
-        faults = [*fault_lines(error, names=cls.variables()), *faults]
-    if faults:
-        raise ConfigurationError("\n".join(f"  {fault}" for fault in faults))
+        faults.add(*fault_lines(error, names=cls.variables()))
+        settings = _with_defaults(cls, {str(fault["loc"][0]) for fault in error.errors()})
+    faults.add(*_unknown_variables(cls))
     return settings
+
+
+def _with_defaults(cls: type[S], faulty: set[str]) -> S | None:
+    """Return the settings with the default for these fields, by their names or aliases."""
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for field_name, field in cls.model_fields.items()
+        for name in (field_name, field.validation_alias)
+        if name in faulty
+    }
+    if _WORKFLOW_FIELDS & defaults.keys():
+        return None
+    try:
+        return cls(**defaults)
+    except ValidationError:  # of several together
+        return None
 
 
 def _unknown_variables(cls: type[ServingSettings]) -> list[str]:

@@ -64,7 +64,7 @@ def run_worker(
         if not app.exit_code:  # else the server only repeats that the application did not start
             raise
     if app.exit_code:
-        sys.stderr.write(f"{app.name} cannot start: {' '.join(app.health.message.split())}\n")
+        sys.stderr.write(f"{app.name} cannot start: {app.health.message}\n")
     raise SystemExit(app.exit_code)
 
 

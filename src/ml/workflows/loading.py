@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml.errors import ConfigurationError, ServiceError
+from ml.workflows.extras import missing_of_extra, why_not_imported
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
 __all__ = ["did_you_mean", "load_workflow", "load_workflow_class", "unknown_fields"]
@@ -23,14 +25,11 @@ def load_workflow(
     constructor's argument at fault.
     """
     cls = load_workflow_class(path)
-    kwargs = dict(kwargs or {})
-    _check_arguments(cls, args, kwargs)
-    try:
-        return cls(*args, **kwargs)
-    except (TypeError, ValueError, ServiceError) as error:
-        raise ConfigurationError(
-            f"{path}: the constructor refused its arguments: {error}"
-        ) from error
+    faults = Faults()
+    known = _known_arguments(cls, kwargs or {}, faults)
+    workflow = faults.of(_construct, path, cls, args, known)
+    faults.tell()
+    return workflow
 
 
 def load_workflow_class(
@@ -51,6 +50,8 @@ def load_workflow_class(
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
         raise ConfigurationError(f"{path} is abstract: it does not define {missing}")
+    if cls.extra is not None and (missing_packages := missing_of_extra(cls.extra)):
+        raise ConfigurationError(f"{class_name}: {missing_packages}")
     return cls
 
 
@@ -75,26 +76,39 @@ def _import_module(name: str) -> Any:
             raise ConfigurationError(
                 f"no module named {error.name!r} (of {name!r}); is it installed or on PYTHONPATH?"
             ) from error
-        raise ConfigurationError(
-            f"module {name!r} needs {error.name!r}, which is not installed"
-        ) from error
+        raise ConfigurationError(f"module {name!r}: {why_not_imported(error)}") from error
     except Exception as error:
         raise ConfigurationError(
             f"module {name!r} failed while it was imported: {type(error).__name__}: {error}"
         ) from error
 
 
-def _check_arguments(
-    cls: type[BaseInferenceWorkflow], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> None:
-    signature = inspect.signature(cls)
-    parameters = signature.parameters.values()
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for name in kwargs:
-            if name not in signature.parameters:
-                hint = did_you_mean(name, list(signature.parameters))
-                raise ConfigurationError(f"{cls.__name__} takes no argument {name!r}{hint}")
+def _known_arguments(
+    cls: type[BaseInferenceWorkflow], kwargs: Mapping[str, Any], faults: Faults
+) -> dict[str, Any]:
+    """Return the keyword arguments that a class takes; the others are faults."""
+    parameters = inspect.signature(cls).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return dict(kwargs)
+    for name in kwargs:
+        if name not in parameters:
+            hint = did_you_mean(name, list(parameters))
+            faults.add(f"{cls.__name__} takes no argument {name!r}{hint}")
+    return {name: value for name, value in kwargs.items() if name in parameters}
+
+
+def _construct(
+    path: str, cls: type[BaseInferenceWorkflow], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> BaseInferenceWorkflow:
     try:
-        signature.bind(*args, **kwargs)
+        inspect.signature(cls).bind(*args, **kwargs)
     except TypeError as error:
         raise ConfigurationError(f"{cls.__name__}: {error}") from error
+    try:
+        return cls(*args, **kwargs)
+    except (TypeError, ValueError, ServiceError) as error:
+        raise ConfigurationError(
+            f"{path}: the constructor refused its arguments: {error}"
+        ) from error
+    except ImportError as error:
+        raise ConfigurationError(f"{cls.__name__}: {why_not_imported(error)}") from error

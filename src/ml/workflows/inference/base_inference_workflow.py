@@ -70,6 +70,9 @@ class BaseInferenceWorkflow(ABC):
     that is a part of the model's run is made there where `ml.caller.takes_proof()` says so.
     """
 
+    #: The extra of this distribution that brings what the workflow imports. A service looks for its
+    #: packages before it starts; None looks for nothing.
+    extra: ClassVar[str | None] = None
     #: A pydantic model that OFFCHAIN `data` has to fit; None passes the data on as it came.
     input_model: ClassVar[type[BaseModel] | None] = None
 

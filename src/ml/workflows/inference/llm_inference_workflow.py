@@ -22,8 +22,9 @@ from ml.generation.request import (
     PromptTooLong,
     SamplingParameters,
 )
-from ml.models.causal_lm import CausalLM, load_causal_lm
+from ml.models.causal_lm import CausalLM, load_causal_lm, require_known_options
 from ml.models.embedded_llm import EMBEDDED_LLM
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_request import LLMRequest
 
@@ -60,6 +61,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     A subclass that answers with an object overrides `do_postprocessing(input_data, text)`.
     """
 
+    extra = "llm"
     input_model = LLMRequest
 
     def __init__(
@@ -97,10 +99,12 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             device=device,
             quantization=quantization,
         )
-        self._slots = _at_least("slots", slots, 1)
-        self.max_length = _at_least("max_length", max_length, 16)
+        faults = Faults()
+        self._slots = faults.of(_at_least, "slots", slots, 1)
+        self.max_length = faults.of(_at_least, "max_length", max_length, 16)
         self._reuse_prefixes = reuse_prefixes
-        self._defaults = _checked_defaults(
+        self._defaults = faults.of(
+            _checked_defaults,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
@@ -109,8 +113,10 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             stop=stop,
         )
         self._adapters_path = adapters_path
-        self._max_adapters = _at_least("max_adapters", max_adapters, 1)
-        self._max_adapter_rank = _at_least("max_adapter_rank", max_adapter_rank, 1)
+        self._max_adapters = faults.of(_at_least, "max_adapters", max_adapters, 1)
+        self._max_adapter_rank = faults.of(_at_least, "max_adapter_rank", max_adapter_rank, 1)
+        faults.of(require_known_options, dtype=dtype, quantization=quantization)
+        faults.tell()
         #: The adapters that requests may name; there once the workflow is set up.
         self.adapters: Adapters | None = None
         self._engine: Engine | None = None

@@ -12,7 +12,7 @@ from ml.models.built_in import BUILT_IN_MODELS
 from ml.models.source import BuiltInSource, HubSource, LocalSource, ModelSource, is_repo_id
 from ml.workflows.loading import did_you_mean
 
-__all__ = ["find_source"]
+__all__ = ["checked_dotted_paths", "checked_flag", "find_source"]
 
 #: What `model_args` may hold for each `model_source`; the first one has to be there.
 _MODEL_ARGS = {
@@ -111,3 +111,19 @@ def _unclear(text: str) -> str:
             f"; for the built-in model set model_source 'BUILT_IN', model_args {{'name': {text!r}}}"
         )
     return f"model: {text!r} is neither a path that exists nor owner/name{hint}"
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return a value. Raises `ConfigurationError` unless it is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}: give true or false, not {value!r}")
+    return value
+
+
+def checked_dotted_paths(paths: Any) -> tuple[str, ...]:
+    """Return the `safe_classes`. Raises `ConfigurationError` where one is no dotted path."""
+    if not isinstance(paths, list | tuple) or not all(
+        isinstance(path, str) and "." in path for path in paths
+    ):
+        raise ConfigurationError("safe_classes: give a list of dotted paths such as package.Class")
+    return tuple(paths)

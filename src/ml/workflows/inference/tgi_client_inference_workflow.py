@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from ml.errors import ConfigurationError, InvalidInput, fault_lines
 from ml.upstream.parameters import GenerationParameters
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.text_input import TextInput
 from ml.workflows.loading import did_you_mean
@@ -37,6 +39,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
     most that a request may ask for.
     """
 
+    extra = "tgi"
     input_model = TGIRequest
 
     def __init__(
@@ -54,16 +57,20 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         super().__init__()
         from ml.upstream.text_generation_server import TextGenerationServer
 
-        self.parameters = _checked_parameters(inference_params)
-        self.server = TextGenerationServer(
-            _checked_url(server_url),
-            connect_seconds=_checked_seconds(connection_timeout),
-            headers=_checked_texts("headers", headers),
-            cookies=_checked_texts("cookies", cookies),
+        faults = Faults()
+        self.parameters = faults.of(_checked_parameters, inference_params)
+        make_server = partial(
+            TextGenerationServer,
+            faults.of(_checked_url, server_url),
+            connect_seconds=faults.of(_checked_seconds, connection_timeout),
+            headers=faults.of(_checked_texts, "headers", headers),
+            cookies=faults.of(_checked_texts, "cookies", cookies),
             token=token,
-            api=_checked_api(api),
-            retries=_checked_retries(retry_params),
+            api=faults.of(_checked_api, api),
+            retries=faults.of(_checked_retries, retry_params),
         )
+        faults.tell()
+        self.server = make_server()
 
     async def do_setup(self) -> None:
         """Connect, and look at the server."""
@@ -156,7 +163,7 @@ def _checked_parameters(values: dict[str, Any]) -> GenerationParameters:
     except ValidationError as error:
         unknown += fault_lines(error)
     if unknown:
-        raise ConfigurationError("; ".join(unknown))
+        raise ConfigurationError("\n".join(unknown))
     return parameters
 
 
@@ -166,4 +173,4 @@ def _checked_retries(values: Any) -> RetryParameters:
     try:
         return RetryParameters.model_validate(values or {})
     except ValidationError as error:
-        raise ConfigurationError("; ".join(fault_lines(error, under="retry_params"))) from None
+        raise ConfigurationError("\n".join(fault_lines(error, under="retry_params"))) from None

@@ -15,10 +15,15 @@ from ml.errors import ConfigurationError, InvalidInput, OutOfMemory
 from ml.models.torch_file import TorchFile
 from ml.models.torch_settings import TorchSettings
 from ml.proving.model_proofs import ModelProof, find_proofs
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.model_arguments import find_source
+from ml.workflows.inference.model_arguments import (
+    checked_dotted_paths,
+    checked_flag,
+    find_source,
+)
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
 from ml.workflows.inference.tensor_output import (
     array_of,
@@ -85,6 +90,8 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     which raises it for an artifact that cannot be used or is of another model.
     """
 
+    extra = "classic"
+
     def __init__(
         self,
         model: str | PathLike[str] | None = None,
@@ -106,7 +113,9 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     ) -> None:
         super().__init__()
         settings = TorchSettings.from_environment()
-        self.source = find_source(
+        faults = Faults()
+        self.source = faults.of(
+            find_source,
             model=model,
             repo_id=repo_id,
             filename=filename,
@@ -117,17 +126,21 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             default_filename=settings.torch_model_file_name,
         )
         self._file = TorchFile(
-            use_jit=_flag("use_jit", settings.use_jit if use_jit is None else use_jit),
-            safe_classes=_dotted_paths(safe_classes),
-            allow_pickle=_flag("allow_pickle", allow_pickle),
+            use_jit=faults.of(
+                checked_flag, "use_jit", settings.use_jit if use_jit is None else use_jit
+            ),
+            safe_classes=faults.of(checked_dotted_paths, safe_classes),
+            allow_pickle=faults.of(checked_flag, "allow_pickle", allow_pickle),
         )
         self._device_name = device
-        self._proofs = find_proofs(
+        self._proofs = faults.of(
+            find_proofs,
             proof_artifact=proof_artifact,
             proof_seconds=proof_seconds,
             proof_memory_limit_bytes=proof_memory_limit_bytes,
             proof_tolerance=proof_tolerance,
         )
+        faults.tell()
         self._may_batch = True
         self._batching_is_proved = False
         self._first_layer: torch.nn.Linear | None = None
@@ -153,10 +166,6 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
 
         With an artifact, its process is started and it is compared with the model.
         """
-        try:
-            import torch  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ConfigurationError("install the extra 'classic', which brings torch") from error
         self._device = _find_device(self._device_name)
         self._model = self._file.load(self.source.fetch(), self._device)
         self._first_layer = _find_first_layer(self._model)
@@ -387,17 +396,3 @@ def _to_cpu(output: Any) -> Any:
     if isinstance(output, list | tuple):
         return [_to_cpu(value) for value in output]
     return output
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: give true or false, not {value!r}")
-    return value
-
-
-def _dotted_paths(paths: Any) -> tuple[str, ...]:
-    if not isinstance(paths, list | tuple) or not all(
-        isinstance(path, str) and "." in path for path in paths
-    ):
-        raise ConfigurationError("safe_classes: give a list of dotted paths such as package.Class")
-    return tuple(paths)

@@ -22,6 +22,7 @@ from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import ProvedAnswer, Prover
 from ml.proving.provers import limit_faults, start_provers
 from ml.workflows.accepted import Accepted
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
@@ -76,6 +77,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     that are damaged, of another version of ezkl, or whose own input cannot be proved.
     """
 
+    extra = "ezkl"
     input_model = ProofInput
 
     def __init__(
@@ -89,12 +91,12 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         grace_seconds: float = 10.0,
     ) -> None:
         super().__init__()
+        faults = Faults()
         if not artifacts or not all(isinstance(folder, str | PathLike) for folder in artifacts):
-            raise ConfigurationError("artifacts: give the paths of one or more folders")
-        if faults := limit_faults(
-            {"proof_seconds": proof_seconds}, {"memory_limit_bytes": memory_limit_bytes}
-        ):
-            raise ConfigurationError("; ".join(faults))
+            faults.add("artifacts: give the paths of one or more folders")
+        limits = {"proof_seconds": proof_seconds}, {"memory_limit_bytes": memory_limit_bytes}
+        faults.add(*limit_faults(*limits))
+        faults.tell()
         self.folders = [Path(folder) for folder in artifacts]
         self._proof_seconds = proof_seconds
         self._memory_limit_bytes = memory_limit_bytes

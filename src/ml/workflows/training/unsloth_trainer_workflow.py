@@ -52,6 +52,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     the embedded one; None answers with none. The other arguments are the service's settings.
     """
 
+    extra = "trainer"
+
     def __init__(
         self,
         model: str | None = None,
