@@ -28,7 +28,7 @@ _SMALL_BODY_SECONDS = 0.5
 #: that is closed over unread bytes is reset, and its client may never see the answer.
 _LINGER_SECONDS = 1.0
 #: Larger bodies are sent in parts, each with a time limit of its own: a slow client is no dead one.
-_PART_BYTES = 256 * 1024
+_PART_BYTES = 64 * 1024
 #: Of small bodies, a copy is kept, to be left out of the log's words about them.
 _KEPT_BYTES = 8 * 1024
 _DISCONNECTED = {"type": "http.disconnect"}
@@ -163,16 +163,12 @@ class Exchange:
         start = {"type": "http.response.start", "status": reply.status, "headers": headers}
         body = reply.body
         if isinstance(body, bytes):
-            end = max(0, len(body) - 1) // _PART_BYTES * _PART_BYTES
-            last = {"type": "http.response.body", "body": body[end:]}
-            if not end:
-                await self.send(start, last)
+            if len(body) <= _PART_BYTES:
+                await self.send(start, {"type": "http.response.body", "body": body})
                 return
             await self.send(start)
-            for begin in range(0, end, _PART_BYTES):
-                part = body[begin : begin + _PART_BYTES]
-                await self.send({"type": "http.response.body", "body": part, "more_body": True})
-            await self.send(last)
+            await self._send_piece(body)
+            await self.send({"type": "http.response.body", "body": b""})
             return
         try:
             await self.send(start)
@@ -187,7 +183,7 @@ class Exchange:
         """
         try:
             async for piece in pieces:
-                await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+                await self._send_piece(piece)
         except ClientStalled:
             raise
         except (Exception, SystemExit):
@@ -206,6 +202,11 @@ class Exchange:
         length = self.headers.get(b"content-length", b"")
         small = length.isdigit() and int(length) <= _SMALL_BODY_BYTES
         return small and not self.gave_up and b"expect" not in self.headers
+
+    async def _send_piece(self, piece: bytes) -> None:
+        for begin in range(0, len(piece), _PART_BYTES):
+            part = piece[begin : begin + _PART_BYTES]
+            await self.send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def _read_rest(self) -> bool:
         """Read the rest of a small body; returns whether it is whole now."""

@@ -18,7 +18,8 @@ _STATUSES = frozenset(HTTPStatus)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|“[^”]*”|'.*\Z|\".*\Z", re.DOTALL)
 #: The place of a fault, as in "data.values.3: …" or "params[0]: …".
 _PLACE = re.compile(r"[A-Za-z_][\w.\[\]-]{0,80}: ")
-_NUMBER = re.compile(r"\d[\d.,_]*")
+#: Shorter ones tell nothing.
+_NUMBER = re.compile(r"\d[\d.,_]{3,}")
 #: A run of this many characters that also stands in the body was taken from there.
 _RUN = 8
 _LEFT_OUT = "…"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bind_fault", "run_worker"]
 
+_WRITTEN_AHEAD_BYTES = 128 * 1024
+
 
 def bind_fault(options: argparse.Namespace) -> str | None:
     """Return why the addresses cannot be bound, or None.
@@ -52,7 +54,7 @@ def run_worker(
     app.loads_before_serving = not alone
     sockets = [address.open(shared=options.workers > 1) for address in options.bind]
     for sock in sockets:
-        _give_up_dead_clients(sock, app.settings.send_timeout_seconds)
+        _watch_readers(sock, app.settings.send_timeout_seconds)
     if options.server == "granian":
         from ml.serving.granian_server import serve
     else:
@@ -68,14 +70,17 @@ def run_worker(
     raise SystemExit(app.exit_code)
 
 
-def _give_up_dead_clients(sock: socket.socket, seconds: float) -> None:
-    """Let the kernel reset connections whose client takes none of what is sent for so long.
+def _watch_readers(sock: socket.socket, seconds: float) -> None:
+    """Let the kernel end connections whose client takes none of what is sent for so long.
 
-    The application's own limit ends where the server has taken an answer over. Connections inherit
-    the option from the socket that they came in by.
+    The application's own limit ends where the server has taken an answer over. So that it tells a
+    slow client from a dead one, little is written ahead of the client. Connections inherit both
+    options from the socket that they came in by.
     """
-    if sock.family is not socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+    if sock.family is socket.AF_UNIX or sys.platform != "linux":
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _WRITTEN_AHEAD_BYTES)
 
 
 async def _until_stopped(app: ServiceApp, lifeline: int) -> None:
