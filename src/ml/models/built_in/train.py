@@ -6,6 +6,7 @@ for rounding. README.md beside this file describes the data and states the accur
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,4 +121,6 @@ def _absorb_scaling(layer: Any, mean: Any, scale: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    parser = argparse.ArgumentParser(prog="python -m ml.models.built_in.train")
+    parser.add_argument("folder", type=Path, nargs="?", help="instead of the package's own")
+    main(parser.parse_args().folder)
