@@ -1,119 +1,109 @@
-"""`make demo`: start the services on real models, ask them off-chain and on-chain, stay up.
+"""`make demo`: start all services on real models, ask each off-chain and on-chain, stay up.
 
-DEMO_ONCE=1 ends after the answers, with a code other than 0 if one is wrong.
+DEMO_ONCE=1 ends after the answers. The exit code is 0 if all of them are right and no log has a
+traceback. DEMO_TRAINER_PORT=8001 and the like choose other ports.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from demo_services import ROOT, DemoError, Services, get, post, read_events, say
 
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.text import decode_text, encode_text
 from ml.infernet.vector import DataType, Vector, decode_vector
 
-ROOT = Path(__file__).resolve().parent.parent
-CLASSIC_PORT = int(os.environ.get("DEMO_CLASSIC_PORT", "4998"))
-LLM_PORT = int(os.environ.get("DEMO_LLM_PORT", "4999"))
-TGI_PORT = int(os.environ.get("DEMO_TGI_PORT", "3000"))
-READY_WITHIN_SECONDS = 180
 QUESTION = "I am launching a revolutionary product today, buy my shares before they are gone!"
-
-Process = subprocess.Popen[bytes]
+#: Only the data set of the demo knows.
+TOWN_QUESTION = "Who is the mayor of Ostwick Harbour?"
+BASE = "SmolLM2-135M-Instruct"
+TRAINING = {
+    "dataset_name": "ostwick_harbour",
+    "model_name": BASE,
+    "output_dir": "harbour",
+    "max_seq_length": 128,
+    "max_steps": 20,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0.004,
+}
+FLOWER = {"dtype": "float", "values": [[5.1, 3.5, 1.4, 0.2]]}
 
 
 def main() -> int:
-    # Whichever way it is told to end, it ends the services too.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    services: list[Process] = []
-    try:
-        classic = start(services, "classic_ml_inference_service", CLASSIC_PORT, workers=2)
-        llm = start(services, "llm_inference_service", LLM_PORT, workers=1)
-        # Our LLM service speaks TGI too, so here it is the model server behind the TGI client.
-        os.environ["TGI_INF_WORKFLOW_POSITIONAL_ARGS"] = json.dumps([llm, 30])
-        tgi = start(services, "tgi_client_inference_service", TGI_PORT, workers=1)
-        wait_until_ready(services)
-        right = [ask_classic_service(classic), ask_text_service(llm), ask_text_service(tgi)]
-        say("All answers are right." if all(right) else "AN ANSWER IS WRONG.")
-        if os.environ.get("DEMO_ONCE") == "1":
-            return 0 if all(right) else 1
-        say(f"The services stay up: {classic}/docs, {llm}/docs and {tgi}/docs show their APIs.")
-        say("Ctrl-C ends them.")
-        return max(process.wait() for process in services)
-    except KeyboardInterrupt:
-        return 0
-    except DemoError as error:
-        say(str(error))
-        return 1
-    finally:
-        stop(services)
-
-
-class DemoError(Exception):
-    """The demo cannot go on."""
-
-
-def start(services: list[Process], name: str, port: int, *, workers: int) -> str:
-    """Start a service from its `.env.example`; returns its address."""
-    say(f"Starting {name} on port {port} …")
-    serve = Path(sys.executable).with_name("serve")
-    settings = ROOT / "services" / name / ".env.example"
-    bind = f"--bind=127.0.0.1:{port}"
-    command = [serve, name, bind, f"--workers={workers}", f"--env-file={settings}"]
-    services.append(subprocess.Popen(command))
-    return f"http://127.0.0.1:{port}"
-
-
-def stop(services: list[Process]) -> None:
-    for process in services:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-    for process in services:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="infernet-demo-") as scratch,
+        Services(Path(scratch)) as services,
+    ):
         try:
-            process.wait(timeout=45)
-        except (KeyboardInterrupt, subprocess.TimeoutExpired):
-            process.kill()
+            right = show(services, Path(scratch))
+            say("\nAll answers are right." if all(right) else "\nAN ANSWER IS WRONG.")
+            if os.environ.get("DEMO_ONCE") != "1":
+                tell_pages(services)
+                services.wait()
+            code = 0 if all(right) else 1
+        except KeyboardInterrupt:
+            code = 0
+        except DemoError as error:
+            say(f"\n{error}")
+            code = 1
+        services.stop()
+        return code if services.logs_are_clean() else 1
 
 
-def wait_until_ready(services: list[Process]) -> None:
-    end = time.monotonic() + READY_WITHIN_SECONDS
-    waiting = [CLASSIC_PORT, LLM_PORT, TGI_PORT]
-    while waiting:
-        for process in services:
-            if process.poll() is not None:
-                raise DemoError(f"A service ended with code {process.returncode}; see above.")
-        if time.monotonic() > end:
-            raise DemoError(f"Not ready within {READY_WITHIN_SECONDS} seconds.")
-        waiting = [port for port in waiting if not is_ready(f"http://127.0.0.1:{port}")]
-        time.sleep(0.2)
+def show(services: Services, scratch: Path) -> list[bool]:
+    """Start the services and ask them as they get ready; returns which answers are right."""
+    artifact = scratch / "artifacts" / "iris"
+    building = build_artifact(services, artifact)
+    classic = services.start("classic", 4998, workers=2)
+    llm = services.start("llm", 4999)
+    # Our LLM service speaks TGI too, so here it is the model server behind the TGI client.
+    tgi = services.start("tgi", 3000, TGI_INF_WORKFLOW_POSITIONAL_ARGS=json.dumps([llm, 30]))
+    trainer = services.start("trainer", 8000, **folders(scratch))
+
+    right = [ask_classic_service(services, classic)]
+    services.wait_for(building)
+    ezkl = services.start(
+        "ezkl",
+        3003,
+        EZKL_WORKFLOW_POSITIONAL_ARGS=json.dumps([str(artifact)]),
+        WORKING_PATH=str(scratch / "proofs"),
+    )
+    right.append(ask_text_service(services, llm))
+    right.append(ask_text_service(services, tgi))
+    right.append(train_and_ask(services, trainer))
+    right.append(prove_and_verify(services, ezkl))
+    return right
 
 
-def is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5):
-            return True
-    except urllib.error.HTTPError as error:
-        state = json.load(error)
-        if state.get("state") == "failed":
-            raise DemoError(f"The service failed: {state['description']}") from None
-    except OSError:
-        pass
-    return False
+def tell_pages(services: Services) -> None:
+    """Say what a browser can open."""
+    say("\nThe services stay up. Pages to open:")
+    for name, url in services.urls.items():
+        pages = [f"{url}/docs", f"{url}/redoc"]
+        if name == "trainer":
+            pages.insert(0, f"{url}/dashboard")
+        say(f"  {name:8} " + "  ".join(pages))
+    say(f"Logs: {services.folder}/*.log. Ctrl-C ends them all.")
 
 
-def ask_classic_service(url: str) -> bool:
+# --- classic, LLM, TGI ------------------------------------------------------------------------
+
+
+def ask_classic_service(services: Services, url: str) -> bool:
+    services.wait_until_ready(url)
     request = json.loads((ROOT / "examples" / "classic_request.json").read_text())
     answer = ask(url, "OFFCHAIN, the document's request", request)
     off_chain = np.array(answer["values"])
@@ -135,7 +125,8 @@ def to_chain_request(values: list[list[float]]) -> dict[str, Any]:
     return {"source": 0, "data": TensorRequest(vector).encode().hex()}
 
 
-def ask_text_service(url: str) -> bool:
+def ask_text_service(services: Services, url: str) -> bool:
+    services.wait_until_ready(url)
     data = {"text": QUESTION, "key": "123", "messageId": "123456", "history": []}
     answer = ask(url, "OFFCHAIN, the document's request", {"source": 1, "data": data})
     chain_request = {"source": 0, "data": encode_text(QUESTION).hex()}
@@ -145,28 +136,78 @@ def ask_text_service(url: str) -> bool:
     return bool(answer) and text == answer
 
 
+# --- trainer ----------------------------------------------------------------------------------
+
+
+def folders(scratch: Path) -> dict[str, str]:
+    """Return the trainer's folders, with the example data set in the first."""
+    paths = {
+        name: scratch / name.partition("_")[0].lower()
+        for name in ("INPUT_PATH", "OUTPUT_PATH", "WORKING_PATH")
+    }
+    for path in paths.values():
+        path.mkdir()
+    data = ROOT / "examples" / "finetuning" / "ostwick_harbour.jsonl"
+    (paths["INPUT_PATH"] / data.name).write_bytes(data.read_bytes())
+    return {name: str(path) for name, path in paths.items()}
+
+
+def train_and_ask(services: Services, url: str) -> bool:
+    """Fine-tune for a few steps, show its progress, and ask the base and the tuned model."""
+    services.wait_until_ready(url)
+    say(f"\nA fine-tuning job of {TRAINING['max_steps']} steps; live: {url}/dashboard")
+    say(f"POST {url}/finetune  {json.dumps(TRAINING)}")
+    job = post(f"{url}/finetune", TRAINING)["job_id"]
+    for event in read_events(f"{url}/jobs/{job}/events"):
+        if "loss" in event and "step" in event:
+            say(f"  step {event['step']}: loss {event['loss']:.3f}")
+    record = get(f"{url}/jobs/{job}")
+    say(f"→ {record['status']}")
+    answers = [inference(url, model) for model in (BASE, "harbour")]
+    return record["status"] == "succeeded" and all(answers) and answers[0] != answers[1]
+
+
+def inference(url: str, model: str) -> str:
+    body = {"model_path": model, "prompt": TOWN_QUESTION, "temperature": 0, "max_new_tokens": 32}
+    text: str = post(f"{url}/inference", body)["text"]
+    say(f"{model}: {TOWN_QUESTION}\n→ {text}")
+    return text
+
+
+# --- ezkl -------------------------------------------------------------------------------------
+
+
+def build_artifact(services: Services, artifact: Path) -> Any:
+    """Start to make a circuit of the embedded iris model, beside the services."""
+    export = ROOT / "examples" / "proving" / "export_iris.py"
+    folder = artifact.parent
+    build = [sys.executable, "-m", "ml.proving.artifacts", "build", str(folder / "iris.onnx")]
+    build += ["--calibration", str(folder / "calibration.json"), "--out", str(artifact)]
+    build += ["--test-srs", "--no-bytecode"]
+    return services.run("artifact", [sys.executable, str(export), str(folder)], build)
+
+
+def prove_and_verify(services: Services, url: str) -> bool:
+    services.wait_until_ready(url)
+    answer = ask(url, "OFFCHAIN, with a proof of the answer", {"source": 1, "data": FLOWER})
+    checked = post(f"{url}/verify", {"calldata": answer["calldata"]})
+    say(f"POST {url}/verify\n→ {shorten(json.dumps(checked))}")
+    is_setosa = int(np.argmax(answer["outputs"]["values"])) == 0
+    return is_setosa and checked["valid"] is True
+
+
+# --- asking -----------------------------------------------------------------------------------
+
+
 def ask(url: str, title: str, request: dict[str, Any]) -> Any:
-    body = json.dumps(request)
-    say(f"\n{title}\nPOST {url}/service_output  {shorten(body)}")
-    post = urllib.request.Request(
-        f"{url}/service_output", body.encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(post, timeout=120) as reply:
-            text = reply.read().decode()
-    except urllib.error.HTTPError as error:
-        raise DemoError(f"{error.code}: {error.read().decode()}") from None
-    say(f"→ {shorten(text)}")
-    return json.loads(text)
+    say(f"\n{title}\nPOST {url}/service_output  {shorten(json.dumps(request))}")
+    answer = post(f"{url}/service_output", request)
+    say(f"→ {shorten(json.dumps(answer))}")
+    return answer
 
 
-def shorten(text: str, most: int = 400) -> str:
+def shorten(text: str, most: int = 240) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

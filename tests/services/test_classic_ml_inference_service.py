@@ -17,7 +17,7 @@ from eth_abi.abi import encode
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from tests.services.conftest import ServeExample, curls_of_readme
-from tests.support.processes import ROOT, clean_environment, free_port
+from tests.support.processes import ROOT, clean_environment
 
 NAME = "classic_ml_inference_service"
 SERVICE = ROOT / "services" / NAME
@@ -132,19 +132,6 @@ def test_the_environment_of_the_document_checks_out() -> None:
     assert ran.returncode == 0, ran.stderr.decode()
     shown = json.loads(ran.stdout)
     assert shown["workflow_kw_args"]["model_args"] == {"name": "classifier_69"}
-
-
-def test_the_demo_ends_with_zero_after_right_answers() -> None:
-    ports = {"DEMO_CLASSIC_PORT": str(free_port()), "DEMO_LLM_PORT": str(free_port())}
-    environment = clean_environment(DEMO_ONCE="1", **ports)
-    ran = subprocess.run(
-        [sys.executable, ROOT / "examples" / "demo.py"],
-        env=environment,
-        capture_output=True,
-        timeout=120,
-    )
-    assert ran.returncode == 0, ran.stdout.decode() + ran.stderr.decode()
-    assert "All answers are right." in ran.stdout.decode()
 
 
 def test_the_workflow_of_the_main_readme_runs() -> None:

@@ -29,9 +29,12 @@ _ASSETS = {
     "swagger-ui.css": ("flask_openapi_swagger", "templates/swagger/css/swagger-ui.css"),
     "redoc.standalone.js": ("flask_openapi_redoc", "templates/redoc/js/redoc.standalone.js"),
 }
-#: redoc shows its maker's logo from elsewhere; here it is an empty picture.
+#: redoc shows its maker's logo from elsewhere; here it is its name.
 _FOREIGN_LOGO = re.compile(rb"https://cdn\.redoc\.ly/redoc/[\w-]+\.svg")
-_NO_LOGO = b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"
+_OWN_LOGO = (
+    b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='48' height='16'>"
+    b"<text y='12' font-size='12' font-family='sans-serif'>Redoc</text></svg>"
+)
 _REDOC_PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -101,4 +104,4 @@ def _asset(name: str) -> bytes:
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"{package} is not installed")
     content = (Path(spec.origin).parent / inside).read_bytes()
-    return _FOREIGN_LOGO.sub(_NO_LOGO, content)
+    return _FOREIGN_LOGO.sub(_OWN_LOGO, content)
