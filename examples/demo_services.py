@@ -63,8 +63,8 @@ class Services:
         example = ROOT / "services" / service / ".env.example"
         options = [f"--bind=127.0.0.1:{port}", f"--workers={workers}", f"--env-file={example}"]
         command = [serve, service, *options]
-        self._run(name, [command], settings)
         self.urls[name] = f"http://127.0.0.1:{port}"
+        self._run(name, [command], settings)
         return self.urls[name]
 
     def run(self, name: str, *commands: list[str]) -> str:
@@ -126,9 +126,12 @@ class Services:
         """End all processes with what they have under way; a signal meanwhile kills them."""
         for number in _SIGNALS:
             signal.signal(number, self._kill)
-        for process in self._processes.values():
+        for name, process in self._processes.items():
             if process.poll() is None:
-                process.terminate()  # Ctrl-C, while Python starts, is a traceback
+                # Not SIGINT, which is a traceback while Python starts. A service tells its workers
+                # itself; commands have a shell in front.
+                tell = os.kill if name in self.urls else os.killpg
+                tell(process.pid, signal.SIGTERM)
         end = time.monotonic() + END_WITHIN_SECONDS
         for process in self._processes.values():
             try:
