@@ -36,7 +36,7 @@ def test_every_service_answers_rightly_and_no_log_has_a_traceback(tmp_path: Path
     assert code == 0, shown + running.stderr
     assert all(f"Starting {name} on port" in shown for name in service_names())
     assert re.findall(r"^(\w+) is ready", shown, re.MULTILINE) == list(NAMES)
-    assert shown.count("POST http") == 10
+    assert shown.count("POST http") == 9
     assert "step 20: loss " in shown
     assert '"valid": true' in shown
     assert "All answers are right." in shown

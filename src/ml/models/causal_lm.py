@@ -47,13 +47,13 @@ def load_causal_lm(
     times the memory. Raises `ConfigurationError` saying what is missing.
     """
     require_known_options(dtype=dtype, quantization=quantization)
+    if reason := why_missing(name):  # before the packages that take seconds to import
+        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = _chosen_dtype(dtype, place.type, quantization)
-    if reason := why_missing(name):
-        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}")
     source = model_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(

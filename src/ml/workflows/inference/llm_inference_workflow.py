@@ -145,9 +145,8 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
 
     def do_setup(self) -> None:
         """Load the model and start the engine."""
-        from ml.generation.engine import Engine
-
         loaded = self._load()
+        from ml.generation.engine import Engine  # brings torch, which a refusal need not wait for
 
         self._language_model = loaded
         self.max_length = min(self.max_length, loaded.max_length)
