@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,7 @@ import pytest
 from tests.support.processes import ROOT, clean_environment
 
 #: Started by services and servers of ours alone, or inside images.
-INTERNAL = (
-    "src/ml/jobs/child.py",
-    "src/ml/proving/worker_process.py",
-    "src/ml/finetuning/queries/query_process.py",
-    "benchmarks/peers/",
-    "docker/",
-)
+INTERNAL = re.compile(r"\w+_process\.py$|jobs/child\.py$|^benchmarks/peers/|^docker/")
 
 
 def programs() -> list[str]:
@@ -28,7 +23,7 @@ def programs() -> list[str]:
         for path in paths
         if '__name__ == "__main__"' in path.read_text()
     ]
-    return [name for name in names if ".venv" not in name and not name.startswith(INTERNAL)]
+    return [name for name in names if ".venv" not in name and not INTERNAL.search(name)]
 
 
 @pytest.mark.parametrize("program", programs())

@@ -20,7 +20,10 @@ async def test_a_page_shows_the_api_asks_nobody_else_and_complains_of_nothing(
     asked: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
+    page.on(
+        "console",
+        lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto(server.url + path, wait_until="networkidle")
     await page.locator(shows).first.wait_for()
