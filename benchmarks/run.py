@@ -99,8 +99,10 @@ def small(count: int, seconds: float) -> None:
     ) as servers:
         runs = rounds(servers, connections=SMALL_CONNECTIONS, seconds=seconds, count=count)
     heading("69 doubles", "ours / peer")
-    for own in ("ours", "ours, log lines"):
+    for own in ("ours", "ours, hypercorn", "ours, log lines"):
         for peer in ("ours, hypercorn", "bare Quart", "LitServe", "BentoML"):
+            if own == peer:
+                continue
             for c in SMALL_CONNECTIONS:
                 print(ratio_row(f"{own} / {peer}, c={c}", runs[own, c], runs[peer, c]))
 

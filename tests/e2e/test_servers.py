@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import ssl
+import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import StartServer
@@ -108,3 +112,48 @@ def test_a_prefix_that_a_proxy_leaves_on_is_taken_off(start_server: StartServer)
     response = CLIENT.post(server.url + "/api/service_output", content=body(None))
     assert response.status_code == 200
     assert 'route="/service_output"' in server.get("/api/metrics").text
+
+
+def test_it_listens_on_several_addresses_and_says_at_which_one_it_was_asked(
+    start_server: StartServer,
+) -> None:
+    other = free_port()
+    server = start_server(Pid, f"--bind=[::1]:{other}").wait_ready()
+    assert server.post(None).status_code == 200
+    message = {"source": 1, "data": None}
+    response = CLIENT.post(f"http://[::1]:{other}/service_output", json=message)
+    assert response.json() == server.post(None).json()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+def test_it_listens_on_a_unix_socket(start_server: StartServer, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    server = start_server(Pid, f"--bind=unix:{path}").wait_ready()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        response = client.post("http://service/service_output", content=body(None))
+    assert response.json() == server.post(None).json()
+    server.signal(signal.SIGINT)
+    assert server.wait() == 0
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate")
+def test_it_speaks_tls(start_server: StartServer, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2"
+    subprocess.run(
+        [*command.split(), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True,
+        capture_output=True,
+    )
+    server = start_server(Pid, f"--certfile={certificate}", f"--keyfile={key}")
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with httpx.Client(verify=context) as client:
+        url = f"https://localhost:{server.port}"
+        until(lambda: client.get(f"{url}/health/ready").status_code == 200, "it is ready")
+        response = client.post(f"{url}/service_output", content=body(None))
+    assert response.status_code == 200
+    assert response.http_version == "HTTP/1.1"
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
