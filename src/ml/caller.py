@@ -20,6 +20,7 @@ from contextvars import ContextVar
 
 __all__ = [
     "is_cancelled",
+    "renew_deadline",
     "seconds_left",
     "set_deadline",
     "set_takes",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+_patience: ContextVar[float | None] = ContextVar("patience", default=None)
 _cancelled: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
 _takes_jobs: ContextVar[bool] = ContextVar("takes_jobs", default=False)
 _takes_proof: ContextVar[bool] = ContextVar("takes_proof", default=True)
@@ -37,6 +39,15 @@ _takes_proof: ContextVar[bool] = ContextVar("takes_proof", default=True)
 def set_deadline(seconds: float) -> None:
     """Say that the current task, and what it starts, has so many seconds from now on."""
     _deadline.set(time.monotonic() + seconds)
+    _patience.set(seconds)
+
+
+def renew_deadline() -> float | None:
+    """Begin the time anew, for the next piece of a stream; returns its seconds, if it has any."""
+    seconds = _patience.get()
+    if seconds is not None:
+        set_deadline(seconds)
+    return seconds
 
 
 def seconds_left() -> float:

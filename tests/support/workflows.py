@@ -393,6 +393,24 @@ class BreaksOff(LLMInferenceWorkflow):
                     raise OutOfMemory
 
 
+class StandsStill(LLMInferenceWorkflow):
+    """A language model that says no more behind its third token."""
+
+    closed: ClassVar[list[str]] = []
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        number = 0
+        try:
+            async with contextlib.aclosing(super().generate(prompt)) as pieces:
+                async for piece in pieces:
+                    yield piece
+                    number += 1
+                    if number == 3:
+                        await asyncio.sleep(60)
+        finally:
+            self.closed.append("closed")
+
+
 class LoadsWithABar(Echo):
     def do_setup(self) -> None:
         from tqdm import tqdm

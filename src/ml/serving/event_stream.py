@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from ml.errors import InternalError, ServiceError
+from ml.serving.pieces import with_first
 from ml.serving.reply import STREAM_HEADERS, Reply
 
 __all__ = ["event", "event_stream", "with_heartbeats"]
@@ -55,10 +56,9 @@ async def _with_honest_end(
     events: AsyncGenerator[bytes, None],
     error_data: Callable[[ServiceError], object],
 ) -> AsyncGenerator[bytes, None]:
-    async with contextlib.aclosing(events):
+    async with contextlib.aclosing(with_first(first, events)) as all_events:
         try:
-            yield first
-            async for one in events:
+            async for one in all_events:
                 yield one
         except ServiceError as error:
             yield event(error_data(error), name="error")

@@ -20,6 +20,7 @@ from ml.infernet.message import (
     parse_message,
 )
 from ml.serving.endpoint import Headers
+from ml.serving.pieces import with_first
 from ml.serving.reply import STREAM_HEADERS, TEXT, Reply, error_reply
 from ml.workflows.accepted import Accepted
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow, as_text
@@ -116,7 +117,7 @@ class ServiceOutput:
         pieces = _whole_characters(self._workflow.stream(input_data))
         # The status is only sent with the first piece, so that a failure before it has its own.
         first = await anext(pieces, b"")
-        return Reply(200, _with_first(first, pieces), TEXT, list(STREAM_HEADERS))
+        return Reply(200, with_first(first, pieces), TEXT, list(STREAM_HEADERS))
 
     async def _stream_with_proof(self, message: InfernetInput) -> Reply:
         """Return the whole answer as one piece, which has a place for its proof."""
@@ -170,10 +171,3 @@ async def _whole_characters(pieces: AsyncIterator[str | bytes]) -> AsyncIterator
                 yield text.encode("utf-8", errors="replace")
     if rest := decoder.decode(b"", final=True):
         yield rest.encode()
-
-
-async def _with_first(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async with contextlib.aclosing(pieces) as closing_pieces:  # type: ignore[type-var]
-        yield first
-        async for piece in closing_pieces:
-            yield piece

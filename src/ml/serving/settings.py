@@ -103,7 +103,9 @@ class ServingSettings(BaseSettings):
         description="Requests at work or waiting in each worker; beyond it 503 at once",
     )
     request_timeout_seconds: float = Field(
-        default=170, gt=0, description="Deadline of one request; the node gives up at 180"
+        default=170,
+        gt=0,
+        description="Deadline of an answer and of each piece of a stream; the node gives up at 180",
     )
     body_timeout_seconds: float = Field(
         default=15, gt=0, description="How long a request body may take to arrive"
