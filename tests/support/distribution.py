@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import inspect
+from collections.abc import Callable, Iterator
+from functools import _lru_cache_wrapper, cache
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -13,30 +16,74 @@ from tests.support.processes import ROOT
 __all__ = ["WholeModules", "first_the_long", "starts_processes"]
 
 TESTS = ROOT / "tests"
-#: What starts a server, a browser, an EVM, a database or an image, so that its user does.
-FIXTURES = {
-    "anvil", "browser", "postgresql", "serve_example", "start_server", "worker", "workshop",
-}  # fmt: skip
-#: In these a test needs no such fixture to start one.
-FOLDERS = ("browser", "chain", "e2e", "images", "jobs", "proving", "services")
+#: What starts processes, and what computes as long as they take to start: training and circuits.
+STARTERS = {
+    "ezkl_patches.solidity.compile_solidity",
+    "ml.finetuning.job",
+    "ml.jobs.local.LocalExecutor",
+    "ml.proving.building.build",
+    "ml.proving.worker.Worker",
+    "ml.workflows.proof.proof_jobs.ProofJobs",
+    "multiprocessing",
+    "playwright.async_api.async_playwright",
+    "subprocess",
+    "tests.support.processes.Server",
+}
 #: The modules that take longest, in the order in which they are to begin.
 LONG = ("images",)
 
 
 def starts_processes(item: pytest.Item) -> bool:
-    """Return whether a test starts real processes."""
-    return place(item.path).startswith(FOLDERS) or not FIXTURES.isdisjoint(item.fixturenames)
+    """Return whether a test, or a fixture that it uses, names something that starts processes.
+
+    So nobody has to mark one.
+    """
+    if not isinstance(item, pytest.Function):
+        return False
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    functions = (definition.func for definitions in fixtures for definition in definitions)
+    return any(_starts(inspect.unwrap(one)) for one in (item.function, *functions))
 
 
-def place(path: Path) -> str:
-    return path.relative_to(TESTS).as_posix()
+@cache
+def _starts(function: Callable[..., Any]) -> bool:
+    """Return whether a function reaches a starter through functions and classes of the tests."""
+    reached = [function]
+    for one in reached:
+        for value in _globals_of(one):
+            if _name(value) in STARTERS:
+                return True
+            if _name(value).startswith("tests."):
+                members = vars(value).values() if isinstance(value, type) else [value]
+                found = [inspect.unwrap(getattr(member, "fget", member)) for member in members]
+                reached += [member for member in found if member not in reached]
+    return False
+
+
+def _globals_of(function: Callable[..., Any]) -> Iterator[Any]:
+    """Yield the global objects that a function's code names."""
+    codes = [getattr(function, "__code__", None)]
+    for code in codes:
+        if code is not None:
+            codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+            for name in code.co_names:
+                yield getattr(function, "__globals__", {}).get(name)
+
+
+def _name(value: Any) -> str:
+    """Return the dotted name of a module, class or function; nothing else is looked into."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, type | FunctionType | _lru_cache_wrapper):
+        return f"{value.__module__}.{value.__qualname__}"
+    return ""
 
 
 def first_the_long(items: list[pytest.Item]) -> None:
     """Put what takes long in front, or the last process would work on it alone at the end."""
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
-        own = place(item.path)
+        own = item.path.relative_to(TESTS).as_posix()
         found = (number for number, name in enumerate(LONG) if own.startswith(name))
         return next(found, len(LONG)), item.get_closest_marker("processes") is None
 
