@@ -31,9 +31,8 @@ test-tools:
 		{ apt-get update -q && \
 		apt-get install -qy --no-install-recommends buildah debootstrap chromium; }
 
-# Several test processes, because most of the time is waiting; one thread of arithmetic in each.
-TEST_PROCESSES ?= 4
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
+# Several test processes; one thread of arithmetic in each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test test-fast test-images lint bench images clean
 
@@ -41,11 +40,11 @@ demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed test-tools
-	$(PYTEST)
+	$(PYTEST) -n 4 # twice the cores of a small machine, because most of the time is waiting
 
-# The tests that start no process: what to run while working.
+# The tests that start no process: what to run while working. They compute most of the time.
 test-fast: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm
-	$(PYTEST) -m "not processes"
+	$(PYTEST) -n 2 -m "not processes"
 
 # All images, built, run and built again to be compared: about 10 minutes.
 test-images: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm test-tools

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as properties
 
 from tests.support.distribution import WholeModules, first_the_long, starts_processes
 from tests.support.processes import SERVICE, Server, clean_environment, free_port, service_variables
@@ -19,6 +20,10 @@ from tests.support.shared import VARIABLE
 
 MakeApp = Callable[..., Awaitable[Any]]
 StartServer = Callable[..., Server]
+
+# How long one example takes is up to the other test processes.
+properties.register_profile("tests", deadline=None)
+properties.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,6 @@ def trainer(tmp_path: Path) -> Trainer:
     return trainer
 
 
-@pytest.mark.timeout(300)
 async def test_a_training_is_watched_from_its_start_to_an_answer_of_its_model(
     open_dashboard: OpenDashboard, trainer: Trainer
 ) -> None:

@@ -29,8 +29,6 @@ from tests.support.circuits import (
 )
 from tests.support.processes import SERVICE, Server, clean_environment, free_port
 
-pytestmark = pytest.mark.timeout(240)
-
 NAME = "ezkl_proof_service"
 VIRGINICA = [6.3, 3.3, 6.0, 2.5]
 DECIMALS = 18

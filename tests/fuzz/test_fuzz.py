@@ -10,7 +10,6 @@ from tests.fuzz.run import fuzz
 from tests.fuzz.services import SERVICES
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", SERVICES)
 async def test_spoiled_requests_to_all_routes_are_answered_readably(
     name: str, tmp_path: Path

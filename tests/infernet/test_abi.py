@@ -37,8 +37,6 @@ ABI_TYPES |= {dtype: f"uint{bits}" for dtype, bits in UNSIGNED.items()}
 ABI_TYPES |= {DataType.BOOL: "bool"}
 MODEL_ID = "huggingface/Ritual-Net/iris-classification:iris.torch"
 
-unhurried = settings(deadline=None)
-
 
 def words(*numbers: int) -> bytes:
     return b"".join((number % 2**256).to_bytes(32, "big") for number in numbers)
@@ -74,7 +72,6 @@ def any_tensor(draw: st.DrawFn) -> Any:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@unhurried
 def test_text_is_written_as_eth_abi_writes_it_and_comes_back(text: str) -> None:
     assert encode_text(text) == abi.encode(["string"], [text])
     assert decode_text(encode_text(text)) == text
@@ -128,7 +125,6 @@ def test_tensors_are_read_bit_for_bit_as_infernet_ml_reads_them(case: dict[str, 
 
 
 @given(any_tensor())
-@unhurried
 def test_every_dtype_comes_back_bit_for_bit_with_ieee_arithmetic(tensor: Any) -> None:
     dtype, values = tensor
     vector = decode_vector(encode_vector(values, dtype=dtype, decimals=6))
@@ -137,7 +133,6 @@ def test_every_dtype_comes_back_bit_for_bit_with_ieee_arithmetic(tensor: Any) ->
 
 
 @given(any_tensor())
-@unhurried
 def test_tensors_are_written_as_eth_abi_writes_their_integers(tensor: Any) -> None:
     dtype, values = tensor
     raw, size = values.astype(values.dtype.newbyteorder(">")).tobytes(), values.itemsize
@@ -153,7 +148,6 @@ def test_tensors_are_written_as_eth_abi_writes_their_integers(tensor: Any) -> No
 
 
 @given(any_tensor())
-@unhurried
 def test_the_dtype_of_the_array_is_the_default(tensor: Any) -> None:
     dtype, values = tensor
     held = DataType.FLOAT64 if dtype in (DataType.FLOAT128, DataType.FLOAT256) else dtype
@@ -218,14 +212,12 @@ def fixed_message(dtype: DataType, integers: list[int], decimals: int) -> bytes:
 
 
 @given(st.lists(st.floats(-1.7e20, 1.7e20)))
-@unhurried
 def test_floats_are_scaled_in_float64_and_truncated(values: list[float]) -> None:
     integers = [int(value * 10**18) for value in values]
     assert fixed(np.array(values)) == fixed_message(DataType.FLOAT128, integers, 18)
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.integers(0, 19))
-@unhurried
 def test_integers_are_scaled_exactly(values: list[int], decimals: int) -> None:
     expected = fixed_message(
         DataType.FLOAT128, [value * 10**decimals for value in values], decimals
@@ -234,7 +226,6 @@ def test_integers_are_scaled_exactly(values: list[int], decimals: int) -> None:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1)), st.integers(0, 18))
-@unhurried
 def test_unsigned_integers_are_scaled_exactly(values: list[int], decimals: int) -> None:
     expected = fixed_message(
         DataType.FLOAT128, [value * 10**decimals for value in values], decimals
@@ -247,7 +238,6 @@ def test_unsigned_integers_are_scaled_exactly(values: list[int], decimals: int) 
     st.integers(0, 255),
     st.data(),
 )
-@unhurried
 def test_fixed_point_is_read_with_one_correct_rounding(
     dtype: DataType, decimals: int, data: st.DataObject
 ) -> None:
@@ -259,7 +249,6 @@ def test_fixed_point_is_read_with_one_correct_rounding(
 
 
 @given(st.integers(2**52, 2**53 - 1), st.integers(0, 73))
-@unhurried
 def test_an_integer_halfway_between_two_floats_is_rounded_to_even(odd: int, shift: int) -> None:
     integers = [(2 * odd + 1) << shift, -(2 * odd + 1) << shift, ((2 * odd + 1) << shift) + 1]
     vector = decode_vector(fixed_message(DataType.FLOAT128, integers, 0))
@@ -267,7 +256,6 @@ def test_an_integer_halfway_between_two_floats_is_rounded_to_even(odd: int, shif
 
 
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, max_side=4, min_side=0)))
-@unhurried
 def test_fixed_point_comes_back_within_one_unit_of_its_last_place(values: np.ndarray) -> None:
     values = np.clip(np.nan_to_num(values), -1e6, 1e6)
     vector = decode_vector(fixed(values))
@@ -433,7 +421,6 @@ def test_model_ids_are_those_of_infernet_ml_both_ways(case: dict[str, str]) -> N
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
-@unhurried
 def test_any_text_is_a_model_id(text: str) -> None:
     assert decode_model_id(encode_model_id(text)) == text
 
@@ -466,7 +453,6 @@ def test_a_model_id_that_cannot_be_written_is_refused(model_id: str) -> None:
 
 
 @given(st.lists(st.floats(-1e40, 1e40)))
-@unhurried
 def test_legacy_rows_hold_the_integer_nearest_to_each_number(values: list[float]) -> None:
     encoded = encode_legacy(values)
     (integers,) = abi.decode(["int256[]"], encoded)
@@ -476,13 +462,11 @@ def test_legacy_rows_hold_the_integer_nearest_to_each_number(values: list[float]
 
 
 @given(st.lists(st.floats(-1e40, 1e40).filter(lambda value: value == 0 or abs(value) >= 0.01)))
-@unhurried
 def test_legacy_numbers_that_are_not_tiny_come_back_exactly(values: list[float]) -> None:
     assert decode_legacy(encode_legacy(values)).tolist() == values
 
 
 @given(st.lists(st.integers(-(2**255), 2**255 - 1)))
-@unhurried
 def test_legacy_rows_are_read_with_one_correct_rounding(integers: list[int]) -> None:
     row = decode_legacy(abi.encode(["int256[]"], [integers]))
     assert row.dtype == np.float64
@@ -538,7 +522,7 @@ def spoiled(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @given(data=st.binary(max_size=400) | spoiled())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_bytes_raise_anything_but_invalid_input(decoder: Any, data: bytes) -> None:
     try:
         decoder(data)
@@ -547,7 +531,7 @@ def test_no_bytes_raise_anything_but_invalid_input(decoder: Any, data: bytes) ->
 
 
 @given(spoiled())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_tensor_is_read_only_where_eth_abi_reads_it(data: bytes) -> None:
     try:
         vector = decode_vector(data)
@@ -561,7 +545,7 @@ def test_a_tensor_is_read_only_where_eth_abi_reads_it(data: bytes) -> None:
 
 
 @given(spoiled())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_legacy_row_is_read_exactly_where_eth_abi_reads_it(data: bytes) -> None:
     try:
         expected = [integer / 10**18 for integer in abi.decode(["int256[]"], data)[0]]

@@ -32,7 +32,7 @@ from tests.support.requests import (
 )
 from tests.support.tiny_llm import save_tiny_llm
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CLASSIC, EZKL = "classic_ml_inference_service", "ezkl_proof_service"
 LLM, TGI = "llm_inference_service", "tgi_client_inference_service"

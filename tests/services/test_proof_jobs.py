@@ -36,8 +36,6 @@ from tests.support.processes import (
 )
 
 #: The first test that asks for it waits for an artifact to be built.
-pytestmark = pytest.mark.timeout(240)
-
 NAME = "ezkl_proof_service"
 IRIS = {"dtype": "float", "values": [SETOSA], "model_id": "iris"}
 SLOW = {"dtype": "float", "values": [PRIVATE], "model_id": "slow"}

@@ -29,8 +29,22 @@ STARTERS = {
     "subprocess",
     "tests.support.processes.Server",
 }
-#: The modules that take longest, in the order in which they are to begin.
-LONG = ("images",)
+#: What takes longest, in the order in which it is to begin.
+LONG = (
+    "images",
+    "services/test_unsloth_trainer_service.py",
+    "services/test_llm_under_load.py",
+    "services/test_proof_jobs.py",
+    "chain/test_proving_document.py",
+    "fuzz",
+    "proving/test_job.py",
+    "chain",
+    "browser",
+    "services",
+    "proving",
+    "e2e",
+    "finetuning/test_",
+)
 
 
 def starts_processes(item: pytest.Item) -> bool:

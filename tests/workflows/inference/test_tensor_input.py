@@ -164,9 +164,9 @@ def test_100_000_numbers_take_a_few_milliseconds(shape: tuple[int, ...]) -> None
     data = {"dtype": "double", "values": np.random.default_rng(0).random(shape).tolist()}
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.thread_time()
         TensorInput.model_validate(data)
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     assert min(times) < 0.05
 
 
