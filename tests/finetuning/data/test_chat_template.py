@@ -122,8 +122,8 @@ def test_a_template_that_leaves_out_questions_is_warned_of(
     report = look(row, row, completion_only=False).report
     assert report.refusal is None
     assert report.warnings == [
-        "the chat template leaves out turns of the role system in 2 rows",
-        "the chat template leaves out turns of the role user in 2 rows",
+        "rows whose turns of the role system the chat template leaves out: 2",
+        "rows whose turns of the role user the chat template leaves out: 2",
     ]
 
 

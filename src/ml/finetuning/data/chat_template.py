@@ -14,8 +14,9 @@ from typing import Any
 from ml.errors import UnprocessableInput
 from ml.finetuning.data.report import Rule
 from ml.finetuning.data.row import RowFault
-from ml.finetuning.data.template_process import CPU_SECONDS, Asked
+from ml.finetuning.data.template_process import CPU_SECONDS
 from ml.finetuning.limited import start
+from ml.models.control_tokens import Asked
 
 __all__ = ["ChatTemplate", "open_chat_template"]
 

@@ -145,7 +145,8 @@ FORMATS: dict[str, DataFormat] = {
         ),
         DataFormat(
             "text",
-            "A text as it is, without a chat template; all of it is trained, and its end",
+            "A text as it is, without a chat template; all of it is trained, and its end; names of "
+            "control tokens in it are such tokens",
             ("text",),
             (),
             {"text": "Paris is the capital of France."},

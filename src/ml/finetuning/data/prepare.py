@@ -18,6 +18,7 @@ from ml.finetuning.data.report import DataReport, Fault, Rule, Segment, TokenCou
 from ml.finetuning.data.row import RowFault, RowSource
 from ml.finetuning.data.tokenizing import TokenisedExample, segments, tokenise
 from ml.finetuning.request import FinetuningRequest
+from ml.models.control_tokens import ControlTokens
 
 __all__ = ["Example", "TrainingData", "examine", "prepare"]
 
@@ -57,19 +58,25 @@ def examine(
 ) -> TrainingData:
     """Return the same as `prepare`, with the refusal in the report instead of an error."""
     found = _Found(source.name)
+    controls = ControlTokens(tokenizer)
     with open_chat_template(tokenizer) as template:
         if request.chat_template is not None and template is not None:
             template.check()
-        renderer = Renderer(tokenizer, template, completion_only=request.completion_only)
+        renderer = Renderer(
+            controls,
+            template,
+            eos=tokenizer.eos_token or "",
+            completion_only=request.completion_only,
+        )
         rendered = found.read(source, request, renderer)
     samples = _spread(len(rendered))
     examples: list[Example] = []
     for index, tokens in enumerate(
-        tokenise(tokenizer, [text for _, text in rendered], request.max_seq_length)
+        tokenise(controls, [text for _, text in rendered], request.max_seq_length)
     ):
         line, text = rendered[index]
         if index in samples and tokens.input_ids:
-            found.samples.append(segments(text.text, tokens))
+            found.samples.append(segments(controls, text.text, tokens))
         if found.count(line, tokens):
             examples.append({"input_ids": tokens.input_ids, "labels": tokens.labels})
     train, validation = _split(examples, request.validation_split, request.seed)
@@ -96,6 +103,7 @@ class _Found:
     supervised: int = 0
     samples: list[list[Segment]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    spelling: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, line: int, fault: RowFault) -> None:
         self.counts[fault.rule] += 1
@@ -124,6 +132,8 @@ class _Found:
             else:
                 rendered.append((line, text))
                 self.left_out.update(text.left_out)
+                if text.spells:
+                    self.spelling["plain text" if text.aliased else "those tokens"] += 1
         return rendered
 
     def _objects(self, source: RowSource) -> tuple[list[int], list[Any]]:
@@ -172,10 +182,15 @@ class _Found:
         )
 
     def warnings(self) -> list[str]:
-        return [
-            f"the chat template leaves out turns of the role {role} in {number} rows"
+        left_out = (
+            f"rows whose turns of the role {role} the chat template leaves out: {number}"
             for role, number in sorted(self.left_out.items())
-        ]
+        )
+        spelling = (
+            f"rows with names of control tokens, which are read as {read_as}: {number}"
+            for read_as, number in self.spelling.items()
+        )
+        return [*left_out, *spelling]
 
     def report(
         self,

@@ -8,12 +8,12 @@ beginnings: up to before the answer with the generation prompt, and up to its en
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ml.finetuning.data.chat_template import ChatTemplate
 from ml.finetuning.data.example import Conversation, Meaning, PlainText, Turn
 from ml.finetuning.data.report import Rule
 from ml.finetuning.data.row import RowFault
+from ml.models.control_tokens import ControlTokens
 
 __all__ = ["Rendered", "Renderer"]
 
@@ -23,13 +23,16 @@ class Rendered:
     """A text and the spans of it, `(start, end)` in characters, that are trained.
 
     `adds_special` is whether the tokenizer puts its own special tokens around it, as it does for
-    texts that no chat template made. `left_out` are the roles of turns that the template does not
-    show.
+    texts that no chat template made. `aliased` is whether control tokens stand in it by their
+    aliases (`ml.models.control_tokens`), and `spells` whether the row has names of such tokens.
+    `left_out` are the roles of turns that the template does not show.
     """
 
     text: str
     trained: tuple[tuple[int, int], ...]
     adds_special: bool = False
+    aliased: bool = False
+    spells: bool = False
     left_out: frozenset[str] = frozenset()
 
 
@@ -37,24 +40,35 @@ class Renderer:
     """Renders by one tokenizer's chat template; `completion_only` false trains everything."""
 
     def __init__(
-        self, tokenizer: Any, template: ChatTemplate | None, *, completion_only: bool = True
+        self,
+        controls: ControlTokens,
+        template: ChatTemplate | None,
+        *,
+        eos: str = "",
+        completion_only: bool = True,
     ) -> None:
+        self._controls = controls
         self._template = template
+        self._eos = eos
         self._completion_only = completion_only
-        self._eos = tokenizer.eos_token or ""
-        added = tokenizer.added_tokens_decoder.values()
-        specials = {str(token) for token in added if token.special}
-        self._ends = tuple(specials | set(tokenizer.all_special_tokens))
 
     def render(self, meaning: Meaning) -> Rendered:
-        """Return the text. Raises `RowFault` where the chat template cannot show the answers."""
+        """Return the text. Raises `RowFault` where the chat template cannot show the answers.
+
+        In a conversation names of control tokens are text as any other; a plain text is read as
+        it is, with control tokens where it names some.
+        """
         if isinstance(meaning, PlainText):
-            return self._whole(meaning.text + self._eos, adds_special=True)
+            whole = self._whole(Rendered(meaning.text + self._eos, (), adds_special=True))
+            return replace(whole, spells=self._controls.spells(meaning.text))
         if self._template is None:
             rendered = self._without_template(meaning)
-            whole = self._whole(rendered.text, adds_special=True)
-            return rendered if self._completion_only else whole
-        return self._with_template(self._template, meaning.turns)
+        else:
+            rendered = self._with_template(self._template, meaning.turns)
+        return rendered if self._completion_only else self._whole(rendered)
+
+    def _whole(self, rendered: Rendered) -> Rendered:
+        return replace(rendered, trained=((0, len(rendered.text)),))
 
     def _with_template(self, template: ChatTemplate, turns: tuple[Turn, ...]) -> Rendered:
         trained = [index for index, turn in enumerate(turns) if turn.trained]
@@ -66,33 +80,21 @@ class Renderer:
         if self._completion_only:
             for index in trained:
                 asked += [(messages[:index], True), (messages[: index + 1], False)]
-        text, *parts = template.render(asked)
+        chat = self._controls.render(asked, template.render)
+        text, *parts = chat.texts
         left_out = _not_shown(text, turns)
-        if not text.rstrip().endswith(self._ends):
-            text += self._eos  # else the model would never learn to end its turn
-        if not self._completion_only:
-            return replace(self._whole(text, adds_special=False), left_out=left_out)
+        ends = self._controls.names(chat.aliased)
+        if not text.rstrip().endswith(ends):
+            # else the model would never learn to end its turn
+            text += self._controls.written(self._eos, chat.aliased)
         spans = []
-        for place, index in enumerate(trained):
+        for place, index in enumerate(trained if self._completion_only else ()):
             before, through = parts[2 * place : 2 * place + 2]
             through = text if index == len(turns) - 1 else through
-            spans.append(self._span(text, before, through, index))
-        return Rendered(text, tuple(spans), left_out=left_out)
-
-    def _whole(self, text: str, *, adds_special: bool) -> Rendered:
-        return Rendered(text, ((0, len(text)),), adds_special)
-
-    def _span(self, text: str, before: str, through: str, index: int) -> tuple[int, int]:
-        """Return where an answer stands: from its first character to the token that ends the turn.
-
-        The space behind that token is not generated in serving, so it is not trained.
-        """
-        if not (text.startswith(through) and through.startswith(before)):
-            raise _broken_template(index)
-        answer = through[len(before) :].rstrip()
-        if answer.endswith(self._ends):
-            return len(before), len(before) + len(answer)
-        return len(before), len(through)
+            spans.append(_span(text, before, through, index, ends))
+        return Rendered(
+            text, tuple(spans), aliased=chat.aliased, spells=chat.aliased, left_out=left_out
+        )
 
     def _without_template(self, meaning: Conversation) -> Rendered:
         """Join the turns by line breaks, as serving does for a model without a template."""
@@ -102,9 +104,25 @@ class Renderer:
             text += f"\n{turn.content}" if index else turn.content
             if turn.trained:
                 spans.append((start, len(text)))
-        text += self._eos
+        spells = self._controls.spells(text)
+        text += self._controls.written(self._eos, spells)
         spans[-1] = (spans[-1][0], len(text))
-        return Rendered(text, tuple(spans), adds_special=True)
+        return Rendered(text, tuple(spans), adds_special=True, aliased=spells, spells=spells)
+
+
+def _span(
+    text: str, before: str, through: str, index: int, ends: tuple[str, ...]
+) -> tuple[int, int]:
+    """Return where an answer stands: from its first character to the token that ends the turn.
+
+    The space behind that token is not generated in serving, so it is not trained.
+    """
+    if not (text.startswith(through) and through.startswith(before)):
+        raise _broken_template(index)
+    answer = through[len(before) :].rstrip()
+    if answer.endswith(ends):
+        return len(before), len(before) + len(answer)
+    return len(before), len(through)
 
 
 def _not_shown(text: str, turns: tuple[Turn, ...]) -> frozenset[str]:

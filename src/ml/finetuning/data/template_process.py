@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ml.finetuning.limited import limit_cpu, limit_resources
 from ml.jobs.process import end_with_parent
+from ml.models.control_tokens import Asked
 
 __all__ = ["CPU_SECONDS"]
 
@@ -33,9 +34,6 @@ CPU_SECONDS = 2
 _MOST_MEMORY_BYTES = 1024**3
 #: Of one conversation, beside four times its own contents.
 _MOST_CHARACTERS = 1024**2
-
-#: Messages, and whether the prompt for an answer follows them.
-Asked = tuple[Sequence[Mapping[str, Any]], bool]
 
 
 class _Generation(Extension):
@@ -88,7 +86,7 @@ class _TooLong(Exception):
 
 def _render(template: Template, names: Mapping[str, str], asked: Asked) -> str:
     messages, asking = asked
-    given = sum(len(str(message.get("content", ""))) for message in messages)
+    given = sum(len(message["content"]) for message in messages)
     pieces, length = [], 0
     for piece in template.generate(
         messages=messages, tools=None, documents=None, add_generation_prompt=asking, **names

@@ -11,6 +11,7 @@ from ml.errors import InvalidInput
 from ml.finetuning.data.boundaries import Boundaries
 from ml.finetuning.data.rendering import Rendered
 from ml.finetuning.data.report import Segment
+from ml.models.control_tokens import ControlTokens
 
 __all__ = ["IGNORED", "TokenisedExample", "segments", "tokenise"]
 
@@ -50,23 +51,26 @@ class TokenisedExample:
 
 
 def tokenise(
-    tokenizer: Any, texts: Sequence[Rendered], max_length: int
+    controls: ControlTokens, texts: Sequence[Rendered], max_length: int
 ) -> Iterator[TokenisedExample]:
     """Yield the tokens of each text, in order; a fast tokenizer does it in batches.
 
     From the last special token before it to the answer, the tokens are those of the prompt in
     serving. Raises `InvalidInput` for tokenizers without offsets.
     """
-    if not tokenizer.is_fast:
+    if not controls.tokenizer(aliased=False).is_fast:
         raise InvalidInput("model_name: its tokenizer does not tell where tokens stand in the text")
-    boundaries = Boundaries(tokenizer)
-    for _, group in groupby(texts, key=lambda text: text.adds_special):
+    known: dict[bool, tuple[Any, Boundaries]] = {}
+    for (aliased, _), group in groupby(texts, key=lambda text: (text.aliased, text.adds_special)):
+        if aliased not in known:
+            tokenizer = controls.tokenizer(aliased)
+            known[aliased] = tokenizer, Boundaries(tokenizer)
         while batch := list(islice(group, _BATCH)):
-            yield from _tokenise_batch(tokenizer, batch, max_length, boundaries)
+            yield from _tokenise_batch(*known[aliased], batch, max_length)
 
 
 def _tokenise_batch(
-    tokenizer: Any, batch: Sequence[Rendered], max_length: int, boundaries: Boundaries
+    tokenizer: Any, boundaries: Boundaries, batch: Sequence[Rendered], max_length: int
 ) -> Iterator[TokenisedExample]:
     adds_special = batch[0].adds_special
     encoded = tokenizer(
@@ -105,7 +109,7 @@ def _labels(
     return labels
 
 
-def segments(text: str, example: TokenisedExample) -> list[Segment]:
+def segments(controls: ControlTokens, text: str, example: TokenisedExample) -> list[Segment]:
     """Return the kept part of a text in pieces, each marked as trained or not."""
     flags = [label != IGNORED for label in example.labels]
     changes = [index for index, (a, b) in enumerate(pairwise(flags), start=1) if a != b]
@@ -113,7 +117,7 @@ def segments(text: str, example: TokenisedExample) -> list[Segment]:
     places = [0, *(example.offsets[index][0] for index in changes)]
     end = example.offsets[-1][1] if example.truncated else len(text)
     return [
-        Segment(text=_shown(text[place:until]), trained=flags[start])
+        Segment(text=_shown(controls.shown(text[place:until])), trained=flags[start])
         for start, place, until in zip(starts, places, [*places[1:], end], strict=True)
     ]
 

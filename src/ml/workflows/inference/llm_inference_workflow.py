@@ -23,6 +23,7 @@ from ml.generation.request import (
     SamplingParameters,
 )
 from ml.models.causal_lm import CausalLM, load_causal_lm, require_known_options
+from ml.models.control_tokens import Asked, ControlTokens
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -149,6 +150,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         from ml.generation.engine import Engine  # brings torch, which a refusal need not wait for
 
         self._language_model = loaded
+        self._controls = ControlTokens(loaded.tokenizer)
         self.max_length = min(self.max_length, loaded.max_length)
         if self._adapters_path is not None:
             from ml.generation.adapters import Adapters
@@ -236,21 +238,30 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         """Return the prompt of a conversation: `{"role": …, "content": …}`, oldest first.
 
         The service's system prompt is put first if the conversation has none. `sampling` overrides
-        fields of `SamplingParameters`; None stands for the service's own.
+        fields of `SamplingParameters`; None stands for the service's own. Nothing that a message
+        says becomes a control token.
         """
-        tokenizer = self._language_model.tokenizer
         if self.system_prompt and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
+        controls, tokenizer = self._controls, self._language_model.tokenizer
         if tokenizer.chat_template is None:
             text = "\n".join(message["content"] for message in messages)
-            return self.complete(text, sampling, model=model)
+            return self._prompt(controls.text_tokenizer(text)(text).input_ids, sampling, model)
         try:
-            ids = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=False
-            )
+            chat = controls.render([(messages, True)], self._render)
         except TemplateError as error:  # such as roles that a template does not know
             raise InvalidInput(f"the model's chat template refuses this: {error}") from error
-        return self._prompt(ids, sampling, model)
+        read = controls.tokenizer(chat.aliased)
+        return self._prompt(
+            read(chat.texts[0], add_special_tokens=False).input_ids, sampling, model
+        )
+
+    def _render(self, asked: Sequence[Asked]) -> list[str]:
+        apply = self._language_model.tokenizer.apply_chat_template
+        return [
+            apply(messages, tokenize=False, add_generation_prompt=asking)
+            for messages, asking in asked
+        ]
 
     def complete(
         self,
@@ -263,6 +274,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     ) -> Prompt:
         """Return the prompt of a text, or of its token ids, that the model shall go on with.
 
+        What names a control token in it is one: whoever gives such a prompt writes all of it.
         `truncate` keeps only so many of its last tokens; with `keeps_stop` a stop string is part
         of the answer.
         """
