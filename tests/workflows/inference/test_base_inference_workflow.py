@@ -13,9 +13,10 @@ import pytest
 from pydantic import BaseModel
 
 from ml.caller import is_cancelled
-from ml.errors import InvalidInput, NotReady
+from ml.errors import InternalError, InvalidInput, NotReady
 from ml.infernet.text import decode_text, encode_text
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.proof import PlainProof
 
 
 class Shout(BaseInferenceWorkflow):
@@ -291,6 +292,27 @@ async def test_a_proof_is_made_of_the_input_and_the_output() -> None:
     assert proof is not None
     assert (input_data, output, proof.calldata) == (" a", "A", b" a>a>A")
     assert proof.answer_with("A") == {"output": "A", "proof": "0x" + b" a>a>A".hex()}
+
+
+@pytest.mark.parametrize("made", [b"\x01", bytearray(b"\x01"), PlainProof(b"\x01")])
+async def test_a_proof_is_bytes_or_an_object_also_of_an_async_hook(made: Any) -> None:
+    class Proving(Shout):
+        async def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+            return made
+
+    _, proof = await (await ready(Proving())).run_with_proof(lambda: "a", lambda *ran: ran)
+    assert proof == PlainProof(b"\x01")
+
+
+@pytest.mark.parametrize("made", [None, "0x01", {"proof": b"\x01"}])
+async def test_what_is_no_proof_is_told_to_the_workflows_author(made: Any) -> None:
+    class Proving(Shout):
+        def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+            return made
+
+    workflow = await ready(Proving())
+    with pytest.raises(InternalError, match="neither bytes nor a Proof"):
+        await workflow.run_with_proof(lambda: "a", lambda *ran: ran)
 
 
 # --- cancellation -----------------------------------------------------------------------------

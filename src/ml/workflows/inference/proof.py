@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from ml.errors import InternalError
 
 __all__ = ["PlainProof", "Proof", "as_proof"]
 
 
+@runtime_checkable
 class Proof(Protocol):
     """A proof of an output, in the form of each destination."""
 
@@ -30,6 +33,10 @@ class PlainProof:
         return {"output": answer, "proof": "0x" + self.calldata.hex()}
 
 
-def as_proof(made: Proof | bytes) -> Proof:
-    """Return what a hook made as a proof; it may be bytes."""
-    return PlainProof(made) if isinstance(made, bytes) else made
+def as_proof(made: object) -> Proof:
+    """Return what a hook made as a proof; it may be bytes. Raises `InternalError` for all else."""
+    if isinstance(made, bytes | bytearray):
+        return PlainProof(bytes(made))
+    if isinstance(made, Proof):
+        return made
+    raise InternalError(f"do_generate_proof made {type(made).__name__}, neither bytes nor a Proof.")
