@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import signal
 import socket
 import time
 from pathlib import Path
@@ -31,7 +33,10 @@ BIG = "x" * 4 * 2**20
 
 
 def in_flight(server: Server) -> float:
-    return server.metrics()["requests_in_flight"]
+    key = {"Authorization": "Bearer key"}
+    text = server.get("/metrics", headers=key).text
+    [value] = re.findall(r"^requests_in_flight (\S+)", text, re.MULTILINE)
+    return float(value)
 
 
 def rest_of(sock: socket.socket) -> bytes:
@@ -145,3 +150,23 @@ def test_a_refused_request_whose_body_comes_late_leaves_a_connection_that_says_w
             response = client.post(path, content=content, headers=headers)
             assert response.status_code == status
             assert json.loads(response.content)["code"] == str(status)
+
+
+@pytest.mark.parametrize("start_server", ["hypercorn"], indirect=True)
+def test_by_http2_requests_are_answered_and_refused_as_by_http1(start_server: StartServer) -> None:
+    server = start_server(Echo, "--http2", api_keys="key", send_timeout_seconds=1).wait_ready()
+    large = body("x" * 100_000)
+    with httpx.Client(base_url=server.url, http1=False, http2=True, timeout=20) as client:
+        for path, headers, status in (
+            (PATH, {}, 401),
+            (PATH, {"Content-Type": "text/plain", "Authorization": "Bearer key"}, 415),
+            ("/nothing", {"Authorization": "Bearer key"}, 404),
+            (PATH, {"Authorization": "Bearer key"}, 200),
+        ):
+            response = client.post(path, content=large, headers=headers)
+            assert (response.status_code, response.http_version) == (status, "HTTP/2")
+    with zero_windows(server.port, PATH, body("x"), connections=4, streams=70, key="key"):
+        until(lambda: in_flight(server) > 0, "they have places")
+        until(lambda: in_flight(server) == 0, "the places are free", 20)
+    server.signal(signal.SIGTERM)
+    assert server.wait(60) == 0

@@ -89,6 +89,7 @@ class Entry(ASGIHTTPConnection):
             send,
             self.headers,
             app.intake,
+            http_version=scope.get("http_version", "1.1"),
             most_bytes=app.settings.max_body_bytes,
             send_seconds=app.settings.send_timeout_seconds,
         )

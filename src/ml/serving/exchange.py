@@ -48,10 +48,12 @@ class Exchange:
         headers: Headers,
         intake: Intake,
         *,
+        http_version: str,
         most_bytes: int,
         send_seconds: float,
     ) -> None:
         self.headers = headers
+        self._is_http1 = http_version.startswith("1")
         #: Whether the reply has begun to be sent, and whether its end is.
         self.begun = self.ending = False
         #: The body was given up; nothing more is read of it.
@@ -71,8 +73,12 @@ class Exchange:
     @property
     def has_body(self) -> bool:
         """Return whether the head announces a body."""
-        length = self.headers.get(b"content-length", b"0")
-        return length.strip(b"0 ") != b"" or b"transfer-encoding" in self.headers
+        headers = self.headers
+        if not self._is_http1 and b"content-length" not in headers:
+            return b"content-type" in headers
+        return headers.get(b"content-length", b"0").strip(b"0 ") != b"" or (
+            b"transfer-encoding" in headers
+        )
 
     # --- the body -----------------------------------------------------------------------------
 
@@ -148,7 +154,11 @@ class Exchange:
         """Send a whole reply; where the body was not read to its end, the connection ends too."""
         if isinstance(reply.body, bytes):
             headers.append((b"content-length", b"%d" % len(reply.body)))
-        if self._whole or await self._read_rest():
+        if not self._whole and not self._is_http1:
+            # The connection is for other requests too, and hypercorn ends it over what comes late.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._drop_rest(), _LINGER_SECONDS)
+        if self._whole or not self._is_http1 or await self._read_rest():
             await self._send_reply(reply, headers)
             return
         headers.append((b"connection", b"close"))
@@ -193,10 +203,10 @@ class Exchange:
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Wait for the rest of a small body that another task reads; returns headers to add."""
-        if not self._whole and self._is_small():
+        if not self._whole and (self._is_small() or not self._is_http1):
             self._settled = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._settled}, timeout=_SMALL_BODY_SECONDS)
-        return [] if self._whole else [(b"connection", b"close")]
+        return [] if self._whole or not self._is_http1 else [(b"connection", b"close")]
 
     def _is_small(self) -> bool:
         length = self.headers.get(b"content-length", b"")
