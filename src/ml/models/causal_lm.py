@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml.errors import ConfigurationError
-from ml.models.local_models import model_source, why_missing
+from ml.errors import ConfigurationError, UpstreamError
+from ml.models.local_models import is_broken_off, model_source, why_missing
 
 __all__ = ["CausalLM", "load_causal_lm", "require_known_options"]
 
@@ -44,11 +44,12 @@ def load_causal_lm(
     Only safetensors are read and no code of a repository is run. `dtype` "auto" is bfloat16 where
     the processor has instructions for it, else float32. `quantization` "int8" reads 8-bit weights
     for up to 8 rows at once; it runs on the CPU in bfloat16, which "auto" then is, and takes 1.5
-    times the memory. Raises `ConfigurationError` saying what is missing.
+    times the memory. Raises `ConfigurationError` saying what is missing, and `UpstreamError`
+    where only the hub cannot be reached.
     """
     require_known_options(dtype=dtype, quantization=quantization)
-    if reason := why_missing(name):  # before the packages that take seconds to import
-        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}")
+    if missing := why_missing(name):  # before the packages that take seconds to import
+        raise _fault(f"model {name!r} cannot be loaded: {missing}", missing.may_pass)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -69,7 +70,8 @@ def load_causal_lm(
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}") from error
+        told = f"model {name!r} cannot be loaded: {reason}"
+        raise _fault(told, is_broken_off(error)) from error
     if adapter is not None:
         model = _with_adapter(model, adapter)
     model = model.eval().to(place)
@@ -78,6 +80,10 @@ def load_causal_lm(
 
         quantize_linears(model)
     return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
+
+
+def _fault(reason: str, may_pass: bool) -> Exception:
+    return UpstreamError(reason) if may_pass else ConfigurationError(reason)
 
 
 def require_known_options(*, dtype: Any, quantization: Any) -> None:

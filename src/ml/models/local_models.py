@@ -6,12 +6,21 @@ Nothing is loaded here, and nothing takes longer than seconds.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
 from ml.models.source import is_repo_id
 
-__all__ = ["NAMES_OF_ANY_MODEL", "folder_here", "model_source", "models_here", "why_missing"]
+__all__ = [
+    "NAMES_OF_ANY_MODEL",
+    "Missing",
+    "folder_here",
+    "is_broken_off",
+    "model_source",
+    "models_here",
+    "why_missing",
+]
 
 #: What huggingface_hub and the documents of Text Generation Inference send for want of a name:
 #: whatever model the server has.
@@ -19,6 +28,17 @@ NAMES_OF_ANY_MODEL = frozenset({"", "dummy", "tgi"})
 _CONFIG = "config.json"
 #: Of a connection to the hub, and of the whole question: a resolver may take longer than that.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 6.0
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a model cannot be loaded, and whether that may pass, because only the hub is away."""
+
+    reason: str
+    may_pass: bool = False
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def model_source(name: str) -> str:
@@ -58,7 +78,7 @@ def folder_here(name: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def why_missing(name: str) -> str | None:
+def why_missing(name: str) -> Missing | None:
     """Return why no model can be loaded by this name and which can be, or None if it can.
 
     A hub is asked once, and waited for a few seconds at most.
@@ -66,24 +86,39 @@ def why_missing(name: str) -> str | None:
     if folder_here(name) is not None:
         return None
     if name == EMBEDDED_LLM:
-        reason: str | None = (
+        missing: Missing | None = Missing(
             f"it is not installed in {embedded_llm_path()}: run python -m ml.models.embedded_llm"
         )
     elif Path(name).is_dir():
-        reason = f"its folder holds no {_CONFIG}"
+        missing = Missing(f"its folder holds no {_CONFIG}")
     elif not is_repo_id(name):
-        reason = "it is neither a folder with a model nor a name such as owner/model"
+        missing = Missing("it is neither a folder with a model nor a name such as owner/model")
     else:
-        reason = _refusal_of_the_hub(name)
-    if reason is None:
-        return None
+        missing = _refusal_of_the_hub(name)
     here = ", ".join(models_here())
-    return f"{reason}; models on this machine: {here}" if here else reason
+    if missing is None or not here:
+        return missing
+    return replace(missing, reason=f"{missing}; models on this machine: {here}")
 
 
-def _refusal_of_the_hub(name: str) -> str | None:
+def is_broken_off(error: BaseException | None) -> bool:
+    """Return whether a load failed because the connection to the hub did, which may pass."""
+    import httpx
+    from huggingface_hub import constants, errors
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    while error is not None:
+        if isinstance(error, httpx.TransportError | errors.LocalEntryNotFoundError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _refusal_of_the_hub(name: str) -> Missing | None:
     """Return why the hub does not give a model; None if it does."""
-    answer = ["it is not on this machine, and the hub did not answer"]  # unless it does in time
+    unless_in_time = Missing("it is not on this machine, and the hub did not answer", may_pass=True)
+    answer: list[Missing | None] = [unless_in_time]
 
     def ask() -> None:
         answer[0] = _ask_the_hub(name)
@@ -91,29 +126,32 @@ def _refusal_of_the_hub(name: str) -> str | None:
     thread = threading.Thread(target=ask, name="hub", daemon=True)
     thread.start()
     thread.join(_ANSWER_SECONDS)
-    return answer[0] or None
+    return answer[0]
 
 
-def _ask_the_hub(name: str) -> str:
-    """Return what is wrong, "" if nothing is."""
+def _ask_the_hub(name: str) -> Missing | None:
+    """Return what is wrong, if anything is."""
     try:
         import httpx
         from huggingface_hub import HfApi, errors
     except ModuleNotFoundError:
-        return "it is not on this machine, and huggingface-hub is not installed to fetch it"
+        return Missing(
+            "it is not on this machine, and huggingface-hub is not installed to fetch it"
+        )
     try:
         HfApi().model_info(name, timeout=_CONNECT_SECONDS)
     except errors.GatedRepoError:
-        return "the hub grants access on its page; then set HUGGING_FACE_HUB_TOKEN"
+        return Missing("the hub grants access on its page; then set HUGGING_FACE_HUB_TOKEN")
     except errors.RepositoryNotFoundError:
-        return (
+        return Missing(
             "the hub has no such model, or it is private (then set HUGGING_FACE_HUB_TOKEN to a "
             "token that may read it)"
         )
     except errors.OfflineModeIsEnabled:
-        return "it is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub"
+        return Missing("it is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub")
     except errors.HFValidationError as error:
-        return str(error)
+        return Missing(str(error))
     except (OSError, ValueError, httpx.HTTPError) as error:
-        return f"it is not on this machine, and the hub cannot be reached ({type(error).__name__})"
-    return ""
+        reason = "it is not on this machine, and the hub cannot be reached"
+        return Missing(f"{reason} ({type(error).__name__})", may_pass=True)
+    return None
