@@ -17,6 +17,7 @@ from unsloth_trainer_service.finetune import add_finetune
 from unsloth_trainer_service.inference import add_inference
 from unsloth_trainer_service.openai_files import add_files
 from unsloth_trainer_service.openai_jobs import add_fine_tuning_jobs
+from unsloth_trainer_service.openai_models import add_models
 from unsloth_trainer_service.train import add_train
 
 Names = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
@@ -78,6 +79,9 @@ class Settings(ServingSettings):
         default="auto", description="Of the weights while TRL trains; bfloat16 where it is fast"
     )
     allowed_models: Names = Field(default=[], description="Models that may be tuned; none: all")
+    max_upload_bytes: int = Field(
+        default=512 * 2**20, ge=1, description="Largest upload of training data"
+    )
     dashboard_url: str | None = Field(
         default=None, description="Where clients see the dashboard; /dashboard by default"
     )
@@ -113,5 +117,6 @@ def create_app() -> ServiceApp:
     add_inference(app, workflow)
     add_files(app, workflow)
     add_fine_tuning_jobs(app, workflow)
+    add_models(app, workflow)
     add_dashboard(app, cast(Settings, app.settings))
     return app

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from quart import request
 
-from ml.errors import UnprocessableInput
+from ml.errors import InvalidInput, UnprocessableInput
 
 
 async def json_body() -> Any:
@@ -16,3 +16,9 @@ async def json_body() -> Any:
         return orjson.loads(await request.get_data())
     except orjson.JSONDecodeError as error:
         raise UnprocessableInput(f"the body is no JSON: {error}") from None
+
+
+async def refuse_body() -> None:
+    """Raise `InvalidInput` if the request says more than its address does."""
+    if await request.get_data() and await json_body():
+        raise InvalidInput("the body is not read here: send none")

@@ -14,7 +14,7 @@ from ml.finetuning.request import FinetuningRequest
 from ml.jobs.job import JobState, StopRequest, new_job_id
 from ml.serving.job_views import stream_events, view_of
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
-from unsloth_trainer_service.body import json_body
+from unsloth_trainer_service.body import json_body, refuse_body
 from unsloth_trainer_service.dashboard import dashboard_url
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     @app.delete("/jobs/<job_id>")
     async def cancel(job_id: str) -> dict[str, Any]:
         """Cancel a job: a running one finishes its step and saves first."""
+        await refuse_body()
         job = await workflow.jobs.request_stop(job_id, StopRequest.CANCEL)
         waits = job.state is JobState.RUNNING
         message = "Job saves and stops" if waits else "Job cancelled"
@@ -78,6 +79,7 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     @app.post("/jobs/<job_id>/resume")
     async def resume(job_id: str) -> tuple[dict[str, Any], int]:
         """Queue a job again that did not succeed; it goes on from its last checkpoint."""
+        await refuse_body()
         job = await workflow.jobs.requeue(job_id)
         return {"job_id": job.id, "status": job.state.value, "message": "Job is queued again"}, 202
 

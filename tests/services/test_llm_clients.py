@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import ValidationError
 
+from ml.workflows.inference.tgi_client_inference_workflow import TGIClientInferenceWorkflow
 from tests.support.processes import Server, clean_environment, free_port
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -87,6 +88,19 @@ def test_openai_completes_and_stops(client: openai.OpenAI) -> None:
     assert "".join(chunk.choices[0].text for chunk in chunks) == cut.choices[0].text
 
 
+def test_openai_completes_several_prompts_and_token_ids(client: openai.OpenAI) -> None:
+    prompts = ["The capital of France is", "The capital of Italy is"]
+    whole = client.completions.create(model=MODEL, prompt=prompts, max_tokens=4)
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert "Paris" in whole.choices[0].text
+    assert "Rome" in whole.choices[1].text
+    streamed = ["", ""]
+    for chunk in client.completions.create(model=MODEL, prompt=prompts, max_tokens=4, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].text
+    assert streamed == [choice.text for choice in whole.choices]
+    assert client.completions.create(model=MODEL, prompt=[504, 3575], max_tokens=2).choices[0].text
+
+
 def test_openai_lists_the_model(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).id == MODEL
@@ -97,8 +111,9 @@ def test_openai_raises_its_own_errors(service: Server, client: openai.OpenAI) ->
         client.chat.completions.create(model="gpt-4", messages=CONVERSATION)
     with pytest.raises(openai.BadRequestError, match="n: not supported"):
         client.chat.completions.create(model=MODEL, messages=CONVERSATION, n=2)
-    with pytest.raises(openai.BadRequestError, match="tokens"):
+    with pytest.raises(openai.BadRequestError, match="tokens") as raised:
         client.completions.create(model=MODEL, prompt="word " * 3000, stream=True)
+    assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")
     with (
         openai.OpenAI(base_url=f"{service.url}/v1", api_key="wrong") as stranger,
         pytest.raises(openai.AuthenticationError, match="valid key"),
@@ -181,3 +196,24 @@ async def test_the_hubs_async_client_has_several_streams_at_once(service: Server
         texts = await asyncio.gather(*(stream(number) for number in range(6)))
     assert all(text.startswith(" Paris") for text in texts)
     assert len(set(map(len, texts))) > 1
+
+
+# --- our own client of TGI ------------------------------------------------------------------
+
+
+async def test_our_tgi_client_converses_with_it_also_as_a_neighbour_in_a_chain(
+    service: Server,
+) -> None:
+    question = "Is the sky blue during a clear day?"
+    workflow = TGIClientInferenceWorkflow(service.url, 30, token=KEY, max_new_tokens=30)
+    await workflow.setup()
+    try:
+        answer = await workflow.inference({"text": question})
+        assert "sky" in answer.lower()
+        assert "".join([piece async for piece in workflow.stream({"text": question})]) == answer
+        for_chain = {"text": answer, "max_new_tokens": 10}
+        first = service.post(for_chain, headers={"Authorization": f"Bearer {KEY}"}).json()
+        assert first
+        assert await workflow.inference({"output": first})
+    finally:
+        await workflow.close()

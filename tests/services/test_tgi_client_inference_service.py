@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -92,10 +93,16 @@ def test_a_stream_comes_token_by_token(service: Server, upstream: TGIServer) -> 
 def test_a_client_that_leaves_ends_the_upstream_request(
     service: Server, upstream: TGIServer
 ) -> None:
-    left = upstream.left
+    left, received = upstream.left, len(upstream.received)
     upstream.upcoming.append(Behaviour(delay_seconds=60))
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{service.url}/service_output", json={"source": 1, "data": TEXT}, timeout=0.5)
+    body = json.dumps({"source": 1, "data": TEXT}).encode()
+    head = (
+        "POST /service_output HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+        client.sendall(head.encode() + body)
+        until(lambda: len(upstream.received) > received, "the upstream has the request")
     until(lambda: upstream.left == left + 1, "the upstream request is closed")
 
 

@@ -46,8 +46,13 @@ class Reporter(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Note how long the step took; what is saved, and the last step, is always told."""
+        """Note how long the step took; what is saved, and the last step, is always told.
+
+        The last step is evaluated, too, where there is anything to validate with.
+        """
         self._step_times.append(time.monotonic() - self._step_began)
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
         if control.should_save or state.global_step >= state.max_steps:
             control.should_log = True
 
@@ -80,13 +85,18 @@ class Reporter(TrainerCallback):
             "learning_rate": logs.get("learning_rate"),
             "grad_norm": _finite(logs.get("grad_norm")),
             "step_time": round(sum(times) / len(times), 4),
+            **_accuracy(logs, "mean_token_accuracy", "token_accuracy"),
         }
         self._step_times = []
         self._log.add_step(self.numbers)
         self._tell(self.numbers)
 
     def _tell_evaluation(self, state: TrainerState, logs: dict[str, Any]) -> None:
-        numbers = {**self._position(state), "eval_loss": _finite(logs["eval_loss"])}
+        numbers = {
+            **self._position(state),
+            "eval_loss": _finite(logs["eval_loss"]),
+            **_accuracy(logs, "eval_mean_token_accuracy", "eval_token_accuracy"),
+        }
         self._log.add_evaluation(numbers)
         self.numbers = {**self.numbers, **numbers}
         self._tell(self.numbers)
@@ -110,6 +120,11 @@ class Reporter(TrainerCallback):
 
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _accuracy(logs: dict[str, Any], name: str, ours: str) -> dict[str, float | None]:
+    """Return the share of tokens that were the likeliest ones, where the loss in use tells it."""
+    return {ours: _finite(logs[name])} if name in logs else {}
 
 
 class StopOnRequest(TrainerCallback):

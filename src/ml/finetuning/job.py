@@ -19,10 +19,12 @@ from ml.finetuning.outcome import Outcome, outcome_of
 from ml.finetuning.output import Output
 from ml.finetuning.places import Places
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.result_file import RESULT_FILE, write_results
 from ml.finetuning.rows import open_rows
 from ml.finetuning.run_facts import RunFacts
-from ml.finetuning.run_log import RunLog
+from ml.finetuning.run_log import METRICS_FILE, RunLog
 from ml.finetuning.start import Start
+from ml.finetuning.uploads import RESULTS, Uploads
 from ml.jobs.context import JobContext, Stopped
 
 __all__ = ["run"]
@@ -82,14 +84,17 @@ class _Work:
         rows = open_rows(
             self.request, self.places, self.context.job.id, self.context.folder, self._heed
         )
-        data = prepare(rows, self.request, tokenizer, shape)
+        data = self._with_validation(prepare(rows, self.request, tokenizer, shape), tokenizer)
         newest = self.checkpoints.newest()
         if newest is None:
             self.facts.begin()
         else:
             self._log(f"Going on from the checkpoint of step {newest.step}")
         self.facts.agree(data_sha256=data.report.sha256, backend=self.choice.backend.name)
-        self.facts.agree(adapter_sha256=self.start.sha256)
+        self.facts.agree(
+            adapter_sha256=self.start.sha256,
+            validation_sha256=data.report.validation_sha256 or "",
+        )
         began = time.monotonic()
         outcome = outcome_of(self.checkpoints, self.request)
         if outcome is None:
@@ -99,6 +104,19 @@ class _Work:
         self.output.publish_adapter(outcome.adapter, self.start.base, tokenizer)
         checks = self._export(source, tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
+
+    def _with_validation(self, data: TrainingData, tokenizer: Any) -> TrainingData:
+        """Return the data with the examples of the data set for validation, if there is one."""
+        request = self.request.of_validation()
+        if request is None:
+            return data
+        rows = open_rows(request, self.places, self.context.job.id, self.context.folder, self._heed)
+        held_out = prepare(rows, request, tokenizer)
+        found = {
+            "validation_examples": len(held_out.train),
+            "validation_sha256": held_out.report.sha256,
+        }
+        return TrainingData(data.train, held_out.train, data.report.model_copy(update=found))
 
     def _train(self, source: str, tokenizer: Any, data: TrainingData) -> Outcome:
         from ml.finetuning.training import train  # imports transformers: after the backend did
@@ -177,7 +195,17 @@ class _Work:
         write_manifest(self.output.folder, manifest)
         digest = self.output.write_archive([*files, MANIFEST_FILE])
         archive = {"name": self.output.archive.name, "sha256": digest}
-        return {**summary, "archive": archive, "manifest": MANIFEST_FILE, "train_seconds": seconds}
+        uploads = Uploads(self.places.uploads)
+        numbers = uploads.scratch()
+        write_results(self.context.folder / METRICS_FILE, numbers)
+        results = [uploads.keep(numbers, RESULT_FILE, RESULTS)["id"]]
+        return {
+            **summary,
+            "archive": archive,
+            "manifest": MANIFEST_FILE,
+            "train_seconds": seconds,
+            "result_files": results,
+        }
 
     def _phase(self, status: str, message: str) -> None:
         self._heed()

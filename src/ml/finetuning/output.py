@@ -7,13 +7,17 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
+from ml.errors import NotFound
 from ml.finetuning.failures import OutputTaken
+from ml.finetuning.request import Export
 
-__all__ = ["Output", "sha256_of"]
+__all__ = ["Output", "delete_model", "sha256_of"]
 
 #: Holds the id of the job that a folder belongs to.
 _OWNER = ".job"
@@ -149,3 +153,27 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def delete_model(root: Path, name: str) -> None:
+    """Remove a tuned model's folder, its archive, and the exports of the same job.
+
+    Raises `NotFound` for what is no adapter in a folder of its own under `root`.
+    """
+    folder = root / name
+    is_own = not folder.is_symlink() and folder.resolve().parent == root.resolve()
+    if not is_own or not (folder / ADAPTER_CONFIG).is_file():
+        raise NotFound(f"There is no tuned model {name[:100]!r} here.")
+    output = Output(root, name, _owner(folder) or "")
+    for export in get_args(Export):
+        exported = root / output.export_name(export)
+        if _owner(exported) == _owner(folder) is not None:
+            _remove(exported)
+    output.archive.unlink(missing_ok=True)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    folder.rename(gone)  # at once: nobody finds half of it
+    shutil.rmtree(gone)

@@ -28,6 +28,11 @@ class Places:
     query_engine_url: str | None = None
     query_signers: tuple[str, ...] = ()
 
+    @property
+    def uploads(self) -> Path:
+        """Where uploaded files lie."""
+        return self.working / "files"
+
     @classmethod
     def from_environment(cls) -> Self:
         """Return what these variables say.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from ml.finetuning.names import model_name, output_name
 
-__all__ = ["Export", "FinetuningRequest", "QueryParams", "TrainingParameters"]
+__all__ = ["Export", "FinetuningRequest", "Metadata", "QueryParams", "TrainingParameters"]
 
+#: What a client notes about its job: OpenAI's limits.
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
+]
 Export = Literal["merged_16bit", "gguf"]
 
 
@@ -53,9 +61,14 @@ class TrainingParameters(BaseModel):
 
     @model_validator(mode="after")
     def _early_stopping_needs_validation(self) -> Self:
-        if self.early_stopping_patience is not None and not self.validation_split:
+        if self.early_stopping_patience is not None and not self.validates:
             raise ValueError("early_stopping_patience needs a validation_split above 0")
         return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether some examples are kept for validation."""
+        return self.validation_split > 0
 
 
 class QueryParams(BaseModel):
@@ -80,12 +93,29 @@ class FinetuningRequest(TrainingParameters):
     dataset_name: str | None = Field(
         default=None, description="A file under INPUT_PATH, or a data set of the hub"
     )
+    validation_dataset_name: str | None = Field(
+        default=None, description="A data set for validation, in place of a validation_split"
+    )
     query_id: str | None = None
     query_params: QueryParams | None = None
     column_map: dict[str, str] = Field(
         default={}, description="The data's columns by the names that the format has for them"
     )
     chat_template: str | None = Field(default=None, description="Jinja; the model's own by default")
+
+    metadata: Metadata | None = Field(default=None, description="Notes, kept with the job")
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are examples for validation."""
+        return self.validation_dataset_name is not None or super().validates
+
+    def of_validation(self) -> Self | None:
+        """Return the request for the validation data alone; None if it is part of the other."""
+        if self.validation_dataset_name is None:
+            return None
+        named = {"dataset_name": self.validation_dataset_name, "validation_dataset_name": None}
+        return self.model_copy(update=named)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -94,4 +124,6 @@ class FinetuningRequest(TrainingParameters):
         sources = (self.dataset_name, self.query_id, self.query_params)
         if sum(source is not None for source in sources) != 1:
             raise ValueError("give exactly one of dataset_name, query_id and query_params")
+        if self.validation_dataset_name is not None and self.validation_split:
+            raise ValueError("give one of validation_dataset_name and validation_split")
         return self

@@ -12,11 +12,9 @@ from ml.finetuning.queries.engine import query_engine, query_once
 from ml.finetuning.queries.results import QueryResults
 from ml.finetuning.queries.signature import check_signature
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.uploads import is_file_id
 
 __all__ = ["open_rows"]
-
-#: How the id of a file begins that was uploaded to the service.
-_UPLOADED = "file-"
 
 
 def open_rows(
@@ -33,8 +31,7 @@ def open_rows(
     """
     name = request.dataset_name
     if name is not None:
-        uploaded = name.startswith(_UPLOADED)
-        return open_dataset(name, places.working / "files" if uploaded else places.input)
+        return open_dataset(name, places.uploads if is_file_id(name) else places.input)
     results = QueryResults(places.working / "queries", given=places.input)
     query_id = request.query_id
     if request.query_params is not None:

@@ -14,7 +14,17 @@ __all__ = ["LOG_FILE", "METRICS_FILE", "RunLog"]
 
 LOG_FILE = "training_logs.jsonl"
 METRICS_FILE = "metrics.csv"
-_COLUMNS = ("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "step_time")
+_COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "step_time",
+    "token_accuracy",
+    "eval_token_accuracy",
+)
 
 
 class RunLog:
@@ -53,8 +63,7 @@ class RunLog:
 
     def add_evaluation(self, numbers: Mapping[str, Any]) -> None:
         """Add an evaluation with `step`, `epoch` and `eval_loss`, to the metrics alone."""
-        known = {name: numbers[name] for name in ("step", "epoch", "eval_loss")}
-        self._append(METRICS_FILE, _row(known.get(column) for column in _COLUMNS))
+        self._append(METRICS_FILE, _row(numbers.get(column) for column in _COLUMNS))
 
     def _append(self, name: str, text: str) -> None:
         for folder in self._folders:

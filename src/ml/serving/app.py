@@ -109,6 +109,8 @@ class ServiceApp(Quart):
         self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
         #: How failures look at an address, or below one that ends with a slash; else as ours do.
         self.error_forms: dict[str, ErrorForm] = {}
+        #: How large the bodies for some paths may be, where their views read them as they come.
+        self.body_limits: dict[str, int] = {}
         configure_logging(settings.log_level, settings.log_format)
         share_between_workers()
         # These read the environment set a line above.

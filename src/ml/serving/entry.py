@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from quart.asgi import ASGIHTTPConnection
+from quart.wrappers import Request
 
 from ml.caller import set_deadline
 from ml.errors import (
@@ -150,6 +151,13 @@ class Entry(ASGIHTTPConnection):
     def _note_client_left(self) -> None:
         self.status = _CLIENT_LEFT
         self.app.metrics.cancelled.inc()
+
+    def _create_request_from_scope(self, send: Any) -> Request:
+        request = super()._create_request_from_scope(send)
+        limit = self.app.body_limits.get(self.path)
+        if limit is not None:  # of what waits to be read; the view looks at the whole
+            request.body = request.body_class(None, limit)
+        return request
 
     # --- endpoints ----------------------------------------------------------------------------
 

@@ -92,12 +92,12 @@ def last_event_id() -> int:
     return int(text)
 
 
-def page_limit(default: int = _MOST_JOBS) -> int:
-    """Return how many jobs a list shall have: `?limit=`. Raises `InvalidInput`."""
+def page_limit(default: int = _MOST_JOBS, *, most: int = _MOST_JOBS) -> int:
+    """Return how many entries a list shall have: `?limit=`. Raises `InvalidInput`."""
     text = request.args.get("limit", str(default))
     is_number = text.isascii() and text.isdigit() and len(text) < 19
-    if not is_number or not 1 <= int(text) <= _MOST_JOBS:
-        raise InvalidInput(f"limit: give a whole number from 1 to {_MOST_JOBS}")
+    if not is_number or not 1 <= int(text) <= most:
+        raise InvalidInput(f"limit: give a whole number from 1 to {most}")
     return int(text)
 
 

@@ -166,6 +166,7 @@ async def test_an_answer_with_its_proof_is_an_input_of_the_next_container(
 @pytest.mark.parametrize(
     ("data", "match"),
     [
+        (IRIS | {"model": "iris"}, "no such field: .model.; did you mean .model_id."),
         (IRIS | {"values": [[1.0, 2.0]]}, r"takes shape \[1, 4\]"),
         (IRIS | {"values": [[1.0, 2.0, 3.0, float("nan")]]}, "finite"),
         (IRIS | {"values": [[1e9, 0.0, 0.0, 0.0]]}, "within ±524288"),

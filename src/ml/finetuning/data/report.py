@@ -100,6 +100,7 @@ class DataReport(_Frozen):
         supervised_tokens: tokens that count in the loss of one epoch.
         optimizer_steps: how many steps training takes, the estimate being exact without packing.
         sha256: of the file; of the rows as JSON lines where there is no file.
+        validation_sha256: of the validation data, where it is a data set of its own.
     """
 
     source: str
@@ -121,6 +122,7 @@ class DataReport(_Frozen):
     optimizer_steps: int
     epochs: float
     memory: MemoryEstimate | None
+    validation_sha256: str | None = None
     samples: list[list[Segment]]
 
 

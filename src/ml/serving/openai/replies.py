@@ -34,7 +34,7 @@ _CODES: dict[type[ServiceError], str] = {
     Unauthorized: "invalid_api_key",
 }
 #: The field that a description begins with, such as "messages.0.content: …".
-_FIELD = re.compile(r"([a-z_][A-Za-z_]*(?:\.\w+)*): ")
+_FIELD = re.compile(r"([a-z_][A-Za-z_]*(?:\.\w+)*)(?:\.\[key\])?: ")
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,17 @@ from ml.errors import (
     ConfigurationError,
     DeadlineExceeded,
     InvalidInput,
+    ServiceError,
     UnprocessableInput,
     fault_lines,
 )
 from ml.finetuning.names import output_name
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.train_request import TrainRequest
+from ml.finetuning.uploads import is_file_id
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
-from ml.jobs.job import Job, JobState, new_job_id
+from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import unknown_fields
@@ -39,6 +41,7 @@ FINETUNING = "ml.finetuning.job"
 #: More jobs than anybody lets wait; a list is a page without it.
 _MOST_UNFINISHED = 100_000
 _LOOKS_AT_ONCE = 2
+_UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED)
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -181,12 +184,48 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         await self._require_free(request)
         request = await self.in_thread(self._feasible, request)
         if request.dataset_name is not None:
-            report = await self.examine(request)
-            if report.refusal is not None:
-                from ml.finetuning.data.report import UnusableData
-
-                raise UnusableData(report.refusal, report=report)
+            await self._require_usable(request)
+        if (validation := request.of_validation()) is not None:
+            try:
+                await self._require_usable(validation)
+            except ServiceError as error:
+                fault = error.description.removeprefix("dataset_name: ")
+                error.description = f"validation_dataset_name: {fault}"
+                raise
         return await self.jobs.create(FINETUNING, request.model_dump(mode="json"), job_id)
+
+    async def _require_usable(self, request: FinetuningRequest) -> None:
+        report = await self.examine(request)
+        if report.refusal is not None:
+            from ml.finetuning.data.report import UnusableData
+
+            raise UnusableData(report.refusal, report=report)
+
+    async def delete_model(self, name: str) -> None:
+        """Remove a tuned model's files; answers that it is making go on.
+
+        Raises `NotFound` for a name that has none, `InvalidInput` for the base model's, and
+        `IllegalTransition` while a job needs it.
+        """
+        from ml.finetuning.output import delete_model
+
+        self._require_setup()
+        model = self._language_model
+        if model is not None:
+            await self.in_thread(model.require_model, name)
+            if name == model.served_name:
+                raise InvalidInput(f"model: {name!r} is the base model, which is not deleted here")
+        await self.require_unneeded(name)
+        if model is not None and model.adapters is not None:
+            await self.in_thread(model.adapters.unload, name)
+        await self.in_thread(delete_model, self.output_path, name)
+
+    async def require_unneeded(self, name: str) -> None:
+        """Raise `IllegalTransition` while a job that has not ended needs a file or a model."""
+        needs = ("dataset_name", "validation_dataset_name", "model_name", "output_dir")
+        for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
+            if name in (job.request.get(need) for need in needs):
+                raise IllegalTransition(f"job {job.id}, which is {job.state}, needs {name!r}")
 
     async def examine(self, request: FinetuningRequest) -> DataReport:
         """Return what training would find in the request's data set; trains nothing."""
@@ -248,8 +287,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         for there in sorted(made):
             if await self.in_thread((self.output_path / there).exists):
                 raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
-        unfinished = [JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED]
-        for job in await self.jobs.list(unfinished, _MOST_UNFINISHED):
+        for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
             wished = job.request.get("exports", [])
             theirs = Output(self.output_path, str(job.request.get("output_dir")), "").names(wished)
             if both := sorted(made & theirs):
@@ -280,11 +318,6 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 def _stay() -> None:
     if is_cancelled():
         raise DeadlineExceeded("nobody waits for the look at the data any more")
-
-
-def is_file_id(name: str) -> bool:
-    """Return whether a data set's name is the id of an uploaded file."""
-    return name.startswith("file-")
 
 
 def read_request(data: Any) -> FinetuningRequest:
