@@ -117,7 +117,8 @@ def add_routes(app: ServiceApp) -> None:
 
         OFFCHAIN answers are the workflow's output as JSON, ONCHAIN answers have the five hex
         fields raw_input, processed_input, raw_output, processed_output and proof, STREAM answers
-        are text as it is made.
+        are text as it is made. An OFFCHAIN answer without the proof that `requires_proof` asked
+        for has the header `X-Proof: none`.
         """
         raise NotFound  # as written here, the address is answered by ml.serving.entry
 
