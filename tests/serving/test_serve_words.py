@@ -99,6 +99,33 @@ def test_every_setting_of_the_example_has_a_description_and_its_default(name: st
             assert lines[numbers[0]].endswith(f"={default}")
 
 
+WITHOUT_EXTRAS = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from ml.serving.services import service_names, settings_of
+print(*[settings_of(name).prefix() for name in service_names()])
+"""
+
+
+def test_settings_are_shown_without_any_extra() -> None:
+    extras = "aiohttp aiosqlite alembic ezkl huggingface_hub httpx sqlalchemy tenacity torch trl"
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, f"{extras} transformers"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert len(done.stdout.split()) == len(SERVICES), done.stderr
+
+
 def test_print_env_needs_no_checkout(tmp_path: Path) -> None:
     done = serve("llm", "--print-env", directory=tmp_path)
     assert done.returncode == 0

@@ -7,10 +7,9 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml.errors import ConfigurationError, DeadlineExceeded, NotFound
-from ml.jobs.context import JobContext, Stopped
 from ml.jobs.job import StopRequest
 from ml.proving.answer import answer_document
 from ml.proving.artifact import Artifact
@@ -19,6 +18,9 @@ from ml.proving.manifest import Manifest
 from ml.proving.prover import Prover
 from ml.proving.tasks import Stages
 from ml.proving.worker import Worker
+
+if TYPE_CHECKING:
+    from ml.jobs.context import JobContext
 
 __all__ = ["job_environment", "job_request", "run"]
 
@@ -71,6 +73,8 @@ def _prove(context: JobContext, given: JobInput) -> dict[str, Any]:
                 given.read(), progress=report.stage, is_cancelled=report.is_stopped
             )
         except DeadlineExceeded:  # there is none: it was cancelled
+            from ml.jobs.context import Stopped  # brings SQLAlchemy, which settings do without
+
             raise Stopped("stopped in mid-proof") from None
     return answer_document(artifact.manifest, proved)
 
