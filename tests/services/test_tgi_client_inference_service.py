@@ -130,7 +130,7 @@ def test_a_wrong_request_is_refused_without_asking_upstream(
 def test_a_service_waits_for_its_upstream_and_follows_its_health() -> None:
     port = free_port()
     upstream = TGIServer()
-    with start(f"http://127.0.0.1:{port}") as server:
+    with start(f"http://127.0.0.1:{port}", TGI_INF_REQUEST_TIMEOUT_SECONDS="1") as server:
         waiting = until(lambda: not_ready(server, "upstream_unavailable"), "it waits")
         assert "cannot be reached" in waiting["description"]
         assert server.post(TEXT).status_code == 503
