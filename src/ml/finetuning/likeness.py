@@ -12,6 +12,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
+from ml.errors import UnprocessableInput
 from ml.finetuning.data.chat_template import open_chat_template
 from ml.finetuning.data.row import RowFault
 
@@ -54,7 +55,7 @@ def _question(tokenizer: Any, text: str) -> list[int]:
     with open_chat_template(tokenizer) as template:
         if template is None:
             return list(tokenizer(text)["input_ids"])
-        with contextlib.suppress(RowFault):  # a template may refuse anything
+        with contextlib.suppress(RowFault, UnprocessableInput):  # a template may refuse anything
             (text,) = template.render([([{"role": "user", "content": text}], True)])
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,8 @@ def ask(
         except BaseException:
             process.kill()
             raise
+    if process.returncode == -signal.SIGXCPU:
+        raise DeadlineExceeded(too_long)
     if process.returncode:
         raise _fault(module, process.returncode, told.decode(), complaints.decode())
     return told.decode()
