@@ -81,7 +81,8 @@ def test_no_address_takes_a_template_that_cannot_be_trained_on(
     service: Server, path: str, template: str, said: str
 ) -> None:
     reply = httpx.post(f"{service.url}{path}", json=bodies(template)[path], timeout=120)
-    assert reply.status_code == 422, reply.text
+    # OpenAI's clients know a 400 for what is wrong with a request.
+    assert reply.status_code == (400 if path.startswith("/v1/") else 422), reply.text
     assert said in reply.text
 
 
