@@ -262,6 +262,11 @@ FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
         "hyperparameters.learning_rate_multiplier",
         "number",
     ),
+    (
+        {"hyperparameters": {"learning_rate_multiplier": True}},
+        "hyperparameters.learning_rate_multiplier",
+        "number",
+    ),
     ({"hyperparameters": {"n_epoch": 1}}, "hyperparameters", "did you mean 'n_epochs'"),
     ({"hyperparameters": {"lora_r": 0}}, "hyperparameters.lora_r", "greater"),
     ({"trainig_file": "x"}, None, "did you mean 'training_file'"),

@@ -289,15 +289,6 @@ def test_a_limit_that_is_no_number_is_a_400(service: Server, path: str) -> None:
     assert service.get(path).status_code == 400
 
 
-@pytest.mark.parametrize("multiplier", ["fast", [], True])
-def test_a_wrong_hyperparameter_is_a_422(service: Server, multiplier: Any) -> None:
-    wished = {"learning_rate_multiplier": multiplier}
-    body = {"model": MODEL, "training_file": "ostwick_harbour", "hyperparameters": wished}
-    reply = httpx.post(f"{service.url}/v1/fine_tuning/jobs", json=body, timeout=30)
-    assert reply.status_code == 422
-    assert "learning_rate_multiplier" in reply.json()["error"]["message"]
-
-
 # --- the queue, stopping and going on -------------------------------------------------------
 
 
