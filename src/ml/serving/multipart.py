@@ -50,7 +50,7 @@ async def read_form(
         reader = _Reader(file, check_name, most_bytes, setting, in_thread)
         try:
             await reader.read()
-        except ServiceError:
+        except (ServiceError, OSError):
             await _drop_rest()
             raise
     return reader.form
