@@ -32,12 +32,14 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     @document_request(FinetuningRequest)
     async def finetune() -> dict[str, Any]:
         """Queue a fine-tuning, once its data was looked at."""
-        job = await workflow.submit(read_request(await json_body()), job_id=new_job_id("ft"))
+        wished = read_request(await json_body())
+        job, report = await workflow.submit_and_tell(wished, job_id=new_job_id("ft"))
         return {
             "job_id": job.id,
             "status": job.state.value,
             "message": "Finetuning job has been queued and will start shortly",
             "dashboard_url": dashboard_url(app),
+            "data": report.counts() if report is not None else None,
         }
 
     @app.get("/jobs")

@@ -18,8 +18,10 @@
     ├── UpstreamError           502  also a ConnectionError
     ├── Overloaded              503
     ├── NotReady                503
+    ├── StorageUnavailable      503  also an OSError
     ├── DeadlineExceeded        504  also a TimeoutError
-    └── OutOfMemory             507  also a MemoryError
+    ├── OutOfMemory             507  also a MemoryError
+    └── StorageFull             507  also an OSError
 
     ConfigurationError               the operator's fault; the process exits with code 2
 
@@ -35,6 +37,7 @@ All of them survive pickling, because workflows may raise them in another proces
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -59,6 +62,8 @@ __all__ = [
     "Overloaded",
     "PayloadTooLarge",
     "ServiceError",
+    "StorageFull",
+    "StorageUnavailable",
     "TooManyRequests",
     "Unauthorized",
     "UnprocessableInput",
@@ -70,6 +75,7 @@ __all__ = [
     "error_body",
     "fault_lines",
     "setup_exit_code",
+    "storage_failure",
 ]
 
 
@@ -244,6 +250,31 @@ class OutOfMemory(ServiceError, MemoryError):
 
     status = 507
     default_description = "The model ran out of memory; send a smaller request."
+
+
+class StorageFull(ServiceError, OSError):
+    """Something could not be written for want of room; what was written of it is removed."""
+
+    status = 507
+    default_description = "The service's disk, or its quota on it, is full; free space first."
+
+
+class StorageUnavailable(ServiceError, OSError):
+    """A disk or a database does not take, or give, what it should."""
+
+    status = 503
+    default_description = "The service's storage cannot be used now."
+
+
+def storage_failure(error: BaseException) -> ServiceError | None:
+    """Return what a failed write means for a caller; None for any other failure."""
+    if isinstance(error, ServiceError) or not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull()
+    if error.errno == errno.EROFS:
+        return StorageUnavailable("The service's disk can only be read.")
+    return None
 
 
 class ConfigurationError(Exception):

@@ -325,3 +325,16 @@ async def test_a_phone_shows_it_without_scrolling_sideways_and_without_jumps(
     await page.card("done").locator(".pick").click()
     await page.shows("#reason", "no such file")
     assert await page.page.evaluate(width) == 360
+
+
+async def test_the_rows_that_were_dropped_are_told_with_the_reasons(
+    open_dashboard: OpenDashboard, jobs: Jobs
+) -> None:
+    await jobs.start("one")
+    page = await open_dashboard()
+    await page.shows("#status", "running")
+    await expect(page.find("#dropped")).to_be_hidden()
+    data = {"rows": 18, "dropped": 2, "reasons": {"missing": 1, "syntax": 1}}
+    event = {"level": "WARNING", "message": "2 of 18 rows dropped", "data": data}
+    await jobs.store.add_event("one", "log", event)
+    await page.shows("#dropped", "2 of 18 rows dropped: missing 1, syntax 1")

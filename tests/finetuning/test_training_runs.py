@@ -63,7 +63,7 @@ def test_a_run_tells_its_phases_in_order_and_the_numbers_of_each_step(workplace:
         assert data["progress"] == 12.5 * data["step"]
         assert data["step_time"] > 0
     assert steps[-1]["eta_seconds"] == 0 < steps[0]["eta_seconds"]
-    assert context.newest == steps[-1]
+    assert context.newest == {**steps[-1], "data": result["data"]}
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.3
     assert result["training"]["loss_first"] == steps[0]["loss"]
     assert result["training"]["loss_last"] == steps[-1]["loss"]

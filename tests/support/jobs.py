@@ -54,6 +54,14 @@ class PostgresqlServer:
         self._server.psql(f"CREATE DATABASE {name};")  # type: ignore[attr-defined]
         return str(self._server.get_uri(database=name))  # type: ignore[attr-defined]
 
+    def stop(self) -> None:
+        """End the server, and every connection with it."""
+        self._server.stop()  # type: ignore[attr-defined]
+
+    def start(self) -> None:
+        """Start it again, with what it had."""
+        self._server.ensure_postgres_running()  # type: ignore[attr-defined]
+
     def drop_connections(self) -> None:
         """End every other connection, as a restart of the server does."""
         self._server.psql(  # type: ignore[attr-defined]

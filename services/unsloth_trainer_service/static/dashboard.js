@@ -4,7 +4,7 @@
 import { api, ask, jobPath, since } from "./api.js";
 import { Chart, smooth, style } from "./chart.js";
 import { FINAL, Run } from "./run.js";
-import { ago, duration, element, setPairs, setText, short, written } from "./words.js";
+import { ago, dropped, duration, element, setPairs, setText, short, written } from "./words.js";
 
 const REFRESH_MS = 2000;
 const DRAW_MS = 60;
@@ -139,6 +139,8 @@ function drawDetails() {
   $("reason").hidden = !job.reason;
   $("reason").className = `reason ${job.status}`;
   setText($("reason"), job.reason ?? "");
+  $("dropped").hidden = !now.data?.dropped;
+  if (now.data?.dropped) setText($("dropped"), dropped(now.data));
   drawNumbers(job, now);
   drawResult(job);
   drawMessages(run);

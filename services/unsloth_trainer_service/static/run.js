@@ -68,6 +68,7 @@ export class Run {
   #take(type, id, data) {
     if (id <= this.#last) return;
     this.#last = id;
+    if (data.data) this.now = { ...this.now, data: data.data }; // what became of its rows
     if (type === "progress") this.#step(data);
     else if (type === "status") this.#status(data);
     else if (type === "complete") this.#note("DONE", `the tuned model ${data.model ?? ""} is ready`);

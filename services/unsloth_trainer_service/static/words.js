@@ -49,6 +49,12 @@ export function ago(seconds) {
   return `${duration(seconds - (seconds % 60)).replace(/ 0 (s|min|h)$/, "")} ago`;
 }
 
+/** What became of a data set's rows: "2 of 18 rows dropped: missing 1, syntax 1". */
+export function dropped({ rows, dropped: left, reasons = {} }) {
+  const why = Object.entries(reasons).map(([rule, number]) => `${rule} ${number}`).join(", ");
+  return `${left} of ${rows} rows dropped${why && `: ${why}`}`;
+}
+
 /** A setting's value as it stands in a request. */
 export function written(value) {
   return typeof value === "string" ? value : JSON.stringify(value ?? null);

@@ -20,11 +20,15 @@ __all__ = ["CheckpointKeeper", "EarlyStopping", "Reporter", "StopOnRequest"]
 class Reporter(TrainerCallback):
     """Tells the job's watchers and the run's files the numbers of each logged step.
 
+    The record keeps what is known of the `data` beside the newest of them.
     Raises `TrainingFailed` at a loss that is no finite number.
     """
 
-    def __init__(self, context: JobContext, log: RunLog, *, learning_rate: float) -> None:
+    def __init__(
+        self, context: JobContext, log: RunLog, *, learning_rate: float, data: dict[str, Any]
+    ) -> None:
         self._context = context
+        self._data = data
         self._log = log
         self._learning_rate = learning_rate
         self._began = self._step_began = 0.0
@@ -103,7 +107,7 @@ class Reporter(TrainerCallback):
 
     def _tell(self, numbers: dict[str, Any]) -> None:
         self._context.event("progress", numbers)
-        self._context.progress(**numbers)
+        self._context.progress(**numbers, data=self._data)
 
     def _position(self, state: TrainerState) -> dict[str, Any]:
         done = state.global_step - self._first_step

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ml.errors import UnprocessableInput
 from ml.finetuning.backends.choice import Choice, choose_backend
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.data.prepare import TrainingData, prepare
+from ml.finetuning.data.report import DataReport
 from ml.finetuning.data.tokenizer import load_tokenizer
 from ml.finetuning.exports import Exporter, check_tools
 from ml.finetuning.failures import TrainingFailed, explained_failures
@@ -31,6 +34,9 @@ __all__ = ["run"]
 
 #: In the job's folder: what its checkpoints were trained with.
 _RUN_FILE = "run.json"
+#: In the job's folder while it works.
+_EXAMPLES = "examples"
+_TELL_SECONDS = 2.0
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -74,6 +80,14 @@ class _Work:
     def do(self) -> dict[str, Any]:
         self._log(f"Backend {self.choice.backend.name}: {self.choice.reason}")
         self.choice.backend.prepare()
+        examples = self.context.folder / _EXAMPLES
+        examples.mkdir(exist_ok=True)
+        try:
+            return self._do(examples)
+        finally:
+            shutil.rmtree(examples, ignore_errors=True)
+
+    def _do(self, examples: Path) -> dict[str, Any]:
         source = self.start.source
         self._phase("preparing_data", "Reading and tokenising the training data")
         tokenizer, shape = load_tokenizer(
@@ -82,16 +96,26 @@ class _Work:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         rows = open_rows(
-            self.request, self.places, self.context.job.id, self.context.folder, self._heed
+            self.request, self.places, self.context.job.id, self.context.folder, self.heed
         )
-        data = self._with_validation(prepare(rows, self.request, tokenizer, shape), tokenizer)
+        data = prepare(
+            rows,
+            self.request,
+            tokenizer,
+            shape,
+            file=examples / "train.arrow",
+            tell=_Teller(self).tell,
+        )
+        self._tell_data(data.report)
+        data = self._with_validation(data, tokenizer, examples / "validation.arrow")
         newest = self.checkpoints.newest()
         if newest is None:
             self.facts.begin()
         else:
             self._log(f"Going on from the checkpoint of step {newest.step}")
-        self.facts.agree(data_sha256=data.report.sha256, backend=self.choice.backend.name)
         self.facts.agree(
+            data_sha256=data.report.sha256 or "",
+            backend=self.choice.backend.name,
             adapter_sha256=self.start.sha256,
             validation_sha256=data.report.validation_sha256 or "",
         )
@@ -105,21 +129,30 @@ class _Work:
         checks = self._export(source, tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
 
-    def _with_validation(self, data: TrainingData, tokenizer: Any) -> TrainingData:
+    def _with_validation(self, data: TrainingData, tokenizer: Any, file: Path) -> TrainingData:
         """Return the data with the examples of the data set for validation, if there is one."""
         request = self.request.of_validation()
         if request is None:
             return data
-        rows = open_rows(request, self.places, self.context.job.id, self.context.folder, self._heed)
-        held_out = prepare(rows, request, tokenizer)
+        rows = open_rows(request, self.places, self.context.job.id, self.context.folder, self.heed)
+        held_out = prepare(rows, request, tokenizer, file=file, tell=_Teller(self).tell)
+        self._log(f"Validation data: {held_out.report.sentence()}")
         found = {
             "validation_examples": len(held_out.train),
             "validation_sha256": held_out.report.sha256,
         }
         return TrainingData(data.train, held_out.train, data.report.model_copy(update=found))
 
+    def _tell_data(self, report: DataReport) -> None:
+        counts, level = report.counts(), "WARNING" if report.dropped else "INFO"
+        event = {"level": level, "message": report.sentence(), "data": counts}
+        self.context.event("log", event)
+        self.context.progress(data=counts)
+
     def _train(self, source: str, tokenizer: Any, data: TrainingData) -> Outcome:
-        from ml.finetuning.training import train  # imports transformers: after the backend did
+        # These import transformers: after the backend did.
+        from ml.finetuning.callbacks import Reporter
+        from ml.finetuning.training import train
 
         backend, request = self.choice.backend, self.request
         self._phase("loading_model", f"Loading {self.start.base}")
@@ -134,7 +167,12 @@ class _Work:
         model = self._with_lora(model)
         self._phase("training", f"Training on {len(data.train)} examples")
         log = RunLog([self.context.folder, self.output.folder])
-        train(self.context, backend, model, tokenizer, data.train, data.validation, request, log)
+        reporter = Reporter(
+            self.context, log, learning_rate=request.learning_rate, data=data.report.counts()
+        )
+        train(
+            self.context, backend, model, tokenizer, data.train, data.validation, request, reporter
+        )
         outcome = outcome_of(self.checkpoints, request)
         if outcome is None:
             raise TrainingFailed("the training ended without a complete checkpoint")
@@ -162,7 +200,7 @@ class _Work:
         adapter, checked = exporter.observe_adapter()
         checks: dict[str, Any] = {"adapter": {"name": self.output.name, **checked}}
         for export in dict.fromkeys(self.request.exports):
-            self._heed()
+            self.heed()
             checks[export] = exporter.export(export, adapter)
             self._log(f"Export {export}: {checks[export]['compared_with_adapter']}")
         return checks
@@ -178,6 +216,7 @@ class _Work:
             "backend": self.choice.backend.name,
             "backend_reason": self.choice.reason,
             "trained_tokens": outcome.trained_tokens,
+            "data": data.report.counts(),
             "training": outcome.data(),
             "exports": checks,
         }
@@ -208,12 +247,35 @@ class _Work:
         }
 
     def _phase(self, status: str, message: str) -> None:
-        self._heed()
+        self.heed()
         self.context.event("status", {"status": status, "message": message})
 
-    def _heed(self) -> None:
+    def heed(self) -> None:
         if self.context.stop_request() is not None:
             raise Stopped("stopped between two phases")
 
     def _log(self, message: str) -> None:
         self.context.event("log", {"level": "INFO", "message": message})
+
+
+class _Teller:
+    """Tells, every now and then, how far the reading of the data is."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._told_at: float | None = None
+
+    def tell(self, rows: int, dropped: int) -> None:
+        """Take the rows so far; heeds a request to stop."""
+        now = time.monotonic()
+        self._told_at = self._told_at or now
+        if now < self._told_at + _TELL_SECONDS:
+            return
+        self._told_at = now
+        self._work.heed()
+        message = f"Reading data: {rows} rows so far, {dropped} dropped"
+        numbers = {"rows": rows, "dropped": dropped}
+        self._work.context.event(
+            "status", {"status": "preparing_data", "message": message, "data": numbers}
+        )
+        self._work.context.progress(data=numbers)

@@ -41,10 +41,10 @@ class Observation:
     distributions: list[Any]
 
 
-def probe_prompts(tokenizer: Any, examples: list[dict[str, list[int]]]) -> list[list[int]]:
+def probe_prompts(tokenizer: Any, examples: Any) -> list[list[int]]:
     """Return two fixed questions, and the beginnings of two examples that were trained on."""
     prompts = [_question(tokenizer, text) for text in _QUESTIONS]
-    for example in examples[:1] + examples[-1:]:
+    for example in (examples[0], examples[len(examples) - 1]):
         ids, labels = example["input_ids"], example["labels"]
         trained = next(index for index, label in enumerate(labels) if label != -100)
         prompts.append(ids[: trained or (len(ids) + 1) // 2][-_LONGEST_PROMPT:])

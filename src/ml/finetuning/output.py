@@ -89,6 +89,12 @@ class Output:
         """
         scratch = self.folder / _PARTIAL
         shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            self._publish(checkpoint, base_model, tokenizer, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _publish(self, checkpoint: Path, base_model: str, tokenizer: object, scratch: Path) -> None:
         tokenizer.save_pretrained(scratch)  # type: ignore[attr-defined]
         shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, scratch / ADAPTER_WEIGHTS)
         for path in sorted(scratch.iterdir()):
@@ -101,7 +107,6 @@ class Output:
             config["target_modules"].sort()
         (scratch / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         os.replace(scratch / ADAPTER_CONFIG, self.folder / ADAPTER_CONFIG)  # noqa: PTH105
-        scratch.rmdir()
 
     def begin_export(self, export: str) -> Path:
         """Return an empty folder for an export, which `publish_export` renames."""
@@ -123,6 +128,15 @@ class Output:
         Returns its SHA-256.
         """
         scratch = self._root / f".{self.archive.name}{_PARTIAL}"
+        try:
+            self._write_zip(scratch, files)
+            digest = sha256_of(scratch)
+            os.replace(scratch, self.archive)  # noqa: PTH105
+        finally:
+            scratch.unlink(missing_ok=True)
+        return digest
+
+    def _write_zip(self, scratch: Path, files: list[str]) -> None:
         with zipfile.ZipFile(scratch, "w") as archive:  # weights do not get smaller: stored
             for name in sorted(files):
                 entry = zipfile.ZipInfo(name)  # of 1980-01-01
@@ -130,15 +144,16 @@ class Output:
                 entry.file_size = (self.folder / name).stat().st_size
                 with (self.folder / name).open("rb") as source, archive.open(entry, "w") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-        digest = sha256_of(scratch)
-        os.replace(scratch, self.archive)  # noqa: PTH105
-        return digest
 
     def _scratch(self, name: str) -> Path:
         scratch = self._root / f".{name}.{self._job_id}{_PARTIAL}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        (scratch / _OWNER).write_text(self._job_id)
+        try:
+            (scratch / _OWNER).write_text(self._job_id)
+        except OSError:
+            shutil.rmtree(scratch)
+            raise
         return scratch
 
 

@@ -10,13 +10,9 @@ from ml.finetuning.callbacks import CheckpointKeeper, EarlyStopping, Reporter, S
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.outcome import outcome_of
 from ml.finetuning.request import TrainingParameters
-from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext, Stopped
 
-__all__ = ["Example", "fitting_warmup", "train"]
-
-#: `input_ids` and `labels`, lists of the same length; a label of -100 is not trained.
-Example = dict[str, list[int]]
+__all__ = ["fitting_warmup", "train"]
 
 
 def train(
@@ -24,21 +20,21 @@ def train(
     backend: Backend,
     model: Any,
     tokenizer: Any,
-    examples: list[Example],
-    validation: list[Example],
+    examples: Any,
+    validation: Any,
     request: TrainingParameters,
-    log: RunLog,
+    reporter: Reporter,
 ) -> None:
     """Train a model's LoRA layers, from the newest complete checkpoint if there is one.
 
-    What comes of it is the newest checkpoint, of which `ml.finetuning.outcome` tells. Raises
-    `ml.jobs.context.Stopped` after a checkpoint was saved because of a stop request, and
+    `examples` and `validation` are as of `ml.finetuning.data.prepare`. What comes of it is the
+    newest checkpoint, of which `ml.finetuning.outcome` tells. Raises `ml.jobs.context.Stopped`
+    after a checkpoint was saved because of a stop request, and
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
     checkpoints = Checkpoints(context.folder / "checkpoints", keep=request.save_total_limit)
     checkpoints.discard_incomplete()
     newest = checkpoints.newest()
-    reporter = Reporter(context, log, learning_rate=request.learning_rate)
     # The order matters: what asks for a save comes before what logs it.
     callbacks = [StopOnRequest(context), reporter, CheckpointKeeper(checkpoints, context, reporter)]
     if request.early_stopping_patience is not None:
@@ -74,14 +70,12 @@ def _trainer(
     backend: Backend,
     model: Any,
     tokenizer: Any,
-    examples: list[Example],
-    validation: list[Example],
+    examples: Any,
+    validation: Any,
     request: TrainingParameters,
     folder: Path,
     callbacks: list[Any],
 ) -> Any:
-    from datasets import Dataset  # type: ignore[import-untyped]
-
     class Trainer(backend.trainer_class()):  # type: ignore[misc]
         """Writes no model card: each checkpoint would ask the hub about the base model.
 
@@ -104,8 +98,8 @@ def _trainer(
     return Trainer(
         model=model,
         args=_arguments(backend, request, folder, evaluating=bool(validation)),
-        train_dataset=Dataset.from_list(examples),
-        eval_dataset=Dataset.from_list(validation) if validation else None,
+        train_dataset=examples,
+        eval_dataset=validation or None,
         processing_class=tokenizer,
         callbacks=callbacks,
     )

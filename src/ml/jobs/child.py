@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from ml.errors import StorageFull, StorageUnavailable, storage_failure
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
@@ -23,15 +24,19 @@ from ml.jobs.log_file import last_lines_event
 from ml.jobs.own_job import OwnJob
 from ml.jobs.process import Process, end_with_parent
 
-__all__ = ["FOLDER", "PARENT", "STORE_URL", "main"]
+__all__ = ["FOLDER", "PARENT", "STORE_IS_AWAY", "STORE_URL", "main"]
 
 #: Environment variables: the store, the job's folder, and the process to end with, if any.
 STORE_URL, FOLDER, PARENT = "JOB_STORE_URL", "JOB_FOLDER", "JOB_PARENT"
+STORE_IS_AWAY = 75  # EX_TEMPFAIL of sysexits.h
 _LONGEST_REASON = 1000
 
 
 def main() -> int:
-    """Run a job; the exit code is 0 if the store knows how it ended."""
+    """Run a job; the exit code is 0 if the store knows how it ended.
+
+    It is `STORE_IS_AWAY` if the store could not be told: then the job is not at fault.
+    """
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
     job_id, folder = sys.argv[1], Path(os.environ[FOLDER])
     with OwnJob(os.environ[STORE_URL], job_id) as own_job:
@@ -43,6 +48,8 @@ def main() -> int:
         except (Superseded, IllegalTransition):
             print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
             return 1
+        except (StorageFull, StorageUnavailable):
+            return STORE_IS_AWAY
     return 0
 
 
@@ -81,6 +88,7 @@ def _run(context: JobContext, own_job: OwnJob) -> None:
         with contextlib.suppress(OSError):  # of a full disk, on which the log file is
             traceback.print_exc()
             sys.stderr.flush()
+        error = storage_failure(error) or error
         _fail(context, own_job, f"{type(error).__name__}: {error}".removesuffix(": "))
 
 

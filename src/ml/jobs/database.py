@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ml.errors import ConfigurationError
+from ml.errors import ConfigurationError, ServiceError, StorageFull, StorageUnavailable
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["async_engine", "normal_url", "plain", "reading", "sync_engine"]
+__all__ = ["async_engine", "normal_url", "plain", "reading", "store_failure", "sync_engine"]
 
 #: (synchronous, asynchronous) driver of each database.
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "asyncpg")}
 #: Of SQLite, on each connection. The order matters: switching to WAL must wait for others too.
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+#: What SQLite says of a file that it does not get at.
+_AWAY = ("unable to open database", "disk i/o error")
+_UNREACHABLE = (OperationalError, InterfaceError, PoolTimeout, OSError)
+#: Of PostgreSQL: no connection, no resources, it is shut down or starts.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_SQLSTATES = ("08", "53", "57P")
+#: What SQLite, PostgreSQL and the system say of a disk without room.
+_FULL = ("disk is full", "no space left", "disk quota exceeded", "diskfull")
 #: Execution options of a transaction that only reads, which on SQLite then locks nobody out.
 reading: dict[str, Any] = {"read_only": True}
 
@@ -60,6 +70,33 @@ def async_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(_with_driver(url, asynchronous=True), **_options(url))
     _set_up(engine.sync_engine)
     return engine
+
+
+def store_failure(error: BaseException) -> ServiceError | None:
+    """Return what a failure of the database means for a caller; None for a fault in the query.
+
+    No parameter and no path is in it.
+    """
+    if isinstance(error, ServiceError):
+        return None
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    said = str(cause).lower()
+    if any(words in said for words in _FULL):
+        return StorageFull("The disk of the job store is full; free space first.")
+    if "locked" in said:
+        return StorageUnavailable(
+            "The job store is locked by another process; try again.", retry_after_seconds=1
+        )
+    if "readonly" in said or "read-only" in said:
+        return StorageUnavailable("The job store can only be read.")
+    if isinstance(cause, sqlite3.Error):
+        is_away = any(words in said for words in _AWAY)
+    else:
+        state = getattr(cause, "sqlstate", None) or ""
+        is_away = isinstance(error, _UNREACHABLE) or state.startswith(_SQLSTATES)
+    if is_away:
+        return StorageUnavailable("The job store cannot be reached now.", retry_after_seconds=1)
+    return None
 
 
 def plain(value: dict[str, Any]) -> dict[str, Any]:

@@ -150,11 +150,13 @@ class LocalExecutor:
         if number:
             reason = f"Its process was killed by {number.name}"
             reason += ", probably out of memory." if number is signal.SIGKILL else "."
+        if code == child.STORE_IS_AWAY:
+            reason = "It could not write to the job store, whose disk is full or which is away."
         if mine.told_to_end and number is signal.SIGKILL:
             reason = "It did not save in the time it had, and was killed."
         return Exit(
             reason,
-            resumable=mine.told_to_end or number in _POLITE,
+            resumable=mine.told_to_end or number in _POLITE or code == child.STORE_IS_AWAY,
             events=tuple(last_lines_event(self._folder / job.id)),
         )
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from ml.jobs import liveness, records
-from ml.jobs.database import plain, sync_engine
+from ml.jobs.database import plain, store_failure, sync_engine
 from ml.jobs.events import NewEvent, add_events
 from ml.jobs.job import Job, JobState, StopRequest
 
@@ -25,8 +25,9 @@ T = TypeVar("T")
 class OwnJob:
     """The record of a running job, for the one process that does this attempt of it.
 
-    Once the job has ended or another attempt of it began, writing raises `Superseded`. Methods
-    may be called from any thread.
+    Once the job has ended or another attempt of it began, writing raises `Superseded`; where the
+    store cannot be written for a while, `StorageFull` or `StorageUnavailable`. Methods may be
+    called from any thread.
     """
 
     def __init__(self, store_url: str, job_id: str) -> None:
@@ -97,9 +98,9 @@ class OwnJob:
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
-            except (OperationalError, InterfaceError):
+            except (OperationalError, InterfaceError) as error:
                 # If a server dies between its commit and its answer, an event may come twice:
                 # rather that than a lost hour of training.
                 if time.monotonic() > end:
-                    raise
+                    raise store_failure(error) or error from error
                 time.sleep(_PAUSE_SECONDS)

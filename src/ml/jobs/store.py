@@ -7,13 +7,14 @@ outlives a kill -9 of any of them; a call that is cancelled is done nevertheless
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection
 
 from ml.jobs import events, liveness, records
-from ml.jobs.database import async_engine, normal_url, reading
+from ml.jobs.database import async_engine, normal_url, reading, store_failure
 from ml.jobs.events import NewEvent
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
@@ -24,10 +25,22 @@ __all__ = ["JobStore"]
 T = TypeVar("T")
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        explained = store_failure(error)
+        if explained is None:
+            raise
+        raise explained from error
+
+
 class JobStore:
     """Jobs and their events, at `sqlite:///path` or `postgresql://user:password@host/name`.
 
-    Open it once in each process, after forking and in the event loop that uses it.
+    Open it once in each process, after forking and in the event loop that uses it. Any call raises
+    `StorageFull` or `StorageUnavailable` where the database is at fault.
     """
 
     def __init__(self, url: str) -> None:
@@ -150,14 +163,16 @@ class JobStore:
         return await self._transactions.run(self._read_transaction(work))
 
     async def _write_transaction(self, work: Callable[[Connection], T]) -> T:
-        async with self._engine.begin() as connection:
-            return await connection.run_sync(work)
+        with _explained():
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
 
     async def _read_transaction(self, work: Callable[[Connection], T]) -> T:
-        async with self._engine.connect() as connection:
-            await connection.execution_options(**reading)
-            async with connection.begin():
-                return await connection.run_sync(work)
+        with _explained():
+            async with self._engine.connect() as connection:
+                await connection.execution_options(**reading)
+                async with connection.begin():
+                    return await connection.run_sync(work)
 
     # Last, because its name is the builtin's in what follows it in this class.
     async def list(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
 from ml.models.source import is_repo_id
@@ -19,6 +20,7 @@ __all__ = [
     "is_broken_off",
     "model_source",
     "models_here",
+    "refusal_of_the_hub",
     "why_missing",
 ]
 
@@ -26,6 +28,7 @@ __all__ = [
 #: whatever model the server has.
 NAMES_OF_ANY_MODEL = frozenset({"", "dummy", "tgi"})
 _CONFIG = "config.json"
+Kind = Literal["model", "dataset"]
 #: Of a connection to the hub, and of the whole question: a resolver may take longer than that.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 4.0, 6.0
 
@@ -94,7 +97,7 @@ def why_missing(name: str) -> Missing | None:
     elif not is_repo_id(name):
         missing = Missing("it is neither a folder with a model nor a name such as owner/model")
     else:
-        missing = _refusal_of_the_hub(name)
+        missing = refusal_of_the_hub(name)
     here = ", ".join(models_here())
     if missing is None or not here:
         return missing
@@ -115,13 +118,16 @@ def is_broken_off(error: BaseException | None) -> bool:
     return False
 
 
-def _refusal_of_the_hub(name: str) -> Missing | None:
-    """Return why the hub does not give a model; None if it does."""
+def refusal_of_the_hub(name: str, kind: Kind = "model") -> Missing | None:
+    """Return why the hub does not give a model, or a data set; None if it does.
+
+    The answer is waited for a few seconds.
+    """
     unless_in_time = Missing("it is not on this machine, and the hub did not answer", may_pass=True)
     answer: list[Missing | None] = [unless_in_time]
 
     def ask() -> None:
-        answer[0] = _ask_the_hub(name)
+        answer[0] = _ask_the_hub(name, kind)
 
     thread = threading.Thread(target=ask, name="hub", daemon=True)
     thread.start()
@@ -129,7 +135,7 @@ def _refusal_of_the_hub(name: str) -> Missing | None:
     return answer[0]
 
 
-def _ask_the_hub(name: str) -> Missing | None:
+def _ask_the_hub(name: str, kind: Kind) -> Missing | None:
     """Return what is wrong, if anything is."""
     try:
         import httpx
@@ -139,12 +145,12 @@ def _ask_the_hub(name: str) -> Missing | None:
             "it is not on this machine, and huggingface-hub is not installed to fetch it"
         )
     try:
-        HfApi().model_info(name, timeout=_CONNECT_SECONDS)
+        HfApi().repo_info(name, repo_type=kind, timeout=_CONNECT_SECONDS)
     except errors.GatedRepoError:
         return Missing("the hub grants access on its page; then set HUGGING_FACE_HUB_TOKEN")
     except errors.RepositoryNotFoundError:
         return Missing(
-            "the hub has no such model, or it is private (then set HUGGING_FACE_HUB_TOKEN to a "
+            f"the hub has no such {kind}, or it is private (then set HUGGING_FACE_HUB_TOKEN to a "
             "token that may read it)"
         )
     except errors.OfflineModeIsEnabled:

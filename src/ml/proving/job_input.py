@@ -44,6 +44,8 @@ class JobInput:
         """Remove it, and what a process that was killed left of it."""
         self._path.unlink(missing_ok=True)
         self.discard_scratch()
+        with contextlib.suppress(OSError):  # unless a log is in it, or it was never made
+            self._folder.rmdir()
 
     def discard_scratch(self) -> None:
         """Remove the folders of workers that were killed."""

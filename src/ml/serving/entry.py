@@ -32,6 +32,7 @@ from ml.errors import (
     PayloadTooLarge,
     ServiceError,
     UnsupportedMediaType,
+    storage_failure,
 )
 from ml.serving.auth import BROWSER_CHALLENGE, PUBLIC_PATHS
 from ml.serving.browsers import READING_METHODS
@@ -232,7 +233,7 @@ class Entry(ASGIHTTPConnection):
                 self.app.health.require_loaded()  # the time may have gone by with waiting for it
                 raise DeadlineExceeded(f"Not finished within {seconds:g} seconds.") from None
             log.exception("request_failed", path=self.path)
-            raise InternalError(
+            raise storage_failure(error) or InternalError(
                 f"The service failed; its log has the details under request id "
                 f"{self.request_id.decode()}."
             ) from error

@@ -20,6 +20,7 @@ from ml.errors import (
     PayloadTooLarge,
     ServiceError,
     error_body,
+    storage_failure,
 )
 from ml.infernet.message import InfernetInput
 from ml.infernet.resources import service_resources
@@ -169,4 +170,4 @@ def add_error_handlers(app: ServiceApp) -> None:
     @app.errorhandler(Exception)
     async def unknown_error(error: Exception) -> Response:
         log.error("request_failed", path=request.path, exc_info=error)
-        return await service_error(InternalError())
+        return await service_error(storage_failure(error) or InternalError())

@@ -39,7 +39,7 @@ def test_more_unusable_rows_than_usable_ones_are_refused_with_the_counts(
     look(*rows(2), *[{"prompt": "secret words"}] * 3)
     request = FinetuningRequest(dataset_name="rows.jsonl")
     with pytest.raises(UnusableData, match=r"3 of 5 rows .*missing: 3.*line 3") as caught:
-        prepare(open_dataset("rows", tmp_path), request, embedded)
+        prepare(open_dataset("rows", tmp_path), request, embedded, file=tmp_path / "examples")
     assert caught.value.status == 422
     assert caught.value.report is not None
     assert caught.value.report.usable == 2
@@ -164,9 +164,12 @@ def test_ten_thousand_rows_are_ready_in_seconds(look: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["ostwick_harbour", "ostwick_harbour_held_out"])
-def test_the_example_data_is_usable_to_the_last_row(name: str, embedded: Any) -> None:
+def test_the_example_data_is_usable_to_the_last_row(
+    name: str, embedded: Any, tmp_path: Path
+) -> None:
     request = FinetuningRequest(dataset_name=name)
-    report = prepare(open_dataset(name, EXAMPLES), request, embedded).report
+    source = open_dataset(name, EXAMPLES)
+    report = prepare(source, request, embedded, file=tmp_path / "examples").report
     assert report.format == "instruction"
     assert (report.faults, report.usable) == ([], report.rows)
 

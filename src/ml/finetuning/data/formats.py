@@ -7,20 +7,25 @@ it a line in FORMATS with the smallest sample; detection, documentation and chec
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml.errors import InvalidInput
 from ml.finetuning.data.example import Conversation, Meaning, PlainText, Turn
 from ml.finetuning.data.report import Rule
 from ml.finetuning.data.row import RowFault
-from ml.finetuning.data.turns import conversation, read_turns, text_field
+from ml.finetuning.data.turns import conversation, is_blank, read_history, read_turns, text_field
 
-__all__ = ["FORMATS", "DataFormat", "detect_format", "no_format", "rename_columns"]
+__all__ = ["FORMATS", "DataFormat", "detect_format", "no_format"]
 
-#: Rows that are looked at to tell the format.
-_LOOKED_AT = 200
+#: Columns by which a conversation says more than turns; with them only what cannot be trained.
+_UNTRAINABLE = {
+    "tools": "tools cannot be trained",
+    "functions": "functions cannot be trained",
+    "images": "images cannot be trained",
+    "videos": "videos cannot be trained",
+    "audios": "audio cannot be trained",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,19 @@ class DataFormat:
     optional: tuple[str, ...]
     sample: dict[str, Any]
     read: Callable[[Mapping[str, Any]], Meaning]
+
+    def meaning(self, row: Mapping[str, Any]) -> Meaning:
+        """Return what a row means; raises `RowFault` where it is not usable."""
+        for name, message in _UNTRAINABLE.items():
+            if name not in self.columns and not is_blank(row.get(name)):
+                hint = "leave the column out, or write what it holds into the turns"
+                raise RowFault(Rule.TYPE, f"/{name}", message, hint)
+        return self.read(row)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return (*self.needed, *self.optional)
 
     def describe(self) -> dict[str, Any]:
         """Return the entry of this format in `GET /datasets/formats`."""
@@ -62,7 +80,12 @@ def _read_instruction(row: Mapping[str, Any]) -> Conversation:
     question = text_field(row, "instruction")
     context = _optional(row, "input")
     asked = question if context is None else f"{question}\n\n{context}"
-    return _question_and_answer(row, asked, text_field(row, "output"))
+    answered = _question_and_answer(row, asked, text_field(row, "output"))
+    before = read_history(row)
+    if not before:
+        return answered
+    turns = answered.turns
+    return Conversation((*turns[:-2], *before, *turns[-2:]))
 
 
 def _read_prompt(row: Mapping[str, Any]) -> Conversation:
@@ -88,9 +111,7 @@ def _system(row: Mapping[str, Any]) -> list[Turn]:
 
 
 def _optional(row: Mapping[str, Any], name: str) -> str | None:
-    value = row.get(name)
-    is_blank = value is None or (isinstance(value, str) and not value.strip())
-    return None if is_blank else text_field(row, name)
+    return None if is_blank(row.get(name)) else text_field(row, name)
 
 
 _QUESTION = "What is the capital of France?"
@@ -129,9 +150,9 @@ FORMATS: dict[str, DataFormat] = {
         DataFormat(
             "instruction",
             "Alpaca's: instruction and input, a blank line between them, are the user's turn; "
-            "output is the answer",
+            "output is the answer; history, a list of [question, answer], comes before",
             ("instruction", "output"),
-            ("input", "system"),
+            ("input", "system", "history"),
             {"instruction": _QUESTION, "input": "", "output": "Paris."},
             _read_instruction,
         ),
@@ -165,12 +186,12 @@ FORMATS: dict[str, DataFormat] = {
 
 
 def detect_format(rows: Sequence[Any], named: Collection[str] = ()) -> DataFormat | None:
-    """Return the format whose columns most of the first rows have; None if no row has any's.
+    """Return the format whose columns most of these rows have; None if no row has any's.
 
     Formats with a column that was `named` go first.
     """
     found: Counter[str] = Counter()
-    for row in rows[:_LOOKED_AT]:
+    for row in rows:
         if isinstance(row, Mapping):
             fitting = (one for one in FORMATS.values() if all(name in row for name in one.needed))
             found.update(one.name for one in fitting)
@@ -181,32 +202,6 @@ def detect_format(rows: Sequence[Any], named: Collection[str] = ()) -> DataForma
 
     best = max(found, key=rank, default=None)
     return None if best is None else FORMATS[best]
-
-
-def rename_columns(
-    rows: Iterable[Mapping[str, Any]], column_map: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Return rows with the names that a format has for their columns.
-
-    `column_map` gives the data's column by the format's, such as `{"output": "answer"}`. Raises
-    `InvalidInput` for a name that no format has and for a column that no row has.
-    """
-    known = {name for one in FORMATS.values() for name in (*one.needed, *one.optional)}
-    if unknown := sorted(column_map.keys() - known):
-        names = ", ".join(sorted(known))
-        raise InvalidInput(f"column_map: no format has {unknown[0]!r}; there are {names}")
-    taken = set(column_map.values())
-    renamed = []
-    there: set[str] = set()
-    for row in rows:
-        there.update(row)
-        kept = {name: value for name, value in row.items() if name not in taken | set(column_map)}
-        given = {name: row[column] for name, column in column_map.items() if column in row}
-        renamed.append(kept | given)
-    if missing := sorted(taken - there):
-        columns = ", ".join(sorted(map(str, there))[:20])
-        raise InvalidInput(f"column_map: no row has {missing[0]!r}; there are {columns}")
-    return renamed
 
 
 def no_format(rows: Sequence[Any]) -> RowFault:

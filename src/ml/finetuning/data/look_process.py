@@ -42,11 +42,12 @@ def look(
 
 def _look(request: FinetuningRequest, root: Path, tuned: Path) -> str:
     from ml.finetuning.data.prepare import examine
+    from ml.finetuning.data.row import Look
     from ml.finetuning.data.source import open_dataset
     from ml.finetuning.data.tokenizer import load_tokenizer
     from ml.finetuning.start import Start
 
-    source = open_dataset(str(request.dataset_name), root)
+    source = open_dataset(str(request.dataset_name), root, Look())
     start = Start.of(request.model_name, tuned)
     tokenizer, shape = load_tokenizer(start.base, request.chat_template, adapter=start.adapter)
     try:

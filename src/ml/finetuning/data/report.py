@@ -89,25 +89,35 @@ class MemoryEstimate(_Frozen):
 
 
 class DataReport(_Frozen):
-    """A data set as training would see it.
+    """A data set as training would see it, or as its first rows tell.
 
     Attributes:
+        whole: whether all rows were looked at; if not, all numbers are of the first ones.
+        columns_used: the columns that were read, by the format's names.
+        columns_ignored: those that say something and are not read, with the number of such rows;
+            `messages[].name` is a field of turns.
+        dropped: rows that are left out, because they are not usable.
         refusal: why nothing can be trained on it; None if it can.
         warnings: what can be trained, and is hardly meant.
         usable: rows that became examples, the validation examples among them.
         truncated: examples longer than `max_seq_length`, which are cut at their end.
         nothing_trained: examples without a trained token after the cut, which are left out.
         supervised_tokens: tokens that count in the loss of one epoch.
-        optimizer_steps: how many steps training takes, the estimate being exact without packing.
-        sha256: of the file; of the rows as JSON lines where there is no file.
+        optimizer_steps: how many steps training takes, the estimate being exact without packing;
+            None, as the epochs, where that depends on rows that were not looked at.
+        sha256: of the file; of the rows as JSON lines where there is no file; None for a part.
         validation_sha256: of the validation data, where it is a data set of its own.
     """
 
     source: str
-    sha256: str
+    sha256: str | None
+    whole: bool
     format: str | None
+    columns_used: list[str]
+    columns_ignored: dict[str, int]
     rows: int
     usable: int
+    dropped: int
     refusal: str | None
     warnings: list[str]
     faults: list[Fault]
@@ -119,11 +129,30 @@ class DataReport(_Frozen):
     truncated: int
     nothing_trained: int
     supervised_tokens: int
-    optimizer_steps: int
-    epochs: float
+    optimizer_steps: int | None
+    epochs: float | None
     memory: MemoryEstimate | None
     validation_sha256: str | None = None
     samples: list[list[Segment]]
+
+    def counts(self) -> dict[str, Any]:
+        """Return what became of the rows, for a record and for events."""
+        return {
+            "rows": self.rows,
+            "whole": self.whole,
+            "usable": self.usable,
+            "dropped": self.dropped,
+            "reasons": {str(rule): number for rule, number in self.fault_counts.items()},
+            "columns_ignored": self.columns_ignored,
+        }
+
+    def sentence(self) -> str:
+        """Return in a sentence how many rows are left out, and why; no row's text is in it."""
+        rows = f"{self.rows} rows" if self.whole else f"the first {self.rows} rows"
+        if not self.dropped:
+            return f"No row of {rows} dropped"
+        reasons = ", ".join(f"{rule} {number}" for rule, number in self.fault_counts.items())
+        return f"{self.dropped} of {rows} dropped: {reasons}"
 
 
 class UnusableData(UnprocessableInput):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml.finetuning.data.report import Fault, Rule
 
-__all__ = ["Row", "RowFault", "RowSource"]
+__all__ = ["Look", "Row", "RowFault", "RowSource"]
 
 
 class RowFault(Exception):
@@ -38,10 +38,24 @@ class Row:
     value: Any | RowFault
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How much of a data set is looked at, before all of it is read by who trains on it."""
+
+    rows: int = 1000
+    bytes: int = 4 * 1024**2
+
+
+@dataclass
 class RowSource:
-    """Rows in their order, with the name and the SHA-256 of where they come from."""
+    """Rows in their order, with the name and the SHA-256 of where they come from.
+
+    Attributes:
+        sha256: None where only a part was read.
+        whole: whether the rows are all there are; known once they are taken.
+    """
 
     name: str
-    sha256: str
+    sha256: str | None
     rows: Iterable[Row]
+    whole: bool = True

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from ml.errors import ConfigurationError, InvalidInput, NotFound, UpstreamError
-from ml.finetuning.data.reading import FILE_ENDINGS, read_file
-from ml.finetuning.data.row import Row, RowSource
+from ml.finetuning.data.reading import FILE_ENDINGS, first_rows, read_file
+from ml.finetuning.data.row import Look, Row, RowSource
+from ml.models.local_models import refusal_of_the_hub
 
 __all__ = ["find_file", "open_dataset"]
 
@@ -21,17 +22,21 @@ __all__ = ["find_file", "open_dataset"]
 _HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
-def open_dataset(name: str, root: Path) -> RowSource:
+def open_dataset(name: str, root: Path, look: Look | None = None) -> RowSource:
     """Return the rows of a file under `root`, or of the data set that the hub has by this name.
+
+    With a `look`, so many of them.
 
     Raises `InvalidInput` for a name that leads out of `root`, `NotFound` when neither is there,
     and `UpstreamError` when the hub cannot be asked.
     """
     path = find_file(name, root)
     if path is not None:
-        return read_file(path, path.relative_to(root.resolve()).as_posix())
+        return read_file(path, path.relative_to(root.resolve()).as_posix(), look=look)
     if _HUB_NAME.fullmatch(name) and not name.endswith(FILE_ENDINGS):
-        return _open_hub(name)
+        return _open_hub(name, look)
+    if name.startswith("file-"):
+        raise NotFound(f"dataset_name: there is no uploaded file {name!r}, or not any more")
     endings = "" if name.endswith(FILE_ENDINGS) else f" (nor with {', '.join(FILE_ENDINGS)})"
     raise NotFound(
         f"dataset_name: there is no file {name!r}{endings} in the input folder; data sets of the "
@@ -64,9 +69,10 @@ def find_file(name: str, root: Path) -> Path | None:
     return None
 
 
-def _open_hub(name: str) -> RowSource:
+def _open_hub(name: str, look: Look | None) -> RowSource:
     if Path(name).exists():  # `datasets` would take the folder instead of the hub's data set
         raise InvalidInput(f"dataset_name: {name!r} is also a path on this machine; use its files")
+    nowhere = f"dataset_name: there is no file {name!r} in the input folder"
     try:
         import datasets  # type: ignore[import-untyped]
         from datasets.exceptions import (  # type: ignore[import-untyped]
@@ -75,19 +81,24 @@ def _open_hub(name: str) -> RowSource:
         )
     except ModuleNotFoundError as error:
         raise ConfigurationError("a data set of the hub needs the extra 'trainer'") from error
+    cached = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+    if not cached and (missing := refusal_of_the_hub(name, "dataset")):
+        raise UpstreamError(f"{nowhere}, and as a data set of the hub: {missing}")
+    # What is in the cache is bounded by being there; the hub's is read as far as it is looked at.
+    streaming = look is not None and not cached
     try:
-        table = datasets.load_dataset(name, split="train")
+        table = datasets.load_dataset(name, split="train", streaming=streaming)
     except DatasetNotFoundError as error:
-        raise NotFound(
-            f"dataset_name: the hub has no data set {name!r} that may be read"
-        ) from error
+        raise NotFound(f"{nowhere}, and the hub has no such data set that may be read") from error
     except OSError as error:
-        reason = "the hub cannot be reached (or HF_HUB_OFFLINE is set), and it is not in the cache"
-        raise UpstreamError(f"dataset_name: {name!r}: {reason}") from error
+        raise UpstreamError(f"{nowhere}, and the hub cannot be reached") from error
     except (ValueError, RuntimeError, DatasetsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(f"dataset_name: {name!r} cannot be loaded: {reason}") from error
-    return RowSource(name, _sha256_of_rows(table), _numbered(table))
+    source = RowSource(name, None if look is not None else _sha256_of_rows(table), ())
+    rows = _numbered(table)
+    source.rows = rows if look is None else first_rows(rows, source, look.rows)
+    return source
 
 
 def _numbered(table: Any) -> Iterator[Row]:

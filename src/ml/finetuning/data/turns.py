@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ from ml.finetuning.data.example import Conversation, Turn
 from ml.finetuning.data.report import Rule
 from ml.finetuning.data.row import RowFault
 
-__all__ = ["conversation", "read_turns", "text_field"]
+__all__ = ["conversation", "is_blank", "read_history", "read_turns", "text_field", "unread"]
 
 _ROLES = {
     "system": "system",
@@ -26,6 +26,11 @@ _ROLES = {
     "observation": "tool",
     "function": "tool",
 }
+
+
+#: Ways of a turn to hold a call instead of a text.
+_CALLS = ("tool_calls", "function_call")
+_READ_OF_A_TURN = frozenset({"role", "content", "from", "value", "weight", *_CALLS})
 
 
 def text_field(row: Mapping[str, Any], name: str, under: str = "") -> str:
@@ -62,27 +67,76 @@ def read_turns(row: Mapping[str, Any], column: str) -> list[Turn]:
 
     The column may hold the list as JSON text, as cells of a table do.
     """
-    turns = row.get(column)
-    if isinstance(turns, str):
+    turns = _listed(row, column, "give a list of turns")
+    return [_turn(turn, f"/{column}/{index}") for index, turn in enumerate(turns)]
+
+
+def read_history(row: Mapping[str, Any]) -> list[Turn]:
+    """Return the turns before an instruction, of Alpaca's `history`: pairs, each trained."""
+    if is_blank(row.get("history")):
+        return []
+    turns = []
+    for index, pair in enumerate(_listed(row, "history", "give a list of [question, answer]")):
+        pointer = f"/history/{index}"
+        if not isinstance(pair, list) or len(pair) != 2:
+            hint = "give [question, answer]"
+            raise RowFault(Rule.TYPE, pointer, "the entry is no pair", hint)
+        texts = {"0": pair[0], "1": pair[1]}
+        turns.append(Turn("user", text_field(texts, "0", pointer), trained=False))
+        turns.append(Turn("assistant", text_field(texts, "1", pointer), trained=True))
+    return turns
+
+
+def _listed(row: Mapping[str, Any], column: str, hint: str) -> list[Any]:
+    """Return the list in a column, which may be written as JSON, as cells of a table have it."""
+    value = row.get(column)
+    if isinstance(value, str):
         try:
-            turns = orjson.loads(turns)
+            value = orjson.loads(value)
         except orjson.JSONDecodeError:
             message = f"{column} is a text, but no JSON"
-            hint = "give a list of turns"
             raise RowFault(Rule.TYPE, f"/{column}", message, hint) from None
-    if not isinstance(turns, list):
-        rule = Rule.MISSING if turns is None else Rule.TYPE
-        raise RowFault(rule, f"/{column}", f"{column} is no list", "give a list of turns")
-    return [_turn(turn, f"/{column}/{index}") for index, turn in enumerate(turns)]
+    if not isinstance(value, list):
+        rule = Rule.MISSING if value is None else Rule.TYPE
+        raise RowFault(rule, f"/{column}", f"{column} is no list", hint)
+    return value
+
+
+def is_blank(value: Any) -> bool:
+    """Return whether a field holds nothing: null, no text, or an empty list, also as JSON."""
+    if isinstance(value, str):
+        return value.strip() in ("", "[]", "{}", "null")
+    return value is None or value == [] or value == {}
+
+
+def unread(row: Mapping[str, Any], columns: Collection[str]) -> set[str]:
+    """Return what of a row is not among these columns, or not read of a turn, and is not blank.
+
+    What is not read of a turn is told as `messages[].name`.
+    """
+    found = {
+        str(name) for name, value in row.items() if name not in columns and not is_blank(value)
+    }
+    for column in ("messages", "conversations"):
+        turns = row.get(column) if column in columns else None
+        for turn in turns if isinstance(turns, list) else ():
+            if isinstance(turn, Mapping):
+                found |= {
+                    f"{column}[].{name}"
+                    for name, value in turn.items()
+                    if name not in _READ_OF_A_TURN and not is_blank(value)
+                }
+    return found
 
 
 def _turn(turn: Any, pointer: str) -> Turn:
     if not isinstance(turn, Mapping):
         raise RowFault(Rule.TYPE, pointer, "the turn is no object", "give {role, content}")
     who, what = ("from", "value") if "from" in turn else ("role", "content")
-    if turn.get("tool_calls"):
-        message = "tool calls cannot be trained"
-        raise RowFault(Rule.TYPE, f"{pointer}/tool_calls", message, "give the call as content")
+    for name in _CALLS:
+        if not is_blank(turn.get(name)):
+            message = "calls of tools cannot be trained"
+            raise RowFault(Rule.TYPE, f"{pointer}/{name}", message, "give the call as content")
     named = turn.get(who)
     role = _ROLES.get(named) if isinstance(named, str) else None
     if role is None:

@@ -169,10 +169,16 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     # --- jobs ---------------------------------------------------------------------------------
 
     async def submit(self, request: FinetuningRequest, *, job_id: str | None = None) -> Job:
-        """Queue a job whose data was looked at first.
+        """Queue a job, as `submit_and_tell` does, and return it."""
+        return (await self.submit_and_tell(request, job_id=job_id))[0]
 
-        Raises `UnprocessableInput` or `UnusableData` for what cannot be trained; nothing is
-        queued then.
+    async def submit_and_tell(
+        self, request: FinetuningRequest, *, job_id: str | None = None
+    ) -> tuple[Job, DataReport | None]:
+        """Queue a job whose data was looked at first, and return it with what the look found.
+
+        The rows of a query are not looked at. Raises `UnprocessableInput` or `UnusableData` for
+        what cannot be trained; nothing is queued then.
         """
         self._require_setup()
         if request.query_params is not None:
@@ -183,8 +189,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
         await self._require_free(request)
         request = await self.in_thread(self._feasible, request)
+        report = None
         if request.dataset_name is not None:
-            await self._require_usable(request)
+            report = await self._require_usable(request)
         if (validation := request.of_validation()) is not None:
             try:
                 await self._require_usable(validation)
@@ -192,14 +199,16 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 fault = error.description.removeprefix("dataset_name: ")
                 error.description = f"validation_dataset_name: {fault}"
                 raise
-        return await self.jobs.create(FINETUNING, request.model_dump(mode="json"), job_id)
+        job = await self.jobs.create(FINETUNING, request.model_dump(mode="json"), job_id)
+        return job, report
 
-    async def _require_usable(self, request: FinetuningRequest) -> None:
+    async def _require_usable(self, request: FinetuningRequest) -> DataReport:
         report = await self.examine(request)
         if report.refusal is not None:
             from ml.finetuning.data.report import UnusableData
 
             raise UnusableData(report.refusal, report=report)
+        return report
 
     async def delete_model(self, name: str) -> None:
         """Remove a tuned model's files; answers that it is making go on.

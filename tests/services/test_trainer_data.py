@@ -1,0 +1,81 @@
+"""What is wrong with the data of a job is counted, and files that jobs need stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ml.jobs.job import JobState
+from tests.services.trainer import Trainer, trainer
+from tests.support.finetuning import save_small_llm
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    save_small_llm(root / "small")
+    return root
+
+
+@pytest.fixture
+async def service(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Trainer]:
+    async with trainer(tmp_path, models, monkeypatch) as running:
+        yield running
+
+
+async def test_the_rows_that_are_dropped_are_counted_in_the_reply(service: Trainer) -> None:
+    rows = (service.root / "input" / "rows.jsonl").read_text()
+    (service.root / "input" / "rows.jsonl").write_text(rows + '{"instruction": "half"}\n{\n')
+    reply = await service.finetune()
+    assert reply.status_code == 200, await reply.get_data()
+    assert (await reply.get_json())["data"] == {
+        "rows": 18,
+        "whole": True,
+        "usable": 16,
+        "dropped": 2,
+        "reasons": {"missing": 1, "syntax": 1},
+        "columns_ignored": {},
+    }
+
+
+async def test_a_file_that_a_waiting_job_needs_is_not_deleted(service: Trainer) -> None:
+    rows = (service.root / "input" / "rows.jsonl").read_bytes()
+    file_id = await upload(service, rows)
+    client = service.app.test_client()
+    job = (await (await service.finetune(dataset_name=file_id)).get_json())["job_id"]
+    refused = await client.delete(f"/v1/files/{file_id}")
+    assert refused.status_code == 409
+    assert f"job {job}, which is queued, needs" in (await refused.get_json())["error"]["message"]
+    assert (await client.get(f"/v1/files/{file_id}/content")).status_code == 200
+    await client.delete(f"/jobs/{job}")
+    assert (await service.jobs.get(job)).state is JobState.CANCELLED
+    assert (await client.delete(f"/v1/files/{file_id}")).status_code == 200
+
+
+async def upload(service: Trainer, content: bytes, *, status: int = 200) -> str:
+    """Upload a file and return its id, or with another status why not."""
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--x\r\n'
+        b'Content-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'
+        + content
+        + b"\r\n--x--\r\n"
+    )
+    reply = await service.app.test_client().post(
+        "/v1/files", data=body, headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    answer = json.loads(await reply.get_data())
+    assert reply.status_code == status, answer
+    return str(answer["id"] if status == 200 else answer["error"]["message"])
+
+
+@pytest.mark.parametrize("path", ["/jobs/counting/resume"])
+async def test_a_body_on_resume_is_refused(service: Trainer, path: str) -> None:
+    reply = await service.post(path, {"max_steps": 100})
+    assert reply.status_code == 400
+    assert "send none" in (await reply.get_json())["description"]
+    assert (await service.post(path, {})).status_code == 409  # it runs
