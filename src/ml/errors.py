@@ -286,7 +286,14 @@ class ConfigurationError(Exception):
 
 #: What keeps a workflow from being set up now and may not a little later, such as a server that
 #: is not there yet.
-_PASSING = (ConnectionError, TimeoutError, NotReady, Overloaded, TooManyRequests)
+_PASSING = (
+    ConnectionError,
+    TimeoutError,
+    NotReady,
+    Overloaded,
+    StorageUnavailable,
+    TooManyRequests,
+)
 
 
 def setup_exit_code(error: BaseException) -> int | None:

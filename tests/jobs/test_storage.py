@@ -16,6 +16,7 @@ from ml.jobs.store import JobStore
 from tests.support import filling_job
 from tests.support.disks import fill, small_disk
 from tests.support.jobs import PostgresqlServer, job_in, postgresql_server
+from tests.support.processes import free_port
 
 
 @contextlib.contextmanager
@@ -83,3 +84,8 @@ async def test_a_server_that_is_gone_is_a_503(own_postgresql: PostgresqlServer) 
             assert caught.value.status == 503
         own_postgresql.start()
         assert (await store.get("a")).state is JobState.QUEUED
+
+
+async def test_a_server_that_is_not_there_yet_is_a_503_at_the_start() -> None:
+    with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        await JobStore(f"postgresql://someone@127.0.0.1:{free_port()}/jobs").open()

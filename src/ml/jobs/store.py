@@ -50,7 +50,8 @@ class JobStore:
 
     async def open(self) -> Self:
         """Bring the tables up to date."""
-        await asyncio.to_thread(migrate, self.url)
+        with _explained():
+            await asyncio.to_thread(migrate, self.url)
         return self
 
     async def close(self) -> None:

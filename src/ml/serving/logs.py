@@ -14,6 +14,9 @@ from ml.serving.hiding import hide_in_event
 
 __all__ = ["LogFormat", "configure_logging"]
 
+#: They say at level INFO what nobody asks: each request with its address, each plugin loaded.
+_CHATTY = ("httpx", "alembic.runtime.plugins")
+
 #: `auto` is `console` on a terminal and `json` elsewhere.
 LogFormat = Literal["auto", "json", "console"]
 
@@ -52,7 +55,8 @@ def configure_logging(level: str, form: LogFormat = "auto") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("httpx").setLevel("WARNING")  # a line for each request, with its address
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel("WARNING")
     for switch in _NO_BARS:
         os.environ.setdefault(switch, "1")
 
