@@ -1,4 +1,7 @@
-"""A trainer service of which this process schedules the jobs, and a browser that looks at it."""
+"""A trainer service of which this process schedules the jobs, and a browser that looks at it.
+
+A module has one browser, and with it one event loop for all of its tests.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from ml.jobs.process import Process
@@ -30,6 +34,14 @@ FLAGS = (
 )
 
 OpenDashboard = Callable[..., Awaitable[Dashboard]]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            # In front of the mark that the plugin gave it.
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
 class Trainer:
@@ -64,7 +76,7 @@ def trainer(tmp_path: Path) -> Trainer:
     return Trainer(tmp_path)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
     """The service's store. This process holds the lease of the scheduler that leads.
 
@@ -82,7 +94,7 @@ def service(trainer: Trainer, jobs: Jobs) -> Any:
         yield server.wait_ready()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium to look at pages with; Debian has a package chromium")
@@ -94,7 +106,7 @@ async def browser() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_dashboard(trainer: Trainer, browser: Browser) -> AsyncIterator[OpenDashboard]:
     """Open the page in a window of its own.
 

@@ -13,6 +13,9 @@ from ml.jobs.store import JobStore
 __all__ = ["Dashboard", "Jobs"]
 
 MODEL = "SmolLM2-135M-Instruct"
+#: Generous, because the machine may be busy; nothing waits this long when all is well.
+PATIENCE_SECONDS = 60.0
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 
 class Jobs:
@@ -119,7 +122,9 @@ class Dashboard:
     async def shows(self, selector: str, text: str) -> None:
         await expect(self.find(selector)).to_contain_text(text)
 
-    async def shows_points(self, count: int, chart: str = "loss", seconds: float = 15) -> None:
+    async def shows_points(
+        self, count: int, chart: str = "loss", seconds: float = PATIENCE_SECONDS
+    ) -> None:
         plot = self.find(f"#{chart}-chart .plot")
         await expect(plot).to_have_attribute("data-points", str(count), timeout=seconds * 1000)
 

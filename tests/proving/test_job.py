@@ -151,7 +151,9 @@ async def test_a_prover_that_is_killed_fails_its_job_and_the_next_one_works(
     assert job.state is JobState.FAILED
     assert "The proving process died (SIGKILL" in str(job.reason)
     assert not files_with(tmp_path, *TRACES)
-    assert (await ended(jobs, following)).state is JobState.SUCCEEDED
+    following = await ended(jobs, following)
+    told = (await jobs.store.events(following.id))[-1]
+    assert following.state is JobState.SUCCEEDED, (following.reason, told)
 
 
 async def test_a_job_that_is_killed_with_its_prover_leaves_nothing_of_its_input(

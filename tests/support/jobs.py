@@ -15,7 +15,7 @@ from ml.jobs.store import JobStore
 
 __all__ = ["PostgresqlServer", "job_at_step", "job_in", "postgresql_server"]
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 
 
 async def job_in(store: JobStore, job_id: str, *states: JobState) -> Job:

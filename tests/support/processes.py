@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PREFIX = "CLASSIC_INF_"
 SERVICE = "classic_ml_inference_service"
 #: Generous, because the machine may be busy; nothing waits this long when all is well.
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 90.0
 #: A new connection for each request, as the node makes them.
 CLIENT = httpx.Client(timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
 _SCRIPTS = Path(sys.executable).parent

@@ -47,7 +47,7 @@ def open_post(app: Any, *, path: str = "/service_output", **headers: str) -> Any
     return app.test_client().request(path, method="POST", headers=JSON | headers)
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait, without blocking the event loop, until a condition holds; fails if it never does."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (what a test looks at has no event)
