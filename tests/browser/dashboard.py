@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -150,6 +151,12 @@ class Dashboard:
         }"""
         drawn: int = await self.find(f"#{chart}-chart canvas").evaluate(script)
         return drawn
+
+    async def draws_anew(self, ink: int) -> None:
+        """Wait until the loss chart has another number of drawn pixels than this."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.ink() == ink:  # noqa: ASYNC110 (a canvas has no event)
+                await asyncio.sleep(0.05)
 
     def open_streams(self) -> int:
         """Return how many event streams were asked for."""

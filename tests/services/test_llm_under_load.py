@@ -95,7 +95,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 def load() -> Iterator[Load]:
-    with serving(request_timeout_seconds=3, max_length=1536) as server:
+    with serving(request_timeout_seconds=5, max_length=1536) as server:
         (worker,) = server.children()
         seen = Load()
         meet_every_shape(server)
