@@ -81,8 +81,9 @@ def show(services: Services, scratch: Path) -> list[bool]:
         EZKL_WORKFLOW_POSITIONAL_ARGS=json.dumps([str(artifact)]),
         WORKING_PATH=str(scratch / "proofs"),
     )
-    right.append(ask_text_service(services, llm))
-    right.append(ask_text_service(services, tgi))
+    game = {"key": "123", "messageId": "123456", "history": []}
+    right.append(ask_text_service(services, llm, {"text": QUESTION, **game}))
+    right.append(ask_text_service(services, tgi, {"text": QUESTION}))
     right.append(train_and_ask(services, trainer))
     right.append(prove_and_verify(services, ezkl))
     return right
@@ -125,9 +126,8 @@ def to_chain_request(values: list[list[float]]) -> dict[str, Any]:
     return {"source": 0, "data": TensorRequest(vector).encode().hex()}
 
 
-def ask_text_service(services: Services, url: str) -> bool:
+def ask_text_service(services: Services, url: str, data: dict[str, Any]) -> bool:
     services.wait_until_ready(url)
-    data = {"text": QUESTION, "key": "123", "messageId": "123456", "history": []}
     answer = ask(url, "OFFCHAIN, the document's request", {"source": 1, "data": data})
     chain_request = {"source": 0, "data": encode_text(QUESTION).hex()}
     chain_answer = ask(url, "CHAIN, the same text as a contract sends it", chain_request)

@@ -32,6 +32,7 @@ STARTERS = {
 #: What takes longest, in the order in which it is to begin.
 LONG = (
     "images",
+    "e2e/test_demo.py",
     "services/test_unsloth_trainer_service.py",
     "services/test_llm_under_load.py",
     "services/test_proof_jobs.py",
@@ -40,6 +41,7 @@ LONG = (
     "proving/test_job.py",
     "chain",
     "browser",
+    "test_help.py",
     "services",
     "proving",
     "e2e",
