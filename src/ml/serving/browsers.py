@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from ml.errors import Forbidden
 from ml.serving.endpoint import Headers
-from ml.serving.reply import Reply
+from ml.serving.reply import TEXT, Reply
 
 __all__ = ["READING_METHODS", "Browsers"]
 
@@ -99,7 +99,7 @@ class Browsers:
             return None
         if not self.allows(headers.get(b"origin")):
             return None
-        reply = Reply(204, b"")
+        reply = Reply(200, b"", TEXT)
         reply.headers += [
             (b"access-control-allow-methods", _METHODS),
             (b"access-control-max-age", b"600"),
