@@ -137,8 +137,22 @@ class Exchange:
 
     # --- the reply ----------------------------------------------------------------------------
 
-    async def send(self, *messages: Any) -> None:
-        """Send messages; raises `ClientStalled` when the client takes nothing for too long."""
+    async def send(self, message: Any) -> None:
+        """Send a message, a large body in parts of its own.
+
+        Raises `ClientStalled` when the client takes none of it for too long.
+        """
+        body = message.get("body", b"")
+        if len(body) <= _PART_BYTES:
+            await self._send_now(message)
+            return
+        end = (len(body) - 1) // _PART_BYTES * _PART_BYTES
+        for begin in range(0, end, _PART_BYTES):
+            part = body[begin : begin + _PART_BYTES]
+            await self._send_now({**message, "body": part, "more_body": True})
+        await self._send_now({**message, "body": body[end:]})
+
+    async def _send_now(self, *messages: Any) -> None:
         self.begun = True
         last = messages[-1]
         if last["type"] == "http.response.body" and not last.get("more_body"):
@@ -173,12 +187,12 @@ class Exchange:
         start = {"type": "http.response.start", "status": reply.status, "headers": headers}
         body = reply.body
         if isinstance(body, bytes):
+            whole = {"type": "http.response.body", "body": body}
             if len(body) <= _PART_BYTES:
-                await self.send(start, {"type": "http.response.body", "body": body})
+                await self._send_now(start, whole)  # with one time limit for both
                 return
             await self.send(start)
-            await self._send_piece(body)
-            await self.send({"type": "http.response.body", "body": b""})
+            await self.send(whole)
             return
         try:
             await self.send(start)
@@ -193,7 +207,7 @@ class Exchange:
         """
         try:
             async for piece in pieces:
-                await self._send_piece(piece)
+                await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         except ClientStalled:
             raise
         except (Exception, SystemExit):
@@ -212,11 +226,6 @@ class Exchange:
         length = self.headers.get(b"content-length", b"")
         small = length.isdigit() and int(length) <= _SMALL_BODY_BYTES
         return small and not self.gave_up and b"expect" not in self.headers
-
-    async def _send_piece(self, piece: bytes) -> None:
-        for begin in range(0, len(piece), _PART_BYTES):
-            part = piece[begin : begin + _PART_BYTES]
-            await self.send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def _read_rest(self) -> bool:
         """Read the rest of a small body; returns whether it is whole now."""
