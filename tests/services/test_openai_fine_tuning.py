@@ -238,10 +238,10 @@ def test_a_job_pauses_and_goes_on_and_says_that_it_reads_no_body(
 
 #: What is wrong with a request, the name that OpenAI has for it, and a word of the message.
 FAULTS: list[tuple[dict[str, Any], str | None, str]] = [
-    ({"training_file": "file-none"}, "training_file", "no file"),
+    ({"training_file": "file-none"}, "training_file", "'file-none'"),
     ({"training_file": "../etc"}, "training_file", "'..'"),
     ({"training_file": None}, "training_file", "string"),
-    ({"validation_file": "file-none"}, "validation_file", "no file"),
+    ({"validation_file": "file-none"}, "validation_file", "'file-none'"),
     ({"model": "../small"}, "model", "owner/model"),
     ({"suffix": "a/b"}, "suffix", "plain name"),
     ({"suffix": "x" * 65}, "suffix", "64"),
