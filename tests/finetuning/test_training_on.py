@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ml.errors import UnprocessableInput
+from ml.errors import NotFound, UnprocessableInput, UpstreamError
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.start import Start
 from tests.support.finetuning import Workplace
@@ -63,3 +63,14 @@ def test_a_tuned_model_whose_base_is_gone_names_both(workplace: Workplace) -> No
     file.write_text(json.dumps(config))
     with pytest.raises(UnprocessableInput, match=r"'owner/gone' \(the base of 'first'\) cannot"):
         Start.of("first", workplace.output).require()
+
+
+def test_data_that_is_gone_when_the_job_begins_is_named(workplace: Workplace) -> None:
+    (workplace.input / "rows.jsonl").unlink()
+    with pytest.raises(NotFound, match=r"no file 'rows\.jsonl' in the input folder"):
+        workplace.run("one")
+    with pytest.raises(UpstreamError, match="no file 'some/rows' in the input folder, and as a"):
+        workplace.run("two", dataset_name="some/rows")
+    with pytest.raises(NotFound, match="no uploaded file 'file-abc', or not any more"):
+        workplace.run("three", dataset_name="file-abc")
+    assert not (workplace.output / "results").exists()

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from ml.errors import StorageFull, storage_failure
 from ml.jobs.job import IllegalTransition, JobState
 from ml.proving.artifact import Artifact
 from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import Prover
 from ml.proving.worker import Worker
 from tests.support.circuits import SETOSA, iris_artifact
+from tests.support.disks import fill, small_disk
 
 
 async def test_who_leaves_while_a_proof_is_queued_leaves_no_input_without_its_record(
@@ -93,3 +95,19 @@ def inputs_in(folder: Path) -> list[Path]:
 
 def folder_of(path: Path) -> str:
     return path.parent.name
+
+
+async def test_a_proof_that_the_disk_has_no_room_for_leaves_nothing(tmp_path: Path) -> None:
+    prover = Prover(Artifact(iris_artifact()), Worker())
+    with small_disk(tmp_path / "disk", 2) as disk:
+        jobs = jobs_in(disk)
+        await jobs.open()
+        try:
+            with fill(disk), pytest.raises(OSError, match=r"full|space") as caught:
+                await jobs.submit(prover, [np.array([SETOSA], np.float32)])
+            told = storage_failure(caught.value) or caught.value
+            assert isinstance(told, StorageFull)
+            assert list((disk / "jobs").iterdir()) == []
+            assert list(await jobs.store.list()) == []
+        finally:
+            await jobs.close()
