@@ -41,7 +41,7 @@ def test_every_service_answers_rightly_and_no_log_has_a_traceback(tmp_path: Path
     assert '"valid": true' in shown
     assert "All answers are right." in shown
     assert "Traceback" not in shown + running.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("infernet-demo-*")) == []
 
 
 @pytest.mark.timeout(240)
@@ -55,7 +55,7 @@ def test_ctrl_c_ends_all_that_the_demo_started(tmp_path: Path) -> None:
     assert [pid for pid in started if is_running(pid)] == []
     assert code == 0, running.stdout + running.stderr
     assert "Traceback" not in running.stdout + running.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("infernet-demo-*")) == []
 
 
 def descendants(pid: int) -> list[int]:
