@@ -8,10 +8,11 @@ import json
 from typing import Any
 
 import pytest
+from quart import request
 
 from ml.serving.intake import Intake
 from tests.conftest import MakeApp
-from tests.support.requests import body, eventually, is_error, open_post, post
+from tests.support.requests import JSON, body, eventually, is_error, open_post, post
 from tests.support.workflows import Echo, SlowAsync
 
 LATE = {"Content-Length": "1000"}
@@ -144,3 +145,19 @@ async def test_the_log_says_why_a_request_was_refused_and_not_what_was_sent(
         assert "hunter22" not in line.get("description", "")
         assert "7771" not in line.get("description", "")
     assert not any("code" in line for line in lines.values() if line["status"] < 400)
+
+
+async def test_a_view_that_waits_for_its_body_is_given_up_with_it(make_app: MakeApp) -> None:
+    app = await make_app(Echo, body_timeout_seconds=0.3)
+
+    @app.post("/reads")
+    async def reads() -> dict[str, int]:
+        return {"bytes": sum([len(part) async for part in request.body])}
+
+    async with open_post(app, path="/reads", **LATE) as connection:
+        await connection.send(b"{" * 10)
+        response = await answer(connection)
+    await is_error(response, 408)
+    response = await app.test_client().post("/reads", data=b"{" * 10, headers=JSON)
+    assert await response.get_json() == {"bytes": 10}
+    await eventually(lambda: app.intake.count == 0)
