@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -161,3 +163,39 @@ async def test_a_view_that_waits_for_its_body_is_given_up_with_it(make_app: Make
     response = await app.test_client().post("/reads", data=b"{" * 10, headers=JSON)
     assert await response.get_json() == {"bytes": 10}
     await eventually(lambda: app.intake.count == 0)
+
+
+async def test_a_request_that_was_refused_holds_its_connection_no_longer(
+    make_app: MakeApp,
+) -> None:
+    """granian closes a connection once nothing knows its request; a collection may be far away."""
+    app = await make_app(Echo, body_timeout_seconds=0.1, api_keys="key")
+
+    class Receive:
+        async def __call__(self) -> Any:
+            await asyncio.sleep(30)
+
+    async def send(message: Any) -> None:
+        pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        for key in (b"key", b"wrong"):
+            receive = Receive()
+            known = weakref.ref(receive)
+            scope = {
+                "type": "http",
+                "method": "POST",
+                "path": "/service_output",
+                "query_string": b"",
+                "headers": [(b"content-length", b"9"), (b"authorization", b"Bearer " + key)],
+                "http_version": "1.1",
+                "scheme": "http",
+            }
+            await app(scope, receive, send)
+            del receive
+            await asyncio.sleep(0.01)
+            assert known() is None
+    finally:
+        gc.enable()

@@ -103,6 +103,7 @@ class Entry(ASGIHTTPConnection):
         finally:
             self.exchange.close()
             self._record(time.perf_counter() - started)
+            scope.pop("error", None)  # its traceback knows us: without this, a circle
 
     async def _route(self) -> None:
         try:

@@ -93,10 +93,10 @@ class Exchange:
                 message = await self._receive_raw()
         except TimeoutError:
             self.gave_up = True
-            self.close()
+            self._end_body()
             return _DISCONNECTED
         except BaseException:
-            self.close()
+            self._end_body()
             raise
         self._note(message, self._arriving)
         return message
@@ -109,7 +109,7 @@ class Exchange:
         self._gone = message["type"] == "http.disconnect"
         if self._gone or not message.get("more_body"):
             self._whole = True
-            self.close()
+            self._end_body()
 
     async def read_body(self) -> bytes:
         """Return the whole body; raises a `ServiceError` for one that is too large or too slow."""
@@ -129,7 +129,11 @@ class Exchange:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Say that nothing more is read."""
+        """End it; an error that still knows this object does not hold the connection."""
+        self._end_body()
+        self._receive_raw = self._send_raw = _closed
+
+    def _end_body(self) -> None:
         if self._arriving is not None:
             self._arriving.end()
         if self._settled is not None and not self._settled.done():
@@ -241,3 +245,7 @@ class Exchange:
         while not self._gone:
             message = await self._receive_raw()
             self._gone = message["type"] == "http.disconnect" or not message.get("more_body")
+
+
+async def _closed(*_: object) -> Any:
+    return _DISCONNECTED
