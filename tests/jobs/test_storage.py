@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -13,7 +14,7 @@ from ml.jobs.job import JobState
 from ml.jobs.local import LocalExecutor
 from ml.jobs.scheduler import Scheduler
 from ml.jobs.store import JobStore
-from tests.support import filling_job
+from tests.support import filling_job, step_job
 from tests.support.disks import fill, small_disk
 from tests.support.jobs import PostgresqlServer, job_in, postgresql_server
 from tests.support.processes import free_port
@@ -89,3 +90,24 @@ async def test_a_server_that_is_gone_is_a_503(own_postgresql: PostgresqlServer) 
 async def test_a_server_that_is_not_there_yet_is_a_503_at_the_start() -> None:
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
         await JobStore(f"postgresql://someone@127.0.0.1:{free_port()}/jobs").open()
+
+
+@pytest.mark.timeout(200)
+async def test_a_job_whose_store_is_away_for_too_long_is_interrupted_and_not_failed(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    async with JobStore(url) as store:
+        executor = LocalExecutor(url, tmp_path / "jobs")
+        await store.create(step_job.KIND, {"steps": 100_000, "pause_seconds": 0.1}, "a")
+        job = await store.claim_next("test")
+        assert job is not None
+        with locked(tmp_path / "jobs.db"):
+            await executor.start(job)
+            ended = None
+            for _ in range(600):  # it is patient for half a minute
+                ended = ended or await executor.ended(job)
+                await asyncio.sleep(0 if ended else 0.2)
+        assert ended is not None
+        assert ended.resumable
+        assert "could not write to the job store" in ended.reason

@@ -39,17 +39,19 @@ def main() -> int:
     """
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
     job_id, folder = sys.argv[1], Path(os.environ[FOLDER])
-    with OwnJob(os.environ[STORE_URL], job_id) as own_job:
-        try:
-            with JobContext.open(own_job, folder) as context:
-                _obey_signals(context)
-                own_job.set_process(_process())
-                _run(context, own_job)
-        except (Superseded, IllegalTransition):
-            print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
-            return 1
-        except (StorageFull, StorageUnavailable):
-            return STORE_IS_AWAY
+    try:
+        with (
+            OwnJob(os.environ[STORE_URL], job_id) as own_job,
+            JobContext.open(own_job, folder) as context,
+        ):
+            _obey_signals(context)
+            own_job.set_process(_process())
+            _run(context, own_job)
+    except (Superseded, IllegalTransition):
+        print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
+        return 1
+    except (StorageFull, StorageUnavailable):
+        return STORE_IS_AWAY
     return 0
 
 
