@@ -57,8 +57,10 @@ def starts_processes(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function):
         return False
     fixtures = item._fixtureinfo.name2fixturedefs.values()
-    functions = (definition.func for definitions in fixtures for definition in definitions)
-    return any(_starts(inspect.unwrap(one)) for one in (item.function, *functions))
+    functions = [definition.func for definitions in fixtures for definition in definitions]
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    functions += [item.function, *(value for value in given if _name(value))]
+    return any(_starts(inspect.unwrap(one)) for one in functions)
 
 
 @cache
