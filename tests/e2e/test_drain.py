@@ -20,6 +20,13 @@ def started(journal: Path) -> list[int]:
     return [int(line.split()[1]) for line in lines if line.startswith("started")]
 
 
+def handles(pid: int, number: int) -> bool:
+    """Return whether a process has a handler for a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [mask] = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def refuses_connections(server: Server) -> bool:
     try:
         server.get("/health/live")
@@ -89,6 +96,8 @@ def test_ctrl_c_ends_it_cleanly_and_without_a_delay(
     start_server: StartServer, workers: int
 ) -> None:
     server = start_server(Echo, workers=workers, drain_delay_seconds=60).wait_ready(workers)
+    # A worker that is about to listen, with nothing to finish yet, just ends.
+    until(lambda: all(handles(pid, signal.SIGINT) for pid in server.children()), "both serve")
     server.signal(signal.SIGINT)
     assert server.wait(20) == 0
     assert server.stderr == ""
