@@ -47,7 +47,7 @@ def load_causal_lm(
     times the memory. Raises `ConfigurationError` saying what is missing, and `UpstreamError`
     where only the hub cannot be reached.
     """
-    require_known_options(dtype=dtype, quantization=quantization)
+    require_known_options(dtype=dtype, quantization=quantization, device=device)
     if missing := why_missing(name):  # before the packages that take seconds to import
         raise _fault(f"model {name!r} cannot be loaded: {missing}", missing.may_pass)
     import torch
@@ -86,26 +86,35 @@ def _fault(reason: str, may_pass: bool) -> Exception:
     return UpstreamError(reason) if may_pass else ConfigurationError(reason)
 
 
-def require_known_options(*, dtype: Any, quantization: Any) -> None:
-    """Raise `ConfigurationError` for what `load_causal_lm` does not know."""
+def require_known_options(*, dtype: Any, quantization: Any, device: str | None) -> None:
+    """Raise `ConfigurationError` for what `load_causal_lm` does not know, or not together."""
     faults = []
     if dtype not in _DTYPES:
         faults.append(f"dtype: {dtype!r} is none of {', '.join(_DTYPES)}")
     if quantization not in _QUANTIZATIONS:
         faults.append(f"quantization: {quantization!r} is neither null nor int8")
+    elif quantization is not None:
+        faults += _faults_of_quantization(quantization, dtype, device)
     if faults:
         raise ConfigurationError("\n".join(faults))
+
+
+def _faults_of_quantization(quantization: str, dtype: Any, device: str | None) -> list[str]:
+    faults = []
+    if device not in (None, "cpu"):
+        faults.append(
+            f"quantization: {quantization} runs on the CPU only; give device cpu, not {device}"
+        )
+    if dtype in _DTYPES and dtype not in ("auto", "bfloat16"):
+        faults.append(f"quantization: {quantization} needs dtype bfloat16, not {dtype}")
+    return faults
 
 
 def _chosen_dtype(dtype: str, device: str, quantization: str | None) -> str:
     if quantization is None:
         return _best_dtype(device) if dtype == "auto" else dtype
-    if device != "cpu":
-        raise ConfigurationError(
-            f"quantization: {quantization} runs on the CPU only; give device cpu, not {device}"
-        )
-    if dtype not in ("auto", "bfloat16"):
-        raise ConfigurationError(f"quantization: {quantization} needs dtype bfloat16, not {dtype}")
+    if faults := _faults_of_quantization(quantization, dtype, device):  # where CUDA was found
+        raise ConfigurationError("\n".join(faults))
     return "bfloat16"
 
 

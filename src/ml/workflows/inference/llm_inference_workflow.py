@@ -116,7 +116,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         self._adapters_path = adapters_path
         self._max_adapters = faults.of(_at_least, "max_adapters", max_adapters, 1)
         self._max_adapter_rank = faults.of(_at_least, "max_adapter_rank", max_adapter_rank, 1)
-        faults.of(require_known_options, dtype=dtype, quantization=quantization)
+        faults.of(require_known_options, dtype=dtype, quantization=quantization, device=device)
         faults.tell()
         #: The adapters that requests may name; there once the workflow is set up.
         self.adapters: Adapters | None = None
