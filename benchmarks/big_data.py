@@ -1,10 +1,8 @@
-"""A data set of many rows through `/finetune`: what the web worker and the job's process take.
-
-python -m benchmarks.big_data [rows] [model]
-"""
+"""A data set of many rows through `/finetune`: what the web worker and the job's process take."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -173,10 +171,12 @@ def _read(pid: int, name: str) -> str:
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    model = sys.argv[2] if len(sys.argv) > 2 else EMBEDDED_LLM
+    parser = argparse.ArgumentParser(prog="benchmarks.big_data", description=__doc__)
+    parser.add_argument("rows", nargs="?", type=int, default=1_000_000)
+    parser.add_argument("model", nargs="?", default=EMBEDDED_LLM)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        figures = big_data(rows, Path(folder), model=model)
+        figures = big_data(options.rows, Path(folder), model=options.model)
     print("| rows | file | reply | first step | web worker | job | live p50 | p99 | worst |")
     print("|---|---|---|---|---|---|---|---|---|")
     print(figures.line())

@@ -77,7 +77,7 @@ async def running(name: str, folder: Path) -> AsyncIterator[Target]:
 
 
 def _settings(name: str, folder: Path, stack: contextlib.ExitStack) -> dict[str, str]:
-    own: dict[str, Any] = {"LOG_LEVEL": "ERROR"}
+    own: dict[str, Any] = {"LOG_REQUESTS": False}
     folder.mkdir(parents=True)
     others = {"HF_HUB_OFFLINE": "1"}  # odd names are looked for on this machine alone
     if name == "classic_ml_inference_service":
