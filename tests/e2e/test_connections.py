@@ -136,6 +136,49 @@ def test_a_client_may_use_its_connection_again_after_an_answer_and_an_error(
     until(lambda: len(request_ids()) == 4, "each of the four has an id of its own")
 
 
+@pytest.mark.parametrize(
+    ("content", "statuses"),
+    [
+        (b"CONNECT a.example:443 HTTP/1.1\r\nhost: a.example:443\r\n\r\n", {400, 404, 405}),
+        (b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", {404}),
+        (
+            b"GET /service_output HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
+            b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            {403, 405},
+        ),
+    ],
+    ids=["connect", "options", "websocket"],
+)
+def test_what_no_service_has_is_refused_without_a_traceback(
+    start_server: StartServer, content: bytes, statuses: set[int]
+) -> None:
+    server = start_server(Echo).wait_ready()
+    with connected(server, content) as sock:
+        assert received(sock)[0] in statuses
+    assert server.post(1).status_code == 200
+    assert "Traceback" not in server.stdout + server.stderr
+
+
+def test_two_ways_to_tell_where_a_body_ends_are_not_taken_together(
+    start_server: StartServer,
+) -> None:
+    server = start_server(Echo).wait_ready()
+    content = body("x")
+    sent = head(
+        content_type="application/json",
+        content_length=str(len(content)),
+        transfer_encoding="chunked",
+    ) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+    # granian does not tell of both; like a refusal, its answer is the connection's last.
+    with connected(server, sent + whole(body("smuggled"))) as sock:
+        answers = b""
+        while part := sock.recv(65536):
+            answers += part
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"smuggled" not in answers
+
+
 def test_pieces_arrive_as_they_are_made(start_server: StartServer) -> None:
     server = start_server(Pieces).wait_ready()
     content = body(["one", {"wait": 60}, "two"], destination=STREAM)

@@ -38,6 +38,9 @@ DATA: list[Any] = [
 TEXTS = [
     f"http://user:{MARK}@host:80/path",
     f"http://{MARK}@host",
+    f"user:{MARK}@host",
+    f"no route to user:{MARK}@host:80",
+    f"https://host/path#token={MARK}",
     f"postgresql+asyncpg://me:{MARK}@host/db",
     f"redis://:{MARK}@host",
     f"no route to https://u:p@{MARK}@host/x, giving up",

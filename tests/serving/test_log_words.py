@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ml.serving.log_words import without_values
+from ml.errors import Unauthorized
+from ml.serving.log_words import without_values, words_for_the_log
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,8 @@ def test_what_the_client_sent_is_left_out(
         assert "no column" in got
     else:
         assert got == logged
+
+
+def test_words_that_are_the_same_for_all_requests_are_logged_whole() -> None:
+    error = Unauthorized()
+    assert words_for_the_log(401, error, b"{}")["description"] == error.description

@@ -264,3 +264,30 @@ def test_a_service_refuses_a_workflow_of_another_kind_than_it_needs() -> None:
         done.stderr
     )
     assert "UnslothTrainerWorkflow" in done.stderr
+
+
+def test_keys_of_which_there_is_none_do_not_open_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "there is no key in it" in faults(monkeypatch, api_keys=",,")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfe\x00", "no text in UTF-8"),
+        (b"", "no set"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    file = tmp_path / "my.env"
+    if content is not None:
+        file.write_bytes(content)
+    done = serve(*OPTIONS_OF_SERVE, f"--env-file={file}")
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr

@@ -40,9 +40,12 @@ class ModelNotFound(NotFound):
 
 
 class PromptTooLong(InvalidInput):
-    """A prompt leaves no room for an answer; the APIs have words of their own for the numbers."""
+    """A prompt leaves no room for an answer; the APIs have words of their own for the numbers.
 
-    def __init__(self, tokens: int, most: int) -> None:
+    `tokens` is the number in words: "3000", or "over 2048" where nobody counted.
+    """
+
+    def __init__(self, tokens: str, most: int) -> None:
         self.tokens, self.most = tokens, most
         super().__init__(
             f"the prompt has {tokens} tokens with its history; prompt and answer together may "

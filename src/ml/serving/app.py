@@ -30,7 +30,7 @@ from ml.serving.batching import MicroBatcher
 from ml.serving.browsers import Browsers
 from ml.serving.documentation import add_documentation
 from ml.serving.endpoint import Endpoint
-from ml.serving.entry import Entry
+from ml.serving.entry import Entry, NoWebSocket
 from ml.serving.health import Health, WorkflowCheck
 from ml.serving.hiding import hide_in_text
 from ml.serving.intake import Intake
@@ -86,6 +86,7 @@ class ServiceApp(Quart):
     """
 
     asgi_http_class = Entry
+    asgi_websocket_class = NoWebSocket  # type: ignore[assignment]
 
     def __init__(
         self, name: str, settings: ServingSettings, workflow: BaseInferenceWorkflow

@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a service until it is told to stop; returns the exit code."""
     sys.path.insert(0, str(Path.cwd()))  # a service or a workflow class may lie beside the caller
     options = _parse(arguments)
-    if options.env_file is not None and not load_dotenv(options.env_file):
-        sys.stderr.write(f"serve: no settings in {options.env_file}\n")
-        return 2
+    if options.env_file is not None and (fault := _env_file_fault(options.env_file)):
+        sys.stderr.write(f"serve: {fault}\n")
+        return CONFIGURATION_EXIT_CODE
     os.environ.setdefault("OMP_NUM_THREADS", str(_math_threads(options.workers)))
     try:
         options.service = find_service(options.service)
@@ -59,6 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with _shared_metrics(options.workers):
         return _supervise(build, options)
+
+
+def _env_file_fault(path: Path) -> str | None:
+    """Take the settings of a file into the environment; return why that cannot be, or None."""
+    try:
+        path.read_text(encoding="utf-8")
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        return f"{path} is no text in UTF-8, as a file of settings is"
+    return None if load_dotenv(path) else f"there are no settings in {path}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -26,6 +26,7 @@ from ml.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidInput,
+    NotFound,
     NotReady,
     OutOfMemory,
     Overloaded,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
     from ml.serving.endpoint import Endpoint
 
-__all__ = ["Entry"]
+__all__ = ["Entry", "NoWebSocket"]
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +108,7 @@ class Entry(ASGIHTTPConnection):
 
     async def _route(self) -> None:
         try:
-            self._check_single_headers()
+            self._check_head()
             if preflight := self.app.browsers.preflight(self.method, self.headers):
                 await self._send_reply(preflight)
                 return
@@ -116,6 +117,8 @@ class Entry(ASGIHTTPConnection):
             reply = self._refusal(error)
             if reply.status == 401 and b"text/html" in self.headers.get(b"accept", b""):
                 reply.headers.append(BROWSER_CHALLENGE)
+            if self._has_two_lengths():
+                reply.headers.append((b"connection", b"close"))
             await self._send_reply(reply)
             return
         if self.endpoint is None:
@@ -123,7 +126,11 @@ class Entry(ASGIHTTPConnection):
         else:
             await self._run_endpoint(self.endpoint)
 
-    def _check_single_headers(self) -> None:
+    def _check_head(self) -> None:
+        if not self.path.startswith("/"):  # CONNECT, or OPTIONS *: nothing of a service
+            raise NotFound
+        if self._has_two_lengths():
+            raise InvalidInput("Send Content-Length or Transfer-Encoding, not both.")
         given = cast(dict[str, Any], self.scope)["headers"]
         if len(given) == len(self.headers):
             return
@@ -131,6 +138,10 @@ class Entry(ASGIHTTPConnection):
         for name in _SINGLE_HEADERS:
             if names.count(name) > 1:
                 raise InvalidInput(f"Send one {name.decode().title()} header, not several.")
+
+    def _has_two_lengths(self) -> bool:
+        """Return whether a proxy in front may have taken another end of the request than we do."""
+        return b"content-length" in self.headers and b"transfer-encoding" in self.headers
 
     def _check_caller(self) -> None:
         app, headers = self.app, self.headers
@@ -296,6 +307,18 @@ class Entry(ASGIHTTPConnection):
                 milliseconds=round(seconds * 1000, 3),
                 **words_for_the_log(self.status, scope.get("error"), self.exchange.kept),
             )
+
+
+class NoWebSocket:
+    """Turns away who asks for a WebSocket, of which no service has one: a 403 of the server's."""
+
+    def __init__(self, app: ServiceApp, scope: Any) -> None:
+        pass
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        """Close the connection before it is one."""
+        await receive()
+        await send({"type": "websocket.close"})
 
 
 def _request_id(headers: dict[bytes, bytes]) -> bytes:

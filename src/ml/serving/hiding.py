@@ -28,9 +28,13 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _IN_TEXTS = (
     # the user and the password of an address
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s'\"]*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    # the same without its scheme
+    (re.compile(r"((?:^|[\s'\"=]))[^\s:/@'\"]+:[^\s@/'\"]+@(?=[\w.-])"), rf"\1{HIDDEN}@"),
     # name=value: in a query, in a connection string
     (
-        re.compile(rf"((?:^|[?&;,\s'\"])(?:[a-z0-9]+[_.-])*{_WORDS}=)[^&;#,\s'\"]+", re.IGNORECASE),
+        re.compile(
+            rf"((?:^|[?#&;,\s'\"])(?:[a-z0-9]+[_.-])*{_WORDS}=)[^&;#,\s'\"]+", re.IGNORECASE
+        ),
         rf"\1{HIDDEN}",
     ),
     # the value of a header
@@ -45,7 +49,7 @@ _IN_TEXTS = (
     (re.compile(_OPEN_FORMS), HIDDEN),
 )
 #: Most texts have none of this, and are not looked at five times.
-_SUSPECT = re.compile(rf"://|=|(?i:bearer|basic|authorization|cookie)|{_OPEN_FORMS}")
+_SUSPECT = re.compile(rf"://|=|@|(?i:bearer|basic|authorization|cookie)|{_OPEN_FORMS}")
 
 
 def hide_secrets(value: Any, *, under: str = "") -> Any:

@@ -35,7 +35,8 @@ def words_for_the_log(status: int, error: object, body: bytes | None) -> dict[st
     words = error_body(status, "")
     del words["description"]
     if isinstance(error, ServiceError):
-        words["description"] = without_values(error.description, body)
+        own = error.description == error.default_description  # nothing of a request is in it
+        words["description"] = error.description if own else without_values(error.description, body)
     return words
 
 

@@ -58,6 +58,13 @@ class Example(NamedTuple):
     comment: str
 
 
+def _keys(value: Any) -> Any:
+    keys = split_list(value)
+    if isinstance(value, str) and not keys:  # which would open the service to all
+        raise ValueError("there is no key in it; leave it out for a service without keys")
+    return keys
+
+
 class ServingSettings(BaseSettings):
     """What a service needs to know; each field is the environment variable `<PREFIX><FIELD>`."""
 
@@ -84,7 +91,7 @@ class ServingSettings(BaseSettings):
         description="Read by the hub client; `HF_TOKEN` works too",
     )
 
-    api_keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(split_list)] = Field(
+    api_keys: Annotated[list[SecretStr], NoDecode, BeforeValidator(_keys)] = Field(
         default=[], description="Bearer keys, any of which opens the service; none: open to all"
     )
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(split_list)] = Field(

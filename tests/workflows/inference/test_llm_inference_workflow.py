@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from eth_abi.abi import decode, encode
 from peft import LoraConfig, get_peft_model
 
 from ml.errors import ConfigurationError, InvalidInput
+from ml.generation.request import PromptTooLong
 from ml.models.causal_lm import load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
@@ -220,3 +222,15 @@ async def test_a_prompt_without_room_for_an_answer_is_refused_with_the_numbers(
 ) -> None:
     with pytest.raises(InvalidInput, match=r"the prompt has \d{3,} tokens .* may have 512"):
         await workflow.inference("word " * 600)
+
+
+def test_a_text_that_is_far_too_long_is_refused_before_its_tokens_are_made(
+    workflow: LLMInferenceWorkflow,
+) -> None:
+    text = "hi " * 5_000_000
+    started = time.process_time()
+    for ask in (workflow.complete, lambda text: workflow.do_preprocessing({"text": text})):
+        with pytest.raises(PromptTooLong, match="over 512 tokens"):
+            ask(text)
+    assert len(workflow.complete(text, truncate=7).ids) == 7
+    assert time.process_time() - started < 2  # its tokens take ten

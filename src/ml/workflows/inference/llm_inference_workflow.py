@@ -152,6 +152,8 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         self._language_model = loaded
         self._controls = ControlTokens(loaded.tokenizer)
         self.max_length = min(self.max_length, loaded.max_length)
+        #: A text of more characters has too many tokens, whichever they are.
+        self._longest_text = self.max_length * max(map(len, loaded.tokenizer.get_vocab()))
         if self._adapters_path is not None:
             from ml.generation.adapters import Adapters
 
@@ -243,6 +245,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         """
         if self.system_prompt and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
+        self._require_countable(sum(len(message["content"]) for message in messages))
         controls, tokenizer = self._controls, self._language_model.tokenizer
         if tokenizer.chat_template is None:
             text = "\n".join(message["content"] for message in messages)
@@ -279,6 +282,9 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         of the answer.
         """
         if isinstance(text, str):
+            if truncate:
+                text = text[-self._longest_text :]
+            self._require_countable(len(text))
             ids = self._language_model.tokenizer(text).input_ids
         else:
             ids = self._known_tokens(text)
@@ -344,8 +350,13 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         if not ids:
             raise InvalidInput("prompt: the prompt is empty")
         if len(ids) >= self.max_length:
-            raise PromptTooLong(len(ids), self.max_length)
+            raise PromptTooLong(str(len(ids)), self.max_length)
         return Prompt(ids, parameters, adapter, keeps_stop)
+
+    def _require_countable(self, characters: int) -> None:
+        """Refuse a text before its tokens are made, which take a hundred times its memory."""
+        if characters > self._longest_text:
+            raise PromptTooLong(f"over {self.max_length}", self.max_length)
 
     def _known_tokens(self, ids: list[int]) -> list[int]:
         number = self._language_model.model.get_input_embeddings().num_embeddings

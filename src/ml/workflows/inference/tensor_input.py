@@ -23,7 +23,7 @@ from ml.errors import InvalidInput
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic
 
-__all__ = ["DTYPES", "DtypeName", "OnchainTensorInput", "TensorInput", "dtype_name"]
+__all__ = ["ANSWERS", "DTYPES", "DtypeName", "OnchainTensorInput", "TensorInput", "dtype_name"]
 
 Array = npt.NDArray[Any]
 
@@ -56,7 +56,7 @@ _MAX_RANK = 16
 _BFLOAT16_OVERFLOW = 2.0**128 - 2.0**119
 
 #: Where the container before in a chain may have put its tensor.
-_ANSWERS = ("outputs", "output")
+ANSWERS = ("outputs", "output")
 
 _LISTS = {list, tuple}
 _LEAVES: dict[str, set[type]] = {
@@ -130,7 +130,7 @@ class TensorInput(BaseModel):
                 f"expected an object with 'dtype' and 'values'; given {_describe({type(data)})}"
             )
         if isinstance(data, dict) and not data.keys() & {"dtype", "values"}:
-            answers = (data.get(name) for name in _ANSWERS)
+            answers = (data.get(name) for name in ANSWERS)
             return next((answer for answer in answers if isinstance(answer, dict)), data)
         return data
 

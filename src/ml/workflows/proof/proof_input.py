@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field, model_validator
 
 from ml.infernet.tensor_request import TensorRequest
-from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+from ml.workflows.inference.tensor_input import ANSWERS, OnchainTensorInput, TensorInput
 from ml.workflows.loading import unknown_fields
 
 __all__ = ["JobQuestion", "OnchainProofInput", "ProofInput"]
@@ -22,7 +22,8 @@ class JobQuestion(BaseModel, strict=True, frozen=True):
 class ProofInput(TensorInput):
     """A tensor as the classic service takes it, for one of the artifacts.
 
-    Unknown keys are refused; a `shape`, which the answers of tensor services have, is not read.
+    Unknown keys are refused; a `shape`, which the answers of tensor services have, is not read. Of
+    an answer with its proof, only the tensor is.
     """
 
     model_id: str = Field(
@@ -33,7 +34,9 @@ class ProofInput(TensorInput):
     @classmethod
     def _refuse_unknown(cls, data: Any) -> Any:
         known = [*cls.model_fields, "shape"]
-        if isinstance(data, dict) and (unknown := unknown_fields(data, known)):
+        if not isinstance(data, dict) or data.keys() & set(ANSWERS):
+            return data
+        if unknown := unknown_fields(data, known):
             raise ValueError("; ".join(unknown))
         return data
 
