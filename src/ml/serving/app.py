@@ -86,7 +86,7 @@ class ServiceApp(Quart):
     """
 
     asgi_http_class = Entry
-    asgi_websocket_class = NoWebSocket  # type: ignore[assignment]
+    asgi_websocket_class = NoWebSocket
 
     def __init__(
         self, name: str, settings: ServingSettings, workflow: BaseInferenceWorkflow

@@ -224,3 +224,12 @@ def test_a_turn_that_is_a_call_is_refused(look: Any) -> None:
     call = {"role": "assistant", "content": "", "function_call": {"name": "clock"}}
     row = {"messages": [{"role": "user", "content": "a"}, call]}
     assert look(row).report.faults[0].pointer == "/messages/1/function_call"
+
+
+def test_a_first_row_that_no_look_reaches_the_end_of_is_refused(
+    tmp_path: Path, embedded: Any
+) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"prompt": "x" * Look().bytes, "completion": "y"}])
+    request = FinetuningRequest(dataset_name="a.jsonl")
+    report = examine(open_dataset("a", tmp_path, Look()), request, embedded).report
+    assert "its first row is over 4194304 bytes; split the row" in (report.refusal or "")

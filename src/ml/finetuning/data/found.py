@@ -14,7 +14,7 @@ from ml.finetuning.data.formats import DataFormat, detect_format, no_format
 from ml.finetuning.data.memory import ModelShape, estimate_memory
 from ml.finetuning.data.rendering import Rendered, Renderer
 from ml.finetuning.data.report import DataReport, Fault, Rule, Segment, TokenCounts
-from ml.finetuning.data.row import RowFault, RowSource
+from ml.finetuning.data.row import Look, RowFault, RowSource
 from ml.finetuning.data.tokenizing import TokenisedExample
 from ml.finetuning.request import FinetuningRequest
 
@@ -111,7 +111,9 @@ class Found:
 
     def _refusal(self) -> str | None:
         if not self._rows:
-            return f"{self._source.name} has no rows" if self._source.whole else None
+            if self._source.whole:
+                return f"{self._source.name} has no rows"
+            return f"{self._source.name}: its first row is over {Look().bytes} bytes; split the row"
         if self.dropped <= self._rows * _MOST_UNUSABLE and self.dropped < self._rows:
             return None
         counts = ", ".join(f"{rule}: {number}" for rule, number in self._counts.most_common())
