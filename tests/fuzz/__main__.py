@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.fuzz.run import fuzz
 from tests.fuzz.services import SERVICES
+from tests.support import shared
 
 
 async def main() -> int:
@@ -20,6 +22,7 @@ async def main() -> int:
     options = parser.parse_args()
     faults = 0
     with tempfile.TemporaryDirectory() as root:
+        os.environ[shared.VARIABLE] = root  # where circuits are built
         for name in options.services:
             count = options.requests // len(options.services)
             outcome = await fuzz(name, Path(root, name), seed=options.seed, count=count)
