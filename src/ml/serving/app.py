@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import sys
@@ -42,6 +43,7 @@ from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.serving.settings import ServingSettings, read_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.serving.tgi.routes import add_tgi
+from ml.serving.turns import Turns
 from ml.workflows.extras import why_not_imported
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -103,6 +105,7 @@ class ServiceApp(Quart):
             most_bytes=_MOST_BODIES_OF_FULL_SIZE * settings.max_body_bytes,
             seconds=settings.body_timeout_seconds,
         )
+        self.turns = Turns()
         self.keys = Keys(settings.api_keys)
         self.browsers = Browsers(
             settings.allowed_origins, settings.allowed_hosts, prefix=settings.prefix()
@@ -187,6 +190,10 @@ class ServiceApp(Quart):
             self._give_up(name, error)
             return
         seconds = time.perf_counter() - started
+        # What is loaded now stays: without this, each collection of garbage looks through it again,
+        # which takes a tenth of a second where torch is loaded, and everybody waits.
+        gc.collect()
+        gc.freeze()
         self.metrics.setup_seconds.set(seconds)
         self.metrics.ready.set(1)
         self.health.ready()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import mimetypes
 import re
 from collections.abc import Awaitable, Callable
@@ -88,20 +89,22 @@ def add_documentation(app: ServiceApp) -> None:
 def _sender(name: str) -> Callable[[], Awaitable[Response]]:
     @hide
     async def send() -> Response:
-        content = await asyncio.to_thread(_asset, name)
+        content, etag = await asyncio.to_thread(_asset, name)
         response = Response(content, mimetype=mimetypes.guess_type(name)[0])
         response.cache_control.max_age = 86400
-        await response.add_etag()
+        response.set_etag(etag)
         return await response.make_conditional(request)
 
     return send
 
 
 @cache
-def _asset(name: str) -> bytes:
+def _asset(name: str) -> tuple[bytes, str]:
+    """Return the content of an asset, and a word that tells it from other versions of it."""
     package, inside = _ASSETS[name]
     spec = find_spec(package)  # found, not imported: only its files are wanted
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f"{package} is not installed")
     content = (Path(spec.origin).parent / inside).read_bytes()
-    return _FOREIGN_LOGO.sub(_OWN_LOGO, content)
+    content = _FOREIGN_LOGO.sub(_OWN_LOGO, content)
+    return content, hashlib.sha256(content).hexdigest()

@@ -1,6 +1,6 @@
 """The door of a service: every HTTP request passes here, in this order.
 
-request id → key, browsers → an endpoint: body → place → deadline → loaded → workflow → reply
+request id → turn → key, browsers → an endpoint: body → place → deadline → loaded → workflow → reply
                            → every other address: Quart
 
 Endpoints, the addresses that run the model, are answered here and not by a Quart view, because
@@ -52,10 +52,10 @@ log = structlog.get_logger(__name__)
 
 #: The status that is logged and counted when the client left before the reply (nginx's 499).
 _CLIENT_LEFT = 499
+#: Who asks these gives up soon, and then restarts the service or sends its users elsewhere.
+_PROBES = frozenset({"/health", "/health/live", "/health/ready"})
 #: Probes and scrapes would drown the log.
-_QUIET_PATHS = frozenset(
-    {"/health", "/health/live", "/health/ready", "/metrics", "/service-resources"}
-)
+_QUIET_PATHS = _PROBES | {"/metrics", "/service-resources"}
 #: Clients may send any word as a method; each would be a label of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,128}\Z")
@@ -98,6 +98,8 @@ class Entry(ASGIHTTPConnection):
         )
         structlog.contextvars.bind_contextvars(request_id=self.request_id.decode())
         try:
+            if self.path not in _PROBES:
+                await app.turns.wait()
             await self._route()
         except ClientStalled:
             self._note_client_left()
@@ -181,7 +183,7 @@ class Entry(ASGIHTTPConnection):
             app.health.require_hope()
             app.admission.require_place()
             self._check_body_headers()
-            body = await self.exchange.read_body()
+            await self.exchange.read_body()
             app.admission.enter()
         except ServiceError as error:
             if isinstance(error, Overloaded):
@@ -190,12 +192,12 @@ class Entry(ASGIHTTPConnection):
             return
         app.metrics.in_flight.inc()
         try:
-            await self._answer_unless_client_leaves(endpoint, body)
+            await self._answer_unless_client_leaves(endpoint)
         finally:
             app.admission.leave()
             app.metrics.in_flight.dec()
 
-    async def _answer_unless_client_leaves(self, endpoint: Endpoint, body: bytes) -> None:
+    async def _answer_unless_client_leaves(self, endpoint: Endpoint) -> None:
         """Cancel the work as soon as the client closes its connection."""
         task = cast(asyncio.Task[None], asyncio.current_task())
         left = False
@@ -211,7 +213,7 @@ class Entry(ASGIHTTPConnection):
         watch = asyncio.create_task(watch_client())
         try:
             try:
-                reply = await self._answer(endpoint, body)
+                reply = await self._answer(endpoint, self.exchange.take_body())
             except ServiceError as error:
                 reply = self._refusal(error)
             await self._send_reply(reply)

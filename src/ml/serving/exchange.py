@@ -60,6 +60,7 @@ class Exchange:
         self.gave_up = False
         #: The body, while it is small enough to be kept.
         self.kept: bytes | None = b""
+        self._body = b""
         self._receive_raw = receive
         self._send_raw = send
         self._send_seconds = send_seconds
@@ -111,8 +112,8 @@ class Exchange:
             self._whole = True
             self._end_body()
 
-    async def read_body(self) -> bytes:
-        """Return the whole body; raises a `ServiceError` for one that is too large or too slow."""
+    async def read_body(self) -> None:
+        """Read the whole body; raises a `ServiceError` for one that is too large or too slow."""
         parts: list[bytes] = []
         size = 0
         self._whole = False  # some servers announce no body that comes even so
@@ -126,7 +127,12 @@ class Exchange:
             size += len(parts[-1])
             if size > self._most_bytes:
                 raise PayloadTooLarge(f"The body is over {self._most_bytes} bytes.")
-        return b"".join(parts)
+        self._body = b"".join(parts)
+
+    def take_body(self) -> bytes:
+        """Return the body that was read, and keep nothing of it: a reply may take long to send."""
+        body, self._body = self._body, b""
+        return body
 
     def close(self) -> None:
         """End it; an error that still knows this object does not hold the connection."""

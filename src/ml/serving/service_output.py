@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import contextlib
 from collections.abc import AsyncIterator
@@ -50,6 +51,9 @@ class ServiceOutput:
 
     def __init__(self, workflow: BaseInferenceWorkflow) -> None:
         self._workflow = workflow
+        #: The parser keeps the GIL: several at once would take no less time, and the event loop
+        #: would wait for all of them.
+        self._parsing = asyncio.Lock()
 
     async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return the reply in the form that the message's destination needs.
@@ -62,7 +66,8 @@ class ServiceOutput:
         if len(body) <= _SMALL_BODY_BYTES:
             message = parse_message(body)
         else:
-            message = await self._workflow.in_thread(parse_message, body)
+            async with self._parsing:
+                message = await self._workflow.in_thread(parse_message, body)
         takes_jobs = self.gives_jobs and message.goes_to is JobLocation.OFFCHAIN
         set_takes(jobs=takes_jobs and not message.is_for_next_hop, proof=message.takes_proof)
         match message.goes_to:
