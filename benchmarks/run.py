@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import subprocess
 import sys
@@ -27,13 +26,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-from torch import nn
-
 from benchmarks.llm import closed_loops, llm_servers, open_loops
 from benchmarks.llm_report import report
 from benchmarks.measure import load, ratio_row, rounds
-from benchmarks.proofs import proofs
 from benchmarks.servers import (
     PEERS_PYTHON,
     REQUEST,
@@ -84,6 +79,8 @@ def main() -> None:
         step_times(options.rounds)
         event_rates()
     if "proofs" in sections:
+        from benchmarks.proofs import proofs  # brings torch
+
         proofs(options.rounds)
 
 
@@ -110,8 +107,10 @@ def small(count: int, seconds: float) -> None:
 def heavy(count: int, seconds: float) -> None:
     """A model whose batches cost little more than single runs."""
     with tempfile.TemporaryDirectory() as folder:
+        from benchmarks.heavy_model import save_heavy_model  # brings torch
+
         file = Path(folder, "heavy.torch")
-        torch.save(heavy_model(), file)
+        save_heavy_model(file)
         body = Path(folder, "request.json")
         body.write_bytes(REQUEST.read_bytes().replace(b'"double"', b'"float"'))
         model = {"model_source": "LOCAL", "model_args": {"path": str(file)}}
@@ -129,15 +128,6 @@ def heavy(count: int, seconds: float) -> None:
                     title = f"batches / {peer}, c={c}"
                     print(ratio_row(title, runs["batches", c], runs[peer, c]))
             overload(servers[0], max(run.per_second for run in runs["batches", 64]))
-
-
-def heavy_model() -> nn.Sequential:
-    torch.manual_seed(0)
-    widths = [69, *[1024] * 8]
-    layers: list[nn.Module] = []
-    for width, next_width in itertools.pairwise(widths):
-        layers += [nn.Linear(width, next_width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(1024, 2))
 
 
 def overload(server: Server, capacity: float) -> None:

@@ -16,7 +16,6 @@ from ml.finetuning.data.report import Rule, UnusableData
 from ml.finetuning.data.source import open_dataset
 from ml.finetuning.data.tokenizer import load_tokenizer
 from ml.finetuning.request import FinetuningRequest
-from ml.finetuning.training import fitting_warmup
 from ml.models.embedded_llm import EMBEDDED_LLM
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "finetuning"
@@ -179,4 +178,6 @@ def test_the_example_data_is_usable_to_the_last_row(
     [(5, 60, 5), (5, 6, 0), (5, 24, 2), (3, 6, 3), (4, 6, 3), (0, 6, 0)],
 )
 def test_a_warm_up_fits_the_number_of_steps(wished: int, steps: int, warmup: int) -> None:
+    from ml.finetuning.training import fitting_warmup  # takes seconds of every test process
+
     assert fitting_warmup(wished, steps) == warmup
