@@ -25,6 +25,9 @@ _SELECTOR = bytes.fromhex("1e8e1e13")
 #: The first four bytes of keccak256("verifyProof(bytes,uint256[],bytes32[])").
 _VKA_SELECTOR = bytes.fromhex("3409fc9f")
 
+#: What ezkl's own calldata ends in.
+_NO_WORD = bytes(32)
+
 
 def encode_verify_calldata(
     proof: bytes, instances: Sequence[int], *, vka: Sequence[bytes] | None = None
@@ -48,14 +51,19 @@ def decode_verify_calldata(calldata: bytes) -> Proof:
     """Return the proof that calldata carries, in either form; the key artifact is left out.
 
     Compare decoded values, not calldata: ezkl's own ends in a zero word that means nothing. Raises
-    `ValueError` for anything else and for instances that are not canonical.
+    `ValueError` for anything else, such as bytes behind the call, which a contract would not look
+    at, and for instances that are not canonical.
     """
     selector, arguments = calldata[:4], calldata[4:]
     if selector not in (_SELECTOR, _VKA_SELECTOR):
         raise ValueError("the calldata is no call of verifyProof")
     types = ["bytes", "uint256[]"] + ["bytes32[]"] * (selector == _VKA_SELECTOR)
     try:
-        proof, instances, *_ = decode(types, arguments)
+        proof, instances, *vka = decode(types, arguments)
     except (DecodingError, OverflowError) as error:
         raise ValueError(f"the calldata of verifyProof cannot be read: {error}") from None
-    return Proof(proof, instances)
+    read = Proof(proof, instances)
+    meant = encode_verify_calldata(proof, instances, vka=vka[0] if vka else None)
+    if calldata not in (meant, meant + _NO_WORD):
+        raise ValueError("the calldata of verifyProof holds more than the call")
+    return read

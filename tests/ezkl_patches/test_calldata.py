@@ -131,3 +131,44 @@ def test_calldata_with_an_instance_that_is_not_canonical_is_refused() -> None:
 def test_a_word_of_a_key_artifact_has_32_bytes() -> None:
     with pytest.raises(ValueError, match="each word has 32 bytes"):
         encode_verify_calldata(b"", [], vka=[bytes(31)])
+
+
+# --- nothing behind the call --------------------------------------------------------------------
+
+CALL = encode_verify_calldata(b"\xab\xcd", [7, 8])
+REUSABLE = encode_verify_calldata(b"\xab\xcd", [7, 8], vka=[bytes(32)])
+
+
+def word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+#: The same arguments with 32 bytes between them that nothing points to.
+WITH_A_GAP = CALL[:4] + b"".join(
+    [
+        word(96),
+        word(160),
+        word(99),
+        word(2),
+        b"\xab\xcd".ljust(32, b"\0"),
+        word(2),
+        word(7),
+        word(8),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "calldata",
+    [
+        *[
+            call + behind
+            for call in (CALL, REUSABLE)
+            for behind in (b"\0", b"x", bytes(31), word(1), bytes(33), bytes(64), CALL)
+        ],
+        WITH_A_GAP,
+    ],
+)
+def test_calldata_that_holds_more_than_the_call_is_refused(calldata: bytes) -> None:
+    with pytest.raises(ValueError, match="holds more than the call"):
+        decode_verify_calldata(calldata)

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from ezkl_patches import decode_verify_calldata, encode_verify_calldata
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import DataType, Vector, decode_vector
 from tests.services.conftest import curls_of_readme
@@ -110,3 +111,15 @@ def test_what_the_circuit_does_not_take_is_refused(service: Server, data: Any) -
     reply = service.post(data)
     assert reply.status_code in (400, 404)
     assert reply.json()["description"]
+
+
+def test_a_proof_with_anything_behind_it_is_not_valid(service: Server) -> None:
+    calldata = post(service, "/service_output", {"source": 1, "data": DATA}).json()["calldata"]
+    assert post(service, "/verify", {"calldata": calldata}).json()["valid"]
+    whole = decode_verify_calldata(bytes.fromhex(calldata[2:]))
+    longer = encode_verify_calldata(whole.proof + bytes(32), whole.instances).hex()
+    assert post(service, "/verify", {"calldata": longer}).json()["valid"] is False
+    for behind in ("00", "ff" * 32, "00" * 64):
+        refused = post(service, "/verify", {"calldata": calldata + behind})
+        assert refused.status_code == 400
+        assert "holds more than the call" in refused.json()["description"]
