@@ -11,7 +11,7 @@ from quart import Response
 from quart_schema import document_request
 
 from ml.errors import NotFound, ServiceError
-from ml.generation.request import Finished, TopK, collect
+from ml.generation.request import Finished, TopK, TopP, collect
 from ml.serving.client_request import ClientRequest
 from ml.serving.endpoint import Headers
 from ml.serving.event_stream import event, event_stream
@@ -31,7 +31,7 @@ class InferenceRequest(ClientRequest):
     prompt: str = Field(min_length=1)
     max_new_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = None
     top_k: TopK | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stream: bool = False

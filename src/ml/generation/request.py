@@ -23,6 +23,7 @@ __all__ = [
     "Step",
     "Token",
     "TopK",
+    "TopP",
     "collect",
 ]
 
@@ -33,6 +34,8 @@ def _all_as_zero(value: Any) -> Any:
 
 #: A request's `top_k`; 0 keeps all tokens, as does -1, which other servers take.
 TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
+#: A request's `top_p`; 1 keeps all tokens, 0 the likeliest alone.
+TopP = Annotated[float, Field(ge=0, le=1)]
 
 
 class ModelNotFound(NotFound):
@@ -75,9 +78,9 @@ class FinishReason(StrEnum):
 class SamplingParameters:
     """How tokens are chosen.
 
-    `temperature` 0 takes the likeliest token. `top_k` 0 and `top_p` 1 keep all. The same `seed`
-    gives the same choices for the same logits; logits differ in their last bits with the number of
-    requests that share a step.
+    `temperature` 0 takes the likeliest token, as `top_p` 0 does; `top_k` 0 and `top_p` 1 keep all.
+    The same `seed` gives the same choices for the same logits; logits differ in their last bits
+    with the number of requests that share a step.
     """
 
     max_new_tokens: int = 256

@@ -55,5 +55,5 @@ def _sample(
     probabilities = logits.softmax(dim=-1)
     # Nucleus: the smallest set whose probabilities reach top_p, the likeliest always among them.
     before = probabilities.cumsum(dim=-1) - probabilities
-    probabilities[before >= parameters.top_p] = 0
+    probabilities[1:][before[1:] >= parameters.top_p] = 0
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])

@@ -192,7 +192,7 @@ async def test_a_contract_gets_a_subclasss_object_as_json(
         ({"temperature": -0.1}, "temperature: Input should be greater"),
         ({"temperature": 5.1}, "temperature: Input should be less"),
         ({"temperature": float("nan")}, "temperature: Input should be"),
-        ({"top_p": 0}, "top_p: Input should be greater"),
+        ({"top_p": -0.1}, "top_p: Input should be greater"),
         ({"top_p": 1.1}, "top_p: Input should be less"),
         ({"top_k": -2}, "top_k: Input should be greater"),
         ({"seed": -1}, "seed: Input should be greater"),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ml.errors import describe_faults
-from ml.generation.request import TopK
+from ml.generation.request import TopK, TopP
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.client_request import ClientRequest
 
@@ -172,7 +172,7 @@ class _Request(ClientRequest):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = None
     top_k: TopK | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: Annotated[list[str] | None, BeforeValidator(_one_or_more)] = Field(

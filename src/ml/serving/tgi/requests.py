@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from ml.generation.request import TopK
+from ml.generation.request import TopK, TopP
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["GenerateRequest", "Parameters"]
@@ -39,7 +39,7 @@ class Parameters(ClientRequest):
     stop: list[str] | None = Field(default=None, max_length=16)
     temperature: float | None = Field(default=None, gt=0, le=5)
     top_k: TopK | None = None
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = None
     truncate: int | None = Field(default=None, ge=1)
 
     def sampling(self) -> dict[str, Any]:

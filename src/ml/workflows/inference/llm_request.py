@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ml.generation.request import TopK
+from ml.generation.request import TopK, TopP
 from ml.workflows.inference.text_input import TextInput
 
 __all__ = ["LLMRequest"]
@@ -27,7 +27,7 @@ class LLMRequest(TextInput):
     model: str | None = Field(default=None, description="The name of an adapter")
     max_new_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: TopP | None = None
     top_k: TopK | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     stop: list[str] | None = Field(default=None, max_length=16)
