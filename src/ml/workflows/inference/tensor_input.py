@@ -22,8 +22,9 @@ from pydantic import (
 from ml.errors import InvalidInput
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic
+from ml.workflows.inference.answer_before import answer_before
 
-__all__ = ["ANSWERS", "DTYPES", "DtypeName", "OnchainTensorInput", "TensorInput", "dtype_name"]
+__all__ = ["DTYPES", "DtypeName", "OnchainTensorInput", "TensorInput", "dtype_name"]
 
 Array = npt.NDArray[Any]
 
@@ -54,9 +55,6 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "bfloat16"}
 _MAX_RANK = 16
 #: From here on a float32 rounds to a bfloat16 infinity: half a step over its largest value.
 _BFLOAT16_OVERFLOW = 2.0**128 - 2.0**119
-
-#: Where the container before in a chain may have put its tensor.
-ANSWERS = ("outputs", "output")
 
 _LISTS = {list, tuple}
 _LEAVES: dict[str, set[type]] = {
@@ -130,8 +128,7 @@ class TensorInput(BaseModel):
                 f"expected an object with 'dtype' and 'values'; given {_describe({type(data)})}"
             )
         if isinstance(data, dict) and not data.keys() & {"dtype", "values"}:
-            answers = (data.get(name) for name in ANSWERS)
-            return next((answer for answer in answers if isinstance(answer, dict)), data)
+            return answer_before(data, dict) or data
         return data
 
     @field_validator("values", mode="after")

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ml.workflows.inference.answer_before import ANSWERS, answer_before
 from ml.workflows.loading import unknown_fields
 
 __all__ = ["TextInput"]
@@ -14,10 +15,11 @@ __all__ = ["TextInput"]
 class TextInput(BaseModel):
     """An object with a `text`, whose unknown keys are refused.
 
-    A plain string, or the `{"output": …}` of the container before in a chain, is taken as `text`.
+    A plain string is taken as `text`, as is that under `outputs` or `output` of the answer of the
+    container before in a chain.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     text: str = Field(min_length=1, description="The raw request to the model")
 
@@ -29,9 +31,11 @@ class TextInput(BaseModel):
         if not isinstance(data, dict):
             return data
         known = list(cls.model_fields)
-        if "text" not in data and isinstance(data.get("output"), str):
+        if "text" not in data and (text := answer_before(data, str)) is not None:
             # What else that container says is not for us.
-            return {**{name: data[name] for name in data if name in known}, "text": data["output"]}
+            return {**{name: data[name] for name in data if name in known}, "text": text}
+        if "text" not in data and data.keys() & {*ANSWERS, "dtype"}:
+            raise ValueError("expected a text; the answer of the container before holds none")
         if unknown := unknown_fields(data, known):
             raise ValueError("; ".join(unknown))
         return data
