@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ml.errors import Unauthorized
+from ml.generation.request import PromptTooLong
 from ml.serving.log_words import without_values, words_for_the_log
 
 
@@ -43,3 +44,14 @@ def test_what_the_client_sent_is_left_out(
 def test_words_that_are_the_same_for_all_requests_are_logged_whole() -> None:
     error = Unauthorized()
     assert words_for_the_log(401, error, b"{}")["description"] == error.description
+
+
+def test_what_kind_of_failure_it_is_is_logged_where_the_body_is_too_long_to_be_compared() -> None:
+    error = PromptTooLong("3000", 2048)
+    words = words_for_the_log(400, error, None)
+    assert words == {
+        "code": "400",
+        "name": "Bad Request",
+        "error": "PromptTooLong",
+        "description": "…",
+    }

@@ -7,10 +7,12 @@ import logging
 import signal
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ml.jobs.migration import migrate
 from tests.conftest import MakeApp, StartServer
 from tests.support.processes import until
 from tests.support.requests import post
@@ -105,3 +107,11 @@ def test_the_level_is_a_setting(start_server: StartServer) -> None:
     server.signal(signal.SIGINT)
     server.wait()
     assert [json.loads(line)["event"] for line in server.stdout.splitlines()] == ["request_failed"]
+
+
+async def test_how_tables_are_made_is_not_logged(
+    make_app: MakeApp, log_lines: LogLines, tmp_path: Path
+) -> None:
+    await make_app(Echo)
+    migrate(f"sqlite:///{tmp_path}/jobs.sqlite")
+    assert [line["event"] for line in log_lines()] == ["workflow_loading", "workflow_ready"]

@@ -2,7 +2,8 @@
 
 A description may quote the request: a name in quotes, a number, a model server's own words. Left
 out of the log are all quoted parts, and whatever stands in the request's body as well; where the
-body is too long to be compared, only the field's name is kept.
+body is too long to be compared, only the field's name is kept. The error's class says what kind of
+failure it is in any case.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LEFT_OUT = "…"
 
 
 def words_for_the_log(status: int, error: object, body: bytes | None) -> dict[str, str]:
-    """Return a failure's code, name and description; nothing where there is none.
+    """Return a failure's code, name, class and description; nothing where there is none.
 
     `body` is the request's, or None where it is too long to be compared.
     """
@@ -35,6 +36,7 @@ def words_for_the_log(status: int, error: object, body: bytes | None) -> dict[st
     words = error_body(status, "")
     del words["description"]
     if isinstance(error, ServiceError):
+        words["error"] = type(error).__name__
         own = error.description == error.default_description  # nothing of a request is in it
         words["description"] = error.description if own else without_values(error.description, body)
     return words

@@ -14,8 +14,8 @@ from ml.serving.hiding import hide_in_event
 
 __all__ = ["LogFormat", "configure_logging"]
 
-#: They say at level INFO what nobody asks: each request with its address, each plugin loaded.
-_CHATTY = ("httpx", "alembic.runtime.plugins")
+#: They say at level INFO what nobody asks: each request with its address, how tables are made.
+_CHATTY = ("httpx", "alembic")
 
 #: `auto` is `console` on a terminal and `json` elsewhere.
 LogFormat = Literal["auto", "json", "console"]
