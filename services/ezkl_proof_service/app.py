@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from ezkl_proof_service.artifacts import add_artifacts
 from ezkl_proof_service.proofs import add_proofs
 from ml.serving.app import ServiceApp, create_service
 from ml.serving.settings import Example, ServingSettings
+from ml.workflows.addresses import DatabaseAddress
 from ml.workflows.loading import load_workflow_class
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
@@ -44,7 +45,7 @@ class Settings(ServingSettings):
         validation_alias="WORKING_PATH",
         description="Proofs that are jobs, with their inputs",
     )
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseAddress | None = Field(
         default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
     )
     job_slots: int = Field(default=1, ge=1, description="Jobs that prove at once")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from ml.serving.app import ServiceApp, create_service
 from ml.serving.settings import Example, ServingSettings, split_list
+from ml.workflows.addresses import DatabaseAddress, PageAddress, SignerAddress, WebAddress
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.dashboard import add_dashboard
 from unsloth_trainer_service.datasets import add_datasets
@@ -52,17 +53,17 @@ class Settings(ServingSettings):
         validation_alias="WORKING_PATH",
         description="Jobs, their checkpoints and logs, uploaded files",
     )
-    query_engine_url: str | None = Field(
+    query_engine_url: WebAddress | None = Field(
         default=None,
         validation_alias="QUERY_ENGINE_URL",
         description="Of a remote Query Engine; the embedded one by default",
     )
-    query_signers: Names = Field(
+    query_signers: Annotated[list[SignerAddress], NoDecode, BeforeValidator(split_list)] = Field(
         default=[],
         validation_alias="QUERY_SIGNERS",
         description="Ethereum addresses whose signature a query needs; none: no signature",
     )
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseAddress | None = Field(
         default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
     )
     job_slots: int = Field(default=1, ge=1, description="Jobs that train at once")
@@ -82,11 +83,11 @@ class Settings(ServingSettings):
     max_upload_bytes: int = Field(
         default=512 * 2**20, ge=1, description="Largest upload of training data"
     )
-    dashboard_url: str | None = Field(
+    dashboard_url: PageAddress | None = Field(
         default=None, description="Where clients see the dashboard; /dashboard by default"
     )
     dashboard_port: int = Field(
-        default=5000, description="A port of --bind on which / is the dashboard"
+        default=5000, ge=0, le=65535, description="A port of --bind on which / is the dashboard"
     )
 
     def workflow_arguments(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ __all__ = ["async_engine", "normal_url", "plain", "reading", "store_failure", "s
 
 #: (synchronous, asynchronous) driver of each database.
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "asyncpg")}
+_FORM = "write postgresql://user:password@host:5432/name"
+_MOST_PORT = 65535
 #: Of SQLite, on each connection. The order matters: switching to WAL must wait for others too.
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 #: What SQLite says of a file that it does not get at.
@@ -38,12 +40,16 @@ reading: dict[str, Any] = {"read_only": True}
 def normal_url(url: str) -> str:
     """Return a store's URL without a driver, and for a SQLite file with its absolute path.
 
-    Raises `ConfigurationError` for anything but SQLite in a file and PostgreSQL.
+    Raises `ConfigurationError`, without the URL, for anything but SQLite in a file and PostgreSQL.
     """
     try:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1))
-    except ArgumentError:
-        raise ConfigurationError("the job store's URL cannot be read") from None
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
+        raise ConfigurationError(f"the job store's URL cannot be read: {_FORM}") from None
+    if any(map(str.isspace, parsed.host or "")):
+        raise ConfigurationError(f"the job store's URL has a space in its host: {_FORM}")
+    if parsed.port is not None and not 0 < parsed.port <= _MOST_PORT:
+        raise ConfigurationError(f"the job store's URL has no port from 1 to {_MOST_PORT}: {_FORM}")
     database = parsed.get_backend_name()
     if database not in _DRIVERS:
         raise ConfigurationError(f"the job store is SQLite or PostgreSQL, not {database!r}")

@@ -28,6 +28,8 @@ class JobEngine:
         grace_seconds: for a job to save when it is stopped; then it is killed.
         environment: variables for the jobs' processes, beside those of this one.
         on_end: called with the record of each job that this process saw end.
+
+    Raises `ConfigurationError` for a URL that is none of a job store.
     """
 
     def __init__(
@@ -42,7 +44,11 @@ class JobEngine:
         on_end: Callable[[Job], Awaitable[None]] | None = None,
     ) -> None:
         self.folder = folder
-        self._url = database_url or f"sqlite:///{folder.absolute() / 'jobs.sqlite'}"
+        self._url = (
+            _checked_url(database_url)
+            if database_url
+            else f"sqlite:///{folder.absolute() / 'jobs.sqlite'}"
+        )
         self._slots = slots
         self._grace_seconds = grace_seconds
         self._resume_interrupted = resume_interrupted
@@ -117,3 +123,12 @@ class JobEngine:
         if self._store is not None:
             await self._store.close()
         self._scheduler = self._store = self._tails = None
+
+
+def _checked_url(url: str) -> str:
+    from ml.jobs.database import normal_url
+
+    try:
+        return normal_url(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"database_url: {error}") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import inspect
 import json
 import os
 import shutil
@@ -27,12 +28,18 @@ from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
 from ml.serving.bind import Address, parse_address
 from ml.serving.env_example import env_example
 from ml.serving.services import find_service, service_names, settings_of
+from ml.serving.settings import MOST_SECONDS
 from ml.serving.shared_metrics import make_folder
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
 __all__ = ["main"]
+
+_FACTORY = (
+    "give a service, or module:factory, a function without arguments that returns what "
+    "ml.serving.app.create_service makes"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         help="host:port; may be repeated (127.0.0.1:$PORT)",
     )
     add("-w", "--workers", type=_positive, default=1, help="processes (1)")
-    add("--graceful-timeout", type=float, default=30, help="seconds for requests in flight (30)")
-    add("--keep-alive", type=float, default=75, help="seconds an idle connection is kept (75)")
+    add("--graceful-timeout", type=_seconds, default=30, help="seconds for requests in flight (30)")
+    add("--keep-alive", type=_seconds, default=75, help="seconds an idle connection is kept (75)")
     add("--backlog", type=int, default=2048, help="connections the kernel queues (2048)")
     add("--root-path", default="", help="prefix of all paths that a proxy in front leaves on")
     add("--certfile", help="TLS certificate")
@@ -129,6 +136,16 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"from 0 to {MOST_SECONDS} seconds")
     return value
 
 
@@ -160,14 +177,31 @@ def _factory(service: str) -> Callable[[], ServiceApp]:
     module, _, name = service.partition(":")
 
     def build() -> ServiceApp:
+        from ml.serving.app import ServiceApp
+
         create = getattr(importlib.import_module(module), name or "create_app", None)
         if create is None:
-            sys.stderr.write(f"serve: {module!r} has no {name or 'create_app'!r}\n")
-            raise SystemExit(CONFIGURATION_EXIT_CODE)
-        app: ServiceApp = create()
+            raise _refusal(f"{module!r} has no {name or 'create_app'!r}")
+        app = create() if _is_factory(create) else None
+        if not isinstance(app, ServiceApp):
+            raise _refusal(f"{service!r} is no application of this project: {_FACTORY}")
         return app
 
     return build
+
+
+def _is_factory(create: Any) -> bool:
+    """Return whether it is something to call without arguments."""
+    try:
+        inspect.signature(create).bind()
+    except (TypeError, ValueError):  # the latter for what of Python itself has no signature
+        return False
+    return True
+
+
+def _refusal(fault: str) -> SystemExit:
+    sys.stderr.write(f"serve: {fault}\n")
+    return SystemExit(CONFIGURATION_EXIT_CODE)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,13 +21,24 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ml.errors import ConfigurationError, fault_lines
 from ml.serving.hiding import hide_arguments, hide_secrets
 from ml.serving.logs import LogFormat
+from ml.workflows.addresses import address_fault
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import did_you_mean, load_workflow_class
 
-__all__ = ["Example", "ServingSettings", "load_settings", "read_settings", "split_list"]
+__all__ = [
+    "MOST_SECONDS",
+    "Example",
+    "ServingSettings",
+    "load_settings",
+    "read_settings",
+    "split_list",
+]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+\Z")
+_HOST = re.compile(r"[^/:@\s]+\Z")
+#: A deadline that the kernel and all event loops can hold: eleven days.
+MOST_SECONDS = 1_000_000
 #: Without these, nothing can be said of the workflow.
 _WORKFLOW_FIELDS = {"workflow_class", "workflow_positional_args", "workflow_kw_args"}
 
@@ -36,9 +47,13 @@ def _json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return json.loads(value, parse_constant=_refuse_constant)
     except ValueError as error:
         raise ValueError(f"not valid JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def split_list(value: Any) -> Any:
@@ -69,7 +84,11 @@ class ServingSettings(BaseSettings):
     """What a service needs to know; each field is the environment variable `<PREFIX><FIELD>`."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_ignore_empty=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
 
     #: The first of a variable is what it is set to in `.env.example`. Variables that are no field
@@ -112,13 +131,17 @@ class ServingSettings(BaseSettings):
     request_timeout_seconds: float = Field(
         default=170,
         gt=0,
+        le=MOST_SECONDS,
         description="Deadline of an answer and of each piece of a stream; the node gives up at 180",
     )
     body_timeout_seconds: float = Field(
-        default=15, gt=0, description="How long a request body may take to arrive"
+        default=15, gt=0, le=MOST_SECONDS, description="How long a request body may take to arrive"
     )
     send_timeout_seconds: float = Field(
-        default=30, gt=0, description="How long a client may take nothing of its answer"
+        default=30,
+        gt=0,
+        le=MOST_SECONDS,
+        description="How long a client may take nothing of its answer",
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest request body")
     max_batch_size: int = Field(
@@ -159,9 +182,17 @@ class ServingSettings(BaseSettings):
     def _are_origins(cls, origins: list[str]) -> list[str]:
         given = [origin.lower().removesuffix("/") for origin in origins]
         for origin in given:
-            if origin != "*" and not _ORIGIN.match(origin):
+            if origin != "*" and (not _ORIGIN.match(origin) or address_fault(origin)):
                 raise ValueError(f"{origin!r} is no origin: write https://host or http://host:port")
         return given
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not _HOST.match(host):
+                raise ValueError("write names alone, such as api.example.com, without https://")
+        return hosts
 
     def public_view(self) -> dict[str, Any]:
         """Return the effective settings for a person to read, with secrets hidden."""

@@ -12,16 +12,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = ["GenerationParameters"]
 
+_SMALLEST_SHARE = 1e-6
+
 
 def _none_if_all(value: Any) -> Any:
     """Return None for the values with which other servers keep all tokens, and TGI has none."""
     return None if value in (0, -1) and not isinstance(value, bool) else value
 
 
+def _smallest_if_zero(value: Any) -> Any:
+    """Return a share that TGI takes where others take 0, which keeps the likeliest token alone."""
+    return _SMALLEST_SHARE if value == 0 and not isinstance(value, bool) else value
+
+
 class GenerationParameters(BaseModel):
     """How to generate; None leaves the choice to the server."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     adapter_id: str | None = None
     best_of: int | None = Field(default=None, ge=1)
@@ -35,7 +42,9 @@ class GenerationParameters(BaseModel):
     stop: list[str] | None = None
     temperature: float | None = Field(default=None, gt=0)
     top_k: Annotated[int | None, BeforeValidator(_none_if_all)] = Field(default=None, ge=1)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: Annotated[float | None, BeforeValidator(_smallest_if_zero)] = Field(
+        default=None, gt=0, le=1
+    )
     truncate: int | None = Field(default=None, ge=1)
     typical_p: float | None = Field(default=None, gt=0, le=1)
     watermark: bool | None = None

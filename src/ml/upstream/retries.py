@@ -26,7 +26,7 @@ class RetryParameters(BaseModel):
     number or the range of a random one, and at most `max_delay`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tries: int = Field(default=3, ge=1, le=100)
     delay: float = Field(default=3, ge=0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from ml.errors import ConfigurationError, InvalidInput, fault_lines
 from ml.upstream.parameters import GenerationParameters
+from ml.workflows.addresses import checked_web_address
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.text_input import TextInput
@@ -61,7 +62,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         self.parameters = faults.of(_checked_parameters, inference_params)
         make_server = partial(
             TextGenerationServer,
-            faults.of(_checked_url, server_url),
+            faults.of(checked_web_address, "server_url", server_url),
             connect_seconds=faults.of(_checked_seconds, connection_timeout),
             headers=faults.of(_checked_texts, "headers", headers),
             cookies=faults.of(_checked_texts, "cookies", cookies),
@@ -126,15 +127,9 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         }
 
 
-def _checked_url(url: Any) -> str:
-    parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigurationError("server_url: give an address such as http://127.0.0.1:8080")
-    return str(url)
-
-
 def _checked_seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
         raise ConfigurationError("connection_timeout: give a number of seconds over 0")
     return float(value)
 

@@ -25,6 +25,7 @@ from ml.finetuning.uploads import is_file_id
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
+from ml.workflows.addresses import checked_web_address
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import unknown_fields
@@ -77,7 +78,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         super().__init__()
         self.input_path, self.output_path = Path(input_path), Path(output_path)
         self.working_path = Path(working_path)
-        self.query_engine_url = query_engine_url
+        self.query_engine_url = query_engine_url and checked_web_address(
+            "query_engine_url", query_engine_url
+        )
         self.query_signers = query_signers or []
         self.allowed_models = allowed_models or []
         self._dtype = dtype
