@@ -99,6 +99,11 @@ def test_the_older_configuration_has_the_fields_of_nodes_before_1_0() -> None:
         assert set(container) == OLDER_CONTAINER_FIELDS
 
 
+def test_nodes_of_any_version_give_containers_the_same_time_to_load() -> None:
+    waits = [read(path)["startup_wait"] for path in (CURRENT, OLDER)]
+    assert waits[0] == waits[1] >= 60
+
+
 @pytest.mark.parametrize("container", ALL)
 def test_every_variable_is_one_that_the_service_reads(container: dict[str, Any]) -> None:
     read_by_it = {*settings_of(container).variables().values(), *FOREIGN_VARIABLES}

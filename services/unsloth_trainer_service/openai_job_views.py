@@ -5,12 +5,16 @@ Source: OpenAI's API reference, "The fine-tuning job object" and its neighbours.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ml.jobs.job import Job, JobEvent, JobState
 from unsloth_trainer_service.openai_job_request import HYPERPARAMETERS, LEARNING_RATE
 
-__all__ = ["checkpoint_view", "event_view", "tuning_view"]
+if TYPE_CHECKING:
+    from ml.finetuning.checkpoints import Checkpoint
+
+__all__ = ["checkpoint_views", "event_view", "tuning_view"]
 
 _STATUS = {
     JobState.QUEUED: "queued",
@@ -93,18 +97,38 @@ def _progress(data: dict[str, Any]) -> str:
     return f"{step}: training loss={data.get('loss')}"
 
 
-def checkpoint_view(job: Job) -> dict[str, Any]:
-    """Return the tuned model of a job that succeeded, as its last checkpoint."""
-    numbers = job.progress
+def checkpoint_views(job: Job, kept: Sequence[Checkpoint]) -> list[dict[str, Any]]:
+    """Return the tuned model of a job that succeeded, and the checkpoints that are kept to go on
+    from, newest first.
+
+    A checkpoint has a name of its own, under which nothing answers: its files are for the job.
+    """
+    result, name = job.result, job.request.get("output_dir")
+    views, published = [], None
+    if result is not None:
+        published = result.get("training", {}).get("adapter_step", job.progress.get("step", 0))
+        numbers = next((one.numbers for one in kept if one.step == published), job.progress)
+        at = job.ended_at or job.created_at
+        views.append(_checkpoint_view(job, f"ftckpt-{job.id}", name, published, at, numbers))
+    for one in reversed(kept):
+        if one.step != published:
+            own = (f"ftckpt-{job.id}-{one.step}", f"{name}:ckpt-step-{one.step}")
+            views.append(_checkpoint_view(job, *own, one.step, one.written_at, one.numbers))
+    return views
+
+
+def _checkpoint_view(
+    job: Job, checkpoint_id: str, name: Any, step: int, at: float, numbers: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
-        "id": f"ftckpt-{job.id}",
+        "id": checkpoint_id,
         "object": "fine_tuning.job.checkpoint",
-        "created_at": int(job.ended_at or job.created_at),
-        "fine_tuned_model_checkpoint": job.request.get("output_dir"),
+        "created_at": int(at),
+        "fine_tuned_model_checkpoint": name,
         "fine_tuning_job_id": job.id,
-        "step_number": numbers.get("step", 0),
+        "step_number": step,
         "metrics": {
-            "step": numbers.get("step"),
+            "step": step,
             "train_loss": numbers.get("loss"),
             "train_mean_token_accuracy": numbers.get("token_accuracy"),
             "valid_loss": numbers.get("eval_loss"),

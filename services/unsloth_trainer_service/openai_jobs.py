@@ -17,7 +17,7 @@ from ml.serving.job_views import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.body import refuse_body
 from unsloth_trainer_service.openai_job_request import JobRequest, in_openais_names
-from unsloth_trainer_service.openai_job_views import checkpoint_view, event_view, tuning_view
+from unsloth_trainer_service.openai_job_views import checkpoint_views, event_view, tuning_view
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -83,11 +83,13 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
 
     @app.get("/v1/fine_tuning/jobs/<job_id>/checkpoints")
     async def tuning_checkpoints(job_id: str) -> dict[str, Any]:
-        """Return the tuned model of a job that succeeded, as its last checkpoint."""
+        """Return the tuned model of a job that succeeded, and the checkpoints that are kept."""
         job = await workflow.jobs.get(job_id)
-        views = [checkpoint_view(job)] if job.result is not None else []
-        after = request.args.get("after")
-        return _page([view for view in views if view["id"] != after], page_limit(10))
+        views = checkpoint_views(job, await workflow.in_thread(workflow.checkpoints, job_id))
+        ids = [view["id"] for view in views]
+        if (after := request.args.get("after")) is not None:
+            views = views[ids.index(after) + 1 :] if after in ids else []
+        return _page(views, page_limit(10))
 
 
 async def _jobs(workflow: UnslothTrainerWorkflow, number: int, after: str | None) -> list[Job]:

@@ -13,17 +13,19 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from ml.errors import DeadlineExceeded, InternalError, InvalidInput, OutOfMemory, ServiceError
 from ml.proving.failures import ProvingPanic, ProvingProcessDied
-from ml.proving.worker import Worker
+from ml.proving.worker import Progress, Worker
 from tests.support.processes import clean_environment, is_running, until
 from tests.support.proving_tasks import (
     abort,
     allocate,
+    die_in_mid_answer,
     echo,
     fill_the_disk,
     leave_files,
@@ -89,6 +91,28 @@ def test_a_process_that_is_killed_in_mid_task_is_a_failure_of_this_task(worker: 
         worker.run(partial(sleep, 60.0), progress=lambda *_: running.set())
     killer.join()
     assert worker.run(partial(echo, 7))[1] == 7
+
+
+def test_a_process_that_is_killed_in_mid_answer_died(worker: Worker) -> None:
+    with pytest.raises(ProvingProcessDied, match=r"died \(SIGKILL"):
+        worker.run(die_in_mid_answer)
+    assert worker.run(partial(echo, 7))[1] == 7
+
+
+def test_a_task_that_cannot_be_imported_is_a_failure_and_the_process_goes_on(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = worker.run(partial(echo, None))[0]
+    alone = ModuleType("known_here_alone")
+    monkeypatch.setitem(sys.modules, alone.__name__, alone)
+
+    def task(scratch: Path, report: Progress) -> None: ...
+
+    task.__module__, task.__qualname__ = alone.__name__, "task"
+    vars(alone)["task"] = task
+    with pytest.raises(InternalError):
+        worker.run(task)
+    assert worker.run(partial(echo, None))[0] == before
 
 
 def test_a_process_that_died_while_it_was_idle_costs_no_task(worker: Worker) -> None:
@@ -213,7 +237,7 @@ def test_closing_leaves_no_process_and_no_file() -> None:
 
 def test_a_process_whose_parent_was_killed_removes_its_folder_and_ends(tmp_path: Path) -> None:
     code = (
-        "from functools import partial; from ml.proving.worker import Worker;"
+        "from functools import partial; from ml.proving.worker import Progress, Worker;"
         "from tests.support.proving_tasks import sleep; worker = Worker();"
         "worker.run(partial(sleep, 2.0), progress=lambda *_: print(worker.pid, flush=True))"
     )

@@ -106,6 +106,7 @@ def tuned(client: openai.OpenAI, files: tuple[str, str]) -> FineTuningJob:
                     "batch_size": 4,
                     "learning_rate_multiplier": 25.0,
                     **QUICK,  # type: ignore[typeddict-item]
+                    "save_steps": 3,
                 }
             },
         },
@@ -151,9 +152,28 @@ def test_its_numbers_are_a_table_of_its_steps(client: openai.OpenAI, tuned: Fine
     told = {event.data["step"]: event.data["loss"] for event in events if "loss" in event.data}
     assert {int(row["step"]): float(row["train_loss"]) for row in rows} == told
     assert float(rows[-1]["valid_loss"]) > 0
-    [checkpoint] = client.fine_tuning.jobs.checkpoints.list(tuned.id)
+    checkpoint = next(iter(client.fine_tuning.jobs.checkpoints.list(tuned.id)))
     assert checkpoint.metrics.valid_loss == float(rows[-1]["valid_loss"])
     assert checkpoint.step_number == steps[-1]
+
+
+def test_its_checkpoints_have_their_steps_numbers_and_names_newest_first(
+    client: openai.OpenAI, tuned: FineTuningJob
+) -> None:
+    found = list(client.fine_tuning.jobs.checkpoints.list(tuned.id))
+    assert [one.step_number for one in found] == [8, 6, 3]
+    name = tuned.fine_tuned_model
+    names = [name, f"{name}:ckpt-step-6", f"{name}:ckpt-step-3"]
+    assert [one.fine_tuned_model_checkpoint for one in found] == names
+    events = list(client.fine_tuning.jobs.list_events(tuned.id, limit=100))
+    for one in found:
+        told = [event.data for event in events if event.data.get("step") == one.step_number]
+        losses = {
+            name: data[name] for data in told for name in ("loss", "eval_loss") if name in data
+        }
+        assert losses == {"loss": one.metrics.train_loss, "eval_loss": one.metrics.valid_loss}
+    by_ones = client.fine_tuning.jobs.checkpoints.list(tuned.id, limit=1)
+    assert [one.id for one in by_ones] == [one.id for one in found]
 
 
 def test_its_events_are_read_page_by_page(client: openai.OpenAI, tuned: FineTuningJob) -> None:

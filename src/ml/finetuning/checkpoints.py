@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -31,6 +31,7 @@ class Checkpoint:
     step: int
     folder: Path
     numbers: dict[str, Any]
+    written_at: float
 
 
 class Checkpoints:
@@ -39,6 +40,11 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder = folder
         self._keep = keep
+
+    @classmethod
+    def of_job(cls, folder: Path, *, keep: int = 1) -> Self:
+        """Return those in a job's folder."""
+        return cls(folder / "checkpoints", keep=keep)
 
     def complete(self) -> list[Checkpoint]:
         """Return the complete checkpoints, oldest first."""
@@ -81,10 +87,11 @@ class Checkpoints:
     def _read(self, folder: Path, step: int) -> Checkpoint | None:
         try:
             marker = json.loads((folder / MARKER).read_text())
+            written_at = (folder / MARKER).stat().st_mtime
             sizes = marker["files"]
             whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
         except (OSError, ValueError, KeyError):
             return None
         if not whole or not set(_NEEDED) <= set(sizes):
             return None
-        return Checkpoint(step, folder, marker["numbers"])
+        return Checkpoint(step, folder, marker["numbers"], written_at)

@@ -48,7 +48,7 @@ def run(context: JobContext) -> dict[str, Any]:
     request = FinetuningRequest.model_validate(context.job.request)
     places = Places.from_environment()
     output = Output(places.output, output_name(request.output_dir), context.job.id)
-    checkpoints = Checkpoints(context.folder / "checkpoints", keep=request.save_total_limit)
+    checkpoints = Checkpoints.of_job(context.folder, keep=request.save_total_limit)
     with explained_failures(request):
         start = Start.of(request.model_name, places.output)
         start.require()

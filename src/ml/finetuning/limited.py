@@ -11,15 +11,20 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from ml import errors
 from ml.errors import DeadlineExceeded, InternalError, ServiceError
 
-__all__ = ["answer", "ask", "limit_cpu", "limit_resources", "start"]
+__all__ = ["answer", "ask", "bounded_memory", "limit_cpu", "limit_resources", "start"]
 
 _LOOK_EVERY_SECONDS = 0.1
+#: Of the one bound that a process has.
+_bounding = threading.Lock()
 
 
 def start(module: str) -> subprocess.Popen[bytes]:
@@ -106,3 +111,27 @@ def limit_cpu(seconds: float) -> None:
     most = int(time.process_time() + seconds) + 1
     allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
+
+
+@contextmanager
+def bounded_memory(more_bytes: int) -> Iterator[None]:
+    """Let this process take so much more memory while the block runs, and no more.
+
+    What goes beyond it fails with `MemoryError`, before the kernel ends the process for it. The
+    bound is of all threads.
+    """
+    with _bounding:
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wished = _data_bytes() + more_bytes
+        most = min(limit for limit in (wished, soft, hard) if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    """Return how much of this process's memory its limit of data is of (see proc_pid_statm(5))."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    return pages * resource.getpagesize()

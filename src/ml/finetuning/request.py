@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from ml.finetuning.names import model_name, output_name
 
@@ -21,6 +29,15 @@ Metadata = Annotated[
 Export = Literal["merged_16bit", "gguf"]
 
 
+def _output_dir(value: str) -> str:
+    output_name(value)
+    return value
+
+
+_ModelName = Annotated[str, AfterValidator(model_name)]
+_OutputDir = Annotated[str, AfterValidator(_output_dir)]
+
+
 class TrainingParameters(BaseModel):
     """How to train. Names and defaults are those of the finetuning document."""
 
@@ -28,7 +45,9 @@ class TrainingParameters(BaseModel):
 
     max_seq_length: int = Field(default=2048, ge=16, description="Longer examples are cut")
     num_train_epochs: float = Field(default=3, gt=0)
-    max_steps: int = Field(default=60, ge=-1, description="Wins over the epochs; -1: epochs only")
+    max_steps: int = Field(
+        default=60, ge=-1, description="Wins over the epochs; -1: they decide; 0 is refused"
+    )
     per_device_train_batch_size: int = Field(default=2, ge=1)
     gradient_accumulation_steps: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=2e-4, gt=0, le=1)
@@ -59,6 +78,13 @@ class TrainingParameters(BaseModel):
         default=[], description="Beside the adapter, which is always saved"
     )
 
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int) -> int:
+        if value == 0:  # to some it means no limit, to others no training
+            raise ValueError("give a number over 0, or -1 for num_train_epochs to decide")
+        return value
+
     @model_validator(mode="after")
     def _early_stopping_needs_validation(self) -> Self:
         if self.early_stopping_patience is not None and not self.validates:
@@ -88,8 +114,8 @@ class FinetuningRequest(TrainingParameters):
     Exactly one of `dataset_name`, `query_id` and `query_params` is given.
     """
 
-    model_name: str = "unsloth/llama-3-8b-bnb-4bit"
-    output_dir: str = Field(default="./results", description="The tuned model's name")
+    model_name: _ModelName = "unsloth/llama-3-8b-bnb-4bit"
+    output_dir: _OutputDir = Field(default="./results", description="The tuned model's name")
     dataset_name: str | None = Field(
         default=None, description="A file under INPUT_PATH, or a data set of the hub"
     )
@@ -119,11 +145,12 @@ class FinetuningRequest(TrainingParameters):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        model_name(self.model_name)
-        output_name(self.output_dir)
+        faults = []
         sources = (self.dataset_name, self.query_id, self.query_params)
         if sum(source is not None for source in sources) != 1:
-            raise ValueError("give exactly one of dataset_name, query_id and query_params")
+            faults.append("give exactly one of dataset_name, query_id and query_params")
         if self.validation_dataset_name is not None and self.validation_split:
-            raise ValueError("give one of validation_dataset_name and validation_split")
+            faults.append("give one of validation_dataset_name and validation_split")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,19 +31,33 @@ class TrainRequest(BaseModel):
     dataset_name: str | None = None
     column_map: dict[str, str] = {}
 
-    def finetuning_request(self) -> FinetuningRequest:
+    def finetuning_request(self, faults: Sequence[str] = ()) -> FinetuningRequest:
         """Return what it asks for; without `max_steps` the epochs decide.
 
-        Raises `UnprocessableInput` naming the parameters at fault.
+        Raises `UnprocessableInput` naming the parameters at fault, behind other `faults`.
         """
         given = {_NAMES.get(name, name): value for name, value in self.training_params.items()}
         if "batch_size" in self.training_params:
             given = {"gradient_accumulation_steps": 1, **given}  # a batch is then what it says
+        documented = {new: old for old, new in _NAMES.items() if old in self.training_params}
+        names = {name: f"training_params.{documented.get(name, name)}" for name in given}
+        given = {"max_steps": -1, **given}
         own = self.model_dump(exclude={"training_params"}, exclude_unset=True)
-        try:
-            parameters = TrainingParameters(**{"max_steps": -1, **given})
-            return FinetuningRequest(**parameters.model_dump(exclude_unset=True), **own)
-        except ValidationError as error:
-            documented = {new: old for old, new in _NAMES.items() if old in self.training_params}
-            lines = fault_lines(error, names=documented)
-            raise UnprocessableInput("training_params: " + "; ".join(lines)) from None
+        lines = [
+            *faults,
+            *_faults(TrainingParameters, given, names),
+            *_faults(FinetuningRequest, own, {}),
+        ]
+        if lines:
+            raise UnprocessableInput("; ".join(lines))
+        return FinetuningRequest(**given, **own)
+
+
+def _faults(
+    model: type[BaseModel], given: Mapping[str, Any], names: Mapping[str, str]
+) -> list[str]:
+    try:
+        model(**given)
+    except ValidationError as error:
+        return fault_lines(error, names=names)
+    return []

@@ -32,7 +32,7 @@ def train(
     after a checkpoint was saved because of a stop request, and
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
-    checkpoints = Checkpoints(context.folder / "checkpoints", keep=request.save_total_limit)
+    checkpoints = Checkpoints.of_job(context.folder, keep=request.save_total_limit)
     checkpoints.discard_incomplete()
     newest = checkpoints.newest()
     # The order matters: what asks for a save comes before what logs it.

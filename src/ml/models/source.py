@@ -33,11 +33,14 @@ class HubSource:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        faults = []
         if not is_repo_id(self.repo_id):
-            raise ConfigurationError(f"repo_id: {self.repo_id!r} is not of the form owner/name")
+            faults.append(f"repo_id: {self.repo_id!r} is not of the form owner/name")
         parts = self.filename.split("/")
         if ".." in parts or "" in parts:
-            raise ConfigurationError(f"filename: {self.filename!r} is not a file of a repository")
+            faults.append(f"filename: {self.filename!r} is not a file of a repository")
+        if faults:
+            raise ConfigurationError("\n".join(faults))
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""

@@ -161,7 +161,7 @@ class Worker:
             if not connection.poll(_wait_seconds(deadline)):
                 _require_time(deadline, is_cancelled)
                 continue
-            match connection.recv():
+            match _received(connection):
                 case ("stage", stage, seconds):
                     progress(stage, seconds)
                 case ("result", result):
@@ -261,6 +261,13 @@ class _TaskFailed(Exception):
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+def _received(connection: Connection[Any, Any]) -> Any:
+    try:
+        return connection.recv()
+    except OSError as error:  # of a process that died in the middle of what it said
+        raise EOFError from error
 
 
 def _wait_seconds(deadline: float) -> float:

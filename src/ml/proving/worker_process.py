@@ -63,10 +63,11 @@ def _serve_one(connection: Connection[Any, Any], output: Path) -> bool:
         connection.send(("stage", name, seconds))
 
     try:
-        task, scratch = connection.recv()
+        given = connection.recv_bytes()
     except EOFError:
         return False
     try:
+        task, scratch = pickle.loads(given)  # noqa: S301 (of the parent): this imports the task
         answer: tuple[Any, ...] = ("result", task(scratch, report))
     except BaseException as error:  # a panic of ezkl is no Exception
         answer = ("failed", *explain(error, stages[-1], output.read_text(errors="replace")))

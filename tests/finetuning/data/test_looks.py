@@ -16,9 +16,8 @@ from pyarrow import parquet
 from ml.errors import InvalidInput
 from ml.finetuning.data.json_array import elements
 from ml.finetuning.data.prepare import examine, prepare
-from ml.finetuning.data.reading import MOST_ROW_BYTES
 from ml.finetuning.data.report import Rule, UnusableData
-from ml.finetuning.data.row import Look
+from ml.finetuning.data.row import MOST_ROW_BYTES, Look
 from ml.finetuning.data.source import open_dataset
 from ml.finetuning.request import FinetuningRequest
 from tests.finetuning.data.test_formats import GOOD

@@ -7,12 +7,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ml.errors import DeadlineExceeded, InvalidInput, NotFound
+from ml.errors import DeadlineExceeded, NotFound, UnprocessableInput
 from ml.finetuning.queries.embedded import EmbeddedQueryEngine
 from ml.finetuning.queries.engine import query_engine, query_once
 from ml.finetuning.queries.limits import QueryLimits
@@ -37,6 +38,11 @@ def ask(input_path: Path, results: QueryResults) -> Ask:
         return [row.value for row in results.open(query_id).rows]
 
     return run
+
+
+def judge(input_path: Path, results: QueryResults, query: str, *params: Any) -> None:
+    engine = EmbeddedQueryEngine(input_path, results)
+    engine.judge(QueryParams(query=query, params=list(params)), nothing)
 
 
 def test_the_document_s_query_gives_its_rows_in_order(ask: Ask) -> None:
@@ -82,14 +88,38 @@ def test_parameters_are_values_and_never_sql(value: str, ask: Ask) -> None:
         "SELECT * FROM no_such_table",
         "SELEC text",
         "-- nothing",
+        "INSTALL httpfs",
+        "COPY tweets TO '/tmp/x.csv'",
     ],
 )
-def test_nothing_but_one_select_is_run(query: str, ask: Ask, input_path: Path) -> None:
+def test_nothing_but_one_select_is_run(
+    query: str, ask: Ask, input_path: Path, results: QueryResults
+) -> None:
     before = hashlib.sha256((input_path / "social.db").read_bytes()).digest()
-    with pytest.raises(InvalidInput, match="query: "):
-        ask(query)
+    for refuse in (ask, partial(judge, input_path, results)):
+        with pytest.raises(UnprocessableInput, match="query: ") as refused:
+            refuse(query)
+        if "no such table" not in str(refused.value):
+            assert "a query is one SELECT, which reads" in str(refused.value)
     assert hashlib.sha256((input_path / "social.db").read_bytes()).digest() == before
     assert sorted(path.name for path in input_path.iterdir()) == ["social.db"]
+
+
+@pytest.mark.parametrize(
+    ("query", "params"),
+    [
+        (DOCUMENT, ["user123"]),
+        ("-- mine\nWITH t AS (SELECT text FROM tweets) SELECT * FROM t", []),
+        ("VALUES ('a')", []),
+        ("SELECT text FROM tweets WHERE 0 UNION SELECT 'a' LIMIT 0;", []),
+        (ENDLESS.format("count(*)"), []),
+    ],
+)
+def test_a_query_is_judged_without_being_run(
+    query: str, params: list[str], input_path: Path, results: QueryResults
+) -> None:
+    judge(input_path, results, query, *params)
+    assert not results.folder.exists()
 
 
 def test_a_query_that_never_ends_is_ended(ask: Ask) -> None:
@@ -112,19 +142,19 @@ def test_a_query_stops_when_its_job_is_stopped(input_path: Path, results: QueryR
 
 
 def test_too_many_rows_are_refused_and_not_cut(ask: Ask, results: QueryResults) -> None:
-    with pytest.raises(InvalidInput, match="more than 1000 rows"):
+    with pytest.raises(UnprocessableInput, match="more than 1000 rows"):
         ask(ENDLESS.format("x"), rows=1000)
     assert list(results.folder.iterdir()) == []
 
 
 def test_too_many_bytes_are_refused(ask: Ask) -> None:
-    with pytest.raises(InvalidInput, match="more than 100000 bytes"):
+    with pytest.raises(UnprocessableInput, match="more than 100000 bytes"):
         ask(ENDLESS.format("hex(zeroblob(500))"), bytes=100_000)
 
 
 @pytest.mark.parametrize("value", ["zeroblob(1000000000)", "randomblob(900000000)"])
 def test_no_value_takes_all_memory(value: str, ask: Ask) -> None:
-    with pytest.raises(InvalidInput, match="too big"):
+    with pytest.raises(UnprocessableInput, match="too big"):
         ask(f"SELECT {value} AS text")
 
 
@@ -137,18 +167,18 @@ def test_a_single_function_that_takes_hours_is_ended_in_time(ask: Ask) -> None:
 
 def test_the_disk_that_sorting_takes_is_bounded(ask: Ask) -> None:
     sorting = ENDLESS.format("x, hex(zeroblob(100000)) AS text") + " ORDER BY 2, 1 DESC"
-    with pytest.raises(InvalidInput, match=r"I/O|full"):
+    with pytest.raises(UnprocessableInput, match=r"I/O|full"):
         ask(sorting, bytes=1_000_000)
 
 
 @pytest.mark.parametrize("params", [[["a"]], [{"a": 1}], [], ["a", "b"], [2**70]])
 def test_parameters_that_do_not_fit_are_named(params: list[Any], ask: Ask) -> None:
-    with pytest.raises(InvalidInput, match=r"params|bindings"):
+    with pytest.raises(UnprocessableInput, match=r"params|bindings"):
         ask(DOCUMENT, *params)
 
 
 def test_two_columns_of_one_name_are_refused(ask: Ask) -> None:
-    with pytest.raises(InvalidInput, match="AS"):
+    with pytest.raises(UnprocessableInput, match="AS"):
         ask("SELECT text, likes AS TEXT FROM tweets")
 
 
@@ -181,13 +211,13 @@ def test_a_link_out_of_the_input_folder_is_not_opened(
 ) -> None:
     outside = write_database(tmp_path / "secret.db", "CREATE TABLE secrets (text TEXT)")
     (input_path / "secret.db").symlink_to(outside)
-    with pytest.raises(InvalidInput, match="no such table"):
+    with pytest.raises(UnprocessableInput, match="no such table"):
         ask("SELECT * FROM secrets")
 
 
 def test_a_file_that_is_no_database_is_named(input_path: Path, ask: Ask) -> None:
     (input_path / "a.db").write_text("not a database, but long enough to be looked at " * 50)
-    with pytest.raises(InvalidInput, match=r"a\.db"):
+    with pytest.raises(UnprocessableInput, match=r"a\.db"):
         ask("SELECT 1")
 
 

@@ -182,6 +182,32 @@ def test_arguments_that_cannot_work_are_refused_by_name(kwargs: Any, message: st
         TorchInferenceWorkflow(**kwargs)
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "messages"),
+    [
+        (
+            {"model": "a/b", "path": 7, "revision": ""},
+            ["given model and path", "path: give a text", "revision: give a text"],
+        ),
+        (
+            {"repo_id": "a/b/c", "filename": "../x", "model_args": {}},
+            ["repo_id: 'a/b/c'", "filename: '../x'", "model_args: needs model_source"],
+        ),
+        (
+            {"model_source": "LOCAL", "model_args": {"pth": 1, "fil": 2}, "filename": "x"},
+            ["'pth' is none", "'fil' is none", "path is missing", "belong into model_args"],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_model_s_arguments_is_told_at_once(
+    kwargs: Any, messages: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        TorchInferenceWorkflow(**kwargs)
+    for message in messages:
+        assert message in str(refused.value)
+
+
 def test_the_file_name_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_MODEL_FILE_NAME", "other.torch")
     assert TorchInferenceWorkflow("a/b").source == HubSource("a/b", "other.torch")

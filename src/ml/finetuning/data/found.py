@@ -22,8 +22,8 @@ __all__ = ["Found", "Tell"]
 
 #: Told the rows so far, and how many of them are left out.
 Tell = Callable[[int, int], None]
-#: Rows by which the format is told.
-_TELLING_ROWS = 200
+#: Rows by which the format is told, which are held in memory: fewer, where they are long.
+_TELLING_ROWS, _TELLING_BYTES = 200, 64 * 1024**2
 _SHOWN_FAULTS = 20
 #: A larger share of unusable rows is a wrong file or a wrong column_map, not a few bad rows.
 _MOST_UNUSABLE = 0.5
@@ -38,7 +38,7 @@ class Found:
         self._tell = tell
         self._columns = Columns(request.column_map)
         self._format: DataFormat | None = None
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._faults: list[Fault] = []
         self._counts: Counter[Rule] = Counter()
         self._left_out: Counter[str] = Counter()  # turns that the template does not show, by role
@@ -54,7 +54,11 @@ class Found:
     def rendered(self, renderer: Renderer) -> Iterator[tuple[int, Rendered]]:
         """Yield the usable rows' texts with their lines."""
         rows = self._objects()
-        first = list(islice(rows, _TELLING_ROWS))
+        first: list[tuple[int, Mapping[str, Any]]] = []
+        for row in islice(rows, _TELLING_ROWS):
+            first.append(row)
+            if self._bytes > _TELLING_BYTES:
+                break
         self._format = detect_format([value for _, value in first], self._request.column_map)
         unknown = no_format([value for _, value in first])
         for line, value in chain(first, rows):
@@ -77,6 +81,7 @@ class Found:
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for row in self._source.rows:
             self._rows += 1
+            self._bytes += row.bytes
             self._tell(self._rows, self.dropped)
             if isinstance(row.value, RowFault):
                 self._refuse(row.line, row.value)

@@ -16,18 +16,14 @@ import orjson
 
 from ml.errors import PayloadTooLarge
 from ml.finetuning.data.json_array import elements
+from ml.finetuning.data.parquet_rows import parquet_rows
 from ml.finetuning.data.report import Rule, UnusableData
-from ml.finetuning.data.row import Look, Row, RowFault, RowSource
+from ml.finetuning.data.row import MOST_BYTES, MOST_ROW_BYTES, Look, Row, RowFault, RowSource
 
-__all__ = ["FILE_ENDINGS", "MOST_BYTES", "MOST_ROW_BYTES", "first_rows", "read_file"]
+__all__ = ["FILE_ENDINGS", "first_rows", "read_file"]
 
 #: What is tried, in this order, for a name without an ending.
 FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
-#: More is a mistake rather than training data.
-MOST_BYTES = 64 * 1024**3
-#: Of one row, which is held in memory.
-MOST_ROW_BYTES = 16 * 1024**2
-_PARQUET_ROWS, _PARQUET_BUFFER = 256, 1 << 20
 _SYNTAX_HINT = "give a JSON array of objects, or one JSON object a line"
 
 
@@ -47,7 +43,7 @@ def read_file(
     is_cut = look is not None and size > look.bytes
     source = RowSource(name, None if is_cut else _sha256(path), ())
     if path.suffix.lower() == ".parquet":
-        rows = _parquet_rows(path, source, look)
+        rows = parquet_rows(path, source, look)
     else:
         rows = _text_rows(path, name, look.bytes if look is not None and is_cut else None)
         source.whole = not is_cut
@@ -92,7 +88,7 @@ def _line_rows(file: BinaryIO, *, is_cut: bool) -> Iterator[Row]:
             yield Row(number, RowFault(Rule.SYNTAX, "", message, "split the row"))
         elif line.strip():
             value = _parsed(line)
-            yield Row(number, value.fault if isinstance(value, _Broken) else value)
+            yield Row(number, value.fault if isinstance(value, _Broken) else value, len(line))
 
 
 def _lines(file: BinaryIO, *, is_cut: bool) -> Iterator[bytes | None]:
@@ -139,7 +135,7 @@ def _array_rows(file: BinaryIO, name: str, *, is_cut: bool) -> Iterator[Row]:
         if isinstance(value, _Broken):
             yield Row(line + value.line - 1, value.fault)
         else:
-            yield Row(line, value)
+            yield Row(line, value, len(text))
 
 
 def _csv_rows(file: BinaryIO, name: str, *, is_cut: bool) -> Iterator[Row]:
@@ -185,23 +181,3 @@ def _records(lines: Iterator[str], name: str) -> Iterator[Row]:
             message = f"{len(cells)} cells where the header has {len(columns)}"
             yield Row(line, RowFault(Rule.SYNTAX, "", message, "quote texts that hold a comma"))
         line = reader.line_num + 1
-
-
-def _parquet_rows(path: Path, source: RowSource, look: Look | None) -> Iterator[Row]:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    from pyarrow import parquet
-
-    number = size = 0
-    try:
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                if look is not None and size > look.bytes:
-                    source.whole = False
-                    return
-                size += batch.nbytes
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Row(number, value)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnusableData(f"{source.name} cannot be read as Parquet: {reason}") from error

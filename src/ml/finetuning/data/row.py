@@ -8,7 +8,12 @@ from typing import Any
 
 from ml.finetuning.data.report import Fault, Rule
 
-__all__ = ["Look", "Row", "RowFault", "RowSource"]
+__all__ = ["MOST_BYTES", "MOST_ROW_BYTES", "Look", "Row", "RowFault", "RowSource"]
+
+#: Of a data set, packed or not: more is a mistake rather than training data.
+MOST_BYTES = 64 * 1024**3
+#: Of one row, which is held in memory.
+MOST_ROW_BYTES = 16 * 1024**2
 
 
 class RowFault(Exception):
@@ -32,10 +37,15 @@ class RowFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What stands at a line: the row's value, or why there is none."""
+    """What stands at a line: the row's value, or why there is none.
+
+    Attributes:
+        bytes: about how long it is, where that may be a lot.
+    """
 
     line: int
     value: Any | RowFault
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ml.finetuning.data.row import MOST_ROW_BYTES
+
 __all__ = ["connect_read_only", "read_only_uri", "write_results"]
 
 
@@ -24,10 +26,14 @@ def read_only_uri(path: Path) -> str:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Return a connection to one database, whose schema may call built-in functions alone."""
+    """Return a connection to one database, whose schema may call built-in functions alone.
+
+    A row that its schema makes longer than a row may be is an error.
+    """
     database = sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None)
     database.execute("PRAGMA trusted_schema = OFF")
     database.execute("PRAGMA query_only = ON")
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_ROW_BYTES)
     return database
 
 

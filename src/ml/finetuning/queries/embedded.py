@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ml.errors import InvalidInput, NotFound
+from ml.errors import NotFound, UnprocessableInput
 from ml.finetuning.limited import ask
 from ml.finetuning.queries.limits import QueryLimits
 from ml.finetuning.queries.query_process import Question
@@ -21,6 +22,8 @@ _ENDINGS = (".db", ".sqlite", ".sqlite3")
 _MOST_DATABASES = 10
 _PROCESS = "ml.finetuning.queries.query_process"
 _OWN_NAMES = ("main", "temp")
+#: For a query to be judged, which is not run.
+_JUDGE_SECONDS = 10.0
 
 
 class EmbeddedQueryEngine:
@@ -42,29 +45,29 @@ class EmbeddedQueryEngine:
         """Run a query and return the id under which its rows are kept.
 
         `check` is called now and then while it runs; what it raises ends the query. Raises
-        `InvalidInput` for what is no single SELECT or gives too much, `NotFound` without a
+        `UnprocessableInput` for what is no single SELECT or gives too much, `NotFound` without a
         database, `DeadlineExceeded` after the limit's seconds.
         """
         query_id = f"query-{uuid.uuid4().hex}"
-        databases, params = self._databases(), _parameters(query.params)
+        question = self._question(query, self._limits.seconds)
         with self._results.new_file(query_id) as path:
-            question = Question(
-                databases=databases,
-                query=query.query,
-                params=params,
-                results=str(path),
-                seconds=self._limits.seconds,
-                rows=self._limits.rows,
-                bytes=self._limits.bytes,
-            )
-            ask(
-                _PROCESS,
-                question.to_json(),
-                seconds=self._limits.seconds,
-                too_long="query: it took too long; narrow it, or add an index",
-                check=check,
-            )
+            _ask(replace(question, results=str(path)), check)
         return query_id
+
+    def judge(self, query: QueryParams, check: Callable[[], None]) -> None:
+        """Raise what `run` would for a query that is no SELECT over the databases; run nothing."""
+        _ask(self._question(query, _JUDGE_SECONDS), check)
+
+    def _question(self, query: QueryParams, seconds: float) -> Question:
+        return Question(
+            databases=self._databases(),
+            query=query.query,
+            params=_parameters(query.params),
+            results=None,
+            seconds=seconds,
+            rows=self._limits.rows,
+            bytes=self._limits.bytes,
+        )
 
     def _databases(self) -> dict[str, str]:
         root = self._input_path.resolve()
@@ -77,14 +80,19 @@ class EmbeddedQueryEngine:
         if not found:
             raise NotFound(f"there is no database ({', '.join(_ENDINGS)}) in the input folder")
         if len(found) > _MOST_DATABASES:
-            raise InvalidInput(
+            raise UnprocessableInput(
                 f"the input folder has {len(found)} databases; {_MOST_DATABASES} can be queried"
             )
         return {name: str(path) for name, path in found.items()}
 
 
+def _ask(question: Question, check: Callable[[], None]) -> None:
+    too_long = "query: it took too long; narrow it, or add an index"
+    ask(_PROCESS, question.to_json(), seconds=question.seconds, too_long=too_long, check=check)
+
+
 def _parameters(params: Sequence[Any]) -> list[Any]:
     for index, value in enumerate(params):
         if value is not None and not isinstance(value, str | int | float):
-            raise InvalidInput(f"params[{index}]: give a text, a number, true, false or null")
+            raise UnprocessableInput(f"params[{index}]: give a text, a number, true, false or null")
     return list(params)

@@ -3,7 +3,8 @@
     python -m ml.finetuning.queries.query_process < question.json
 
 A clock inside SQLite is looked at between its instructions, and one instruction may be a function
-that takes hours. The question names the databases, the query, its limits and the file to write.
+that takes hours. The question names the databases, the query, its limits and the file to write;
+without such a file the query is judged and not run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ml.errors import InvalidInput
+from ml.errors import UnprocessableInput
 from ml.finetuning.limited import answer, limit_resources
 from ml.finetuning.queries.database import read_only_uri, write_results
 
@@ -32,6 +33,12 @@ _ALLOWED = {
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
 }
+_WHAT_IS_RUN = "a query is one SELECT, which reads the databases of the input folder"
+#: What SQLite says of a statement that is none of those.
+_NO_SELECT = (
+    *("syntax error", "incomplete input", "one statement"),
+    *("not authorized", "authorization denied", "prohibited"),
+)
 _FORBIDDEN_FUNCTIONS = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
 
 
@@ -42,7 +49,7 @@ class Question:
     databases: dict[str, str]
     query: str
     params: list[Any]
-    results: str
+    results: str | None
     seconds: float
     rows: int
     bytes: int
@@ -54,11 +61,21 @@ class Question:
 
 def _answer(question: Question) -> str:
     with closing(_connect(question.databases)) as database:
+        if question.results is None:
+            _judge(database, question)
+            return ""
         with _faults_of_the_query():
             cursor = database.execute(question.query, question.params)
         rows = _limited(cursor, question)
         write_results(Path(question.results), _columns(cursor), rows)
     return ""
+
+
+def _judge(database: sqlite3.Connection, question: Question) -> None:
+    with _faults_of_the_query():
+        program = database.execute(f"EXPLAIN {question.query}", question.params).fetchall()
+    if not any(step[1] == "ResultRow" for step in program):
+        raise UnprocessableInput(f"query: this returns no rows; {_WHAT_IS_RUN}")
 
 
 def _connect(databases: dict[str, str]) -> sqlite3.Connection:
@@ -67,7 +84,7 @@ def _connect(databases: dict[str, str]) -> sqlite3.Connection:
         try:
             database.execute("ATTACH ? AS ?", (read_only_uri(Path(path)), name))
         except sqlite3.Error as error:
-            raise InvalidInput(
+            raise UnprocessableInput(
                 f"the database {Path(path).name} cannot be opened: {error}"
             ) from error
     database.execute("PRAGMA trusted_schema = OFF")
@@ -77,8 +94,10 @@ def _connect(databases: dict[str, str]) -> sqlite3.Connection:
     return database
 
 
-def _authorize(action: int, _: str | None, function: str | None, *_others: Any) -> int:
+def _authorize(action: int, table: str | None, function: str | None, *_others: Any) -> int:
     if action not in _ALLOWED:
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_READ and (table or "").lower().startswith("pragma_"):
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_FUNCTION and (function or "").lower() in _FORBIDDEN_FUNCTIONS:
         return sqlite3.SQLITE_DENY
@@ -87,10 +106,10 @@ def _authorize(action: int, _: str | None, function: str | None, *_others: Any) 
 
 def _columns(cursor: sqlite3.Cursor) -> list[str]:
     if cursor.description is None:
-        raise InvalidInput("query: give one SELECT; this returns no rows")
+        raise UnprocessableInput(f"query: this returns no rows; {_WHAT_IS_RUN}")
     columns = [column[0] for column in cursor.description]
     if len({column.lower() for column in columns}) != len(columns):
-        raise InvalidInput("query: two columns have one name; rename one of them by AS")
+        raise UnprocessableInput("query: two columns have one name; rename one of them by AS")
     return columns
 
 
@@ -103,10 +122,12 @@ def _limited(cursor: sqlite3.Cursor, question: Question) -> Iterator[Sequence[An
             return
         number += 1
         if number > question.rows:
-            raise InvalidInput(f"query: more than {question.rows} rows; narrow it, or add a LIMIT")
+            raise UnprocessableInput(
+                f"query: more than {question.rows} rows; narrow it, or add a LIMIT"
+            )
         size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
         if size > question.bytes:
-            raise InvalidInput(f"query: more than {question.bytes} bytes of results")
+            raise UnprocessableInput(f"query: more than {question.bytes} bytes of results")
         yield row
 
 
@@ -115,11 +136,15 @@ def _faults_of_the_query() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise InvalidInput(f"query: {error}") from error
+        said = str(error).rstrip(".")
+        is_no_select = any(words in said for words in _NO_SELECT)
+        raise UnprocessableInput(
+            f"query: {said}; {_WHAT_IS_RUN}" if is_no_select else f"query: {said}"
+        ) from error
     except OverflowError as error:
-        raise InvalidInput("params: an integer has more than 64 bits") from error
+        raise UnprocessableInput("params: an integer has more than 64 bits") from error
     except MemoryError as error:
-        raise InvalidInput("query: it takes too much memory") from error
+        raise UnprocessableInput("query: it takes too much memory") from error
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from ml.errors import ConfigurationError
 from ml.models.built_in import BUILT_IN_MODELS
 from ml.models.source import BuiltInSource, HubSource, LocalSource, ModelSource, is_repo_id
+from ml.workflows.faults import Faults
 from ml.workflows.loading import did_you_mean
 
 __all__ = ["checked_dotted_paths", "checked_flag", "find_source"]
@@ -36,27 +37,42 @@ def find_source(
 ) -> ModelSource:
     """Return the source that the arguments name, in whichever of the forms they name it.
 
-    Raises `ConfigurationError` that names the argument for none, several or impossible ones.
+    Raises `ConfigurationError` with all faults, each with its argument: none, several, or
+    impossible ones.
     """
-    if model_args is not None and model_source is None:
-        raise ConfigurationError(f"model_args: needs model_source: {', '.join(_MODEL_ARGS)}")
     ways = {"model": model, "repo_id": repo_id, "path": path, "model_source": model_source}
     given = [name for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        raise ConfigurationError(f"{_FORMS}; given {' and '.join(given) or 'none'}")
+    faults = Faults()
+    if model_args is not None and model_source is None:
+        faults.add(f"model_args: needs model_source: {', '.join(_MODEL_ARGS)}")
+    if len(given) > 1 or (not given and model_args is None):
+        faults.add(f"{_FORMS}; given {' and '.join(given) or 'none'}")
+    source: ModelSource | None = None
     if model_source is not None:
         if filename is not None or revision is not None:
-            raise ConfigurationError("filename and revision belong into model_args")
-        return _from_model_args(model_source, model_args, default_filename)
-    location = _text(given[0], ways[given[0]])
-    chosen = _text("filename", filename) or default_filename
-    if path is not None or (model is not None and _is_path(location)):
+            faults.add("filename and revision belong into model_args")
+        source = faults.of(_from_model_args, model_source, model_args, default_filename)
+    else:
+        chosen = faults.of(_text, "filename", filename) or default_filename
+        wished = faults.of(_text, "revision", revision) or None
+        for name in given:
+            location = faults.of(_text, name, ways[name])
+            if location:
+                source = faults.of(_located, name, location, chosen, wished)
+    faults.tell()
+    assert source is not None  # noqa: S101  (else there is a fault)
+    return source
+
+
+def _located(name: str, location: str, filename: str, revision: str | None) -> ModelSource:
+    """Return the source at what was given as `model`, `repo_id` or `path`."""
+    if name == "path" or (name == "model" and _is_path(location)):
         if revision is not None:
             raise ConfigurationError("revision: a local path has none")
-        return LocalSource(Path(location), chosen)
-    if model is not None and "/" not in location:
+        return LocalSource(Path(location), filename)
+    if name == "model" and "/" not in location:
         raise ConfigurationError(_unclear(location))
-    return HubSource(location, chosen, _text("revision", revision) or None)
+    return HubSource(location, filename, revision)
 
 
 def _from_model_args(
@@ -79,13 +95,17 @@ def _from_model_args(
 
 
 def _checked_model_args(model_args: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
-    for name in model_args:
-        if name not in known:
+    faults = Faults()
+    texts: dict[str, str] = {}
+    for name, value in model_args.items():
+        if name in known:
+            texts[name] = faults.of(_text, f"model_args.{name}", value)
+        else:
             hint = did_you_mean(str(name), known)
-            raise ConfigurationError(f"model_args: {name!r} is none of {', '.join(known)}{hint}")
-    texts = {name: _text(f"model_args.{name}", value) for name, value in model_args.items()}
-    if not texts.get(known[0]):
-        raise ConfigurationError(f"model_args: {known[0]} is missing")
+            faults.add(f"model_args: {name!r} is none of {', '.join(known)}{hint}")
+    if texts.get(known[0], "") == "":
+        faults.add(f"model_args: {known[0]} is missing")
+    faults.tell()
     return texts
 
 

@@ -18,8 +18,8 @@ from ml.errors import (
     UnprocessableInput,
     fault_lines,
 )
-from ml.finetuning.names import output_name
-from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.names import output_name, same_name
+from ml.finetuning.request import FinetuningRequest, QueryParams
 from ml.finetuning.train_request import TrainRequest
 from ml.finetuning.uploads import is_file_id
 from ml.infernet.text import decode_texts, encode_text
@@ -31,6 +31,7 @@ from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import unknown_fields
 
 if TYPE_CHECKING:
+    from ml.finetuning.checkpoints import Checkpoint
     from ml.finetuning.data.report import DataReport
     from ml.jobs.store import JobStore
     from ml.jobs.tail import Tails
@@ -180,14 +181,15 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     ) -> tuple[Job, DataReport | None]:
         """Queue a job whose data was looked at first, and return it with what the look found.
 
-        The rows of a query are not looked at. Raises `UnprocessableInput` or `UnusableData` for
-        what cannot be trained; nothing is queued then.
+        Of a query it is judged whether it can be run; its rows are not looked at. Raises
+        `UnprocessableInput` or `UnusableData` for what cannot be trained; nothing is queued then.
         """
         self._require_setup()
         if request.query_params is not None:
             from ml.finetuning.queries.signature import check_signature
 
             check_signature(request.query_params, tuple(self.query_signers))
+            await self.in_thread(self._judge_query, request.query_params)
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
         await self._require_free(request)
@@ -204,6 +206,15 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 raise
         job = await self.jobs.create(FINETUNING, request.model_dump(mode="json"), job_id)
         return job, report
+
+    def _judge_query(self, query: QueryParams) -> None:
+        """Raise what the embedded engine has against a query; a remote one judges by itself."""
+        from ml.finetuning.queries.embedded import EmbeddedQueryEngine
+        from ml.finetuning.queries.results import QueryResults
+
+        if not self.query_engine_url:
+            results = QueryResults(self.working_path / "queries")
+            EmbeddedQueryEngine(self.input_path, results).judge(query, _stay)
 
     async def _require_usable(self, request: FinetuningRequest) -> DataReport:
         report = await self.examine(request)
@@ -271,6 +282,12 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         rows = self.files_path if is_uploaded else self.input_path
         return look(request, rows, self.output_path, _stay)
 
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return the checkpoints of a job that are kept to go on from, oldest first."""
+        from ml.finetuning.checkpoints import Checkpoints
+
+        return Checkpoints.of_job(self._engine.jobs_folder / job_id).complete()
+
     @property
     def files_path(self) -> Path:
         """Where uploaded files lie."""
@@ -290,20 +307,22 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         bases = {request.model_name, *await self.in_thread(models_here), *NAMES_OF_ANY_MODEL}
         if self._language_model is not None:
             bases.add(self._language_model.served_name)
-        if name in bases:
+        if base := same_name([name], bases):
             raise UnprocessableInput(
-                f"output_dir: {name!r} is the name of a base model, which would be asked instead "
+                f"output_dir: {base!r} is the name of a base model, which would be asked instead "
                 "of the tuned one; take another name"
             )
         made = Output(self.output_path, name, "").names(request.exports)
-        for there in sorted(made):
-            if await self.in_thread((self.output_path / there).exists):
-                raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
+        if there := same_name(made, await self.in_thread(self._names_there)):
+            raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
         for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
             wished = job.request.get("exports", [])
             theirs = Output(self.output_path, str(job.request.get("output_dir")), "").names(wished)
-            if both := sorted(made & theirs):
-                raise UnprocessableInput(f"output_dir: job {job.id} makes {both[0]!r}")
+            if theirs_too := same_name(made, theirs):
+                raise UnprocessableInput(f"output_dir: job {job.id} makes {theirs_too!r}")
+
+    def _names_there(self) -> list[str]:
+        return [path.name for path in self.output_path.iterdir()]
 
     def _make_folders(self) -> None:
         for path in (self.output_path, self.working_path, self.files_path):
@@ -329,7 +348,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
 def _stay() -> None:
     if is_cancelled():
-        raise DeadlineExceeded("nobody waits for the look at the data any more")
+        raise DeadlineExceeded("nobody waits for the answer any more")
 
 
 def read_request(data: Any) -> FinetuningRequest:
@@ -345,10 +364,14 @@ def read_request(data: Any) -> FinetuningRequest:
         queries and set(data) <= set(TrainRequest.model_fields)
     )
     model = TrainRequest if is_train else FinetuningRequest
-    if unknown := unknown_fields(data, list(model.model_fields)):
-        raise UnprocessableInput("; ".join(unknown))
+    faults = unknown_fields(data, list(model.model_fields))
+    known = {name: value for name, value in data.items() if name in model.model_fields}
     try:
-        request = model.model_validate(data)
+        request = model.model_validate(known)
     except ValidationError as error:
-        raise UnprocessableInput("; ".join(fault_lines(error))) from None
-    return request.finetuning_request() if isinstance(request, TrainRequest) else request
+        raise UnprocessableInput("; ".join([*faults, *fault_lines(error)])) from None
+    if isinstance(request, TrainRequest):
+        return request.finetuning_request(faults)
+    if faults:
+        raise UnprocessableInput("; ".join(faults))
+    return request
