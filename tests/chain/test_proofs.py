@@ -190,7 +190,7 @@ async def test_the_reusable_verifier_takes_a_registered_key(
     await chain.refuses(verifier, calldata, match="VKA not registered")
     register = {"from": chain.account, "to": verifier}
     data = "0x" + encode_register_vka_calldata(vka).hex()
-    await chain.ethereum.request("eth_sendTransaction", register | {"data": data})
+    await chain.ethereum.transact(register | {"data": data})
     assert (await chain.call(verifier, calldata))[:32] == TRUE
     altered = encode_verify_calldata(flipped(proof.proof, 9), proof.instances, vka=vka)
     await chain.refuses(verifier, altered)

@@ -62,7 +62,7 @@ class Ethereum:
     async def deploy(self, code: bytes, signature: str, values: Sequence[Any], sender: str) -> str:
         """Return the address of a new contract; the signature is its constructor's: `(address)`."""
         data = code + encode(_types(signature), values)
-        receipt = await self._transact({"from": sender, "data": _hex(data)})
+        receipt = await self.transact({"from": sender, "data": _hex(data)})
         address: str = receipt["contractAddress"]
         return address
 
@@ -79,7 +79,19 @@ class Ethereum:
     ) -> dict[str, Any]:
         """Return the receipt of a transaction that calls a function."""
         data = await self._call_data(signature, values)
-        return await self._transact({"from": sender, "to": contract, "data": _hex(data)})
+        return await self.transact({"from": sender, "to": contract, "data": _hex(data)})
+
+    async def transact(self, transaction: dict[str, str]) -> dict[str, Any]:
+        """Return the receipt of a transaction, of the form that `eth_sendTransaction` takes."""
+        # The estimate runs it, so that what would be reverted says why and costs nothing.
+        gas = await self.request("eth_estimateGas", transaction)
+        number = await self.request("eth_sendTransaction", {**transaction, "gas": gas})
+        async with asyncio.timeout(_MINED_WITHIN_SECONDS):
+            while (receipt := await self._receipt(number)) is None:  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(0.01)
+        if receipt["status"] != "0x1":
+            raise EthereumError(f"the transaction {number} failed")
+        return receipt
 
     async def logs(self, contract: str, event: str, from_block: int) -> list[dict[str, Any]]:
         """Return a contract's logs of an event, `SubscriptionCreated(uint32)`, oldest first."""
@@ -91,17 +103,6 @@ class Ethereum:
     async def _call_data(self, signature: str, values: Sequence[Any]) -> bytes:
         selector = (await self.keccak(signature.encode()))[:4]
         return selector + encode(_types(signature), values)
-
-    async def _transact(self, transaction: dict[str, str]) -> dict[str, Any]:
-        # The estimate runs it, so that what would be reverted says why and costs nothing.
-        gas = await self.request("eth_estimateGas", transaction)
-        number = await self.request("eth_sendTransaction", {**transaction, "gas": gas})
-        async with asyncio.timeout(_MINED_WITHIN_SECONDS):
-            while (receipt := await self._receipt(number)) is None:  # noqa: ASYNC110 (no event)
-                await asyncio.sleep(0.01)
-        if receipt["status"] != "0x1":
-            raise EthereumError(f"the transaction {number} failed")
-        return receipt
 
     async def _receipt(self, number: str) -> dict[str, Any] | None:
         receipt: dict[str, Any] | None = await self.request("eth_getTransactionReceipt", number)
