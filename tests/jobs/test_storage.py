@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -15,22 +13,14 @@ from ml.jobs.local import LocalExecutor
 from ml.jobs.scheduler import Scheduler
 from ml.jobs.store import JobStore
 from tests.support import filling_job, step_job
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill, locked, small_disk
 from tests.support.jobs import PostgresqlServer, job_in, postgresql_server
 from tests.support.processes import free_port
 
 
-@contextlib.contextmanager
-def locked(file: Path):  # type: ignore[no-untyped-def]
-    with contextlib.closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield
-        other.execute("ROLLBACK")
-
-
 async def test_a_locked_store_is_a_503_and_takes_the_job_once_it_is_free(tmp_path: Path) -> None:
     async with JobStore(f"sqlite:///{tmp_path}/jobs.db") as store:
-        with locked(tmp_path / "jobs.db"):
+        async with locked(tmp_path / "jobs.db"):
             with pytest.raises(StorageUnavailable, match="locked by another process") as caught:
                 await store.create("kind", {}, "a")
             assert (caught.value.status, caught.value.retry_after_seconds) == (503, 1)
@@ -102,7 +92,7 @@ async def test_a_job_whose_store_is_away_for_too_long_is_interrupted_and_not_fai
         await store.create(step_job.KIND, {"steps": 100_000, "pause_seconds": 0.1}, "a")
         job = await store.claim_next("test")
         assert job is not None
-        with locked(tmp_path / "jobs.db"):
+        async with locked(tmp_path / "jobs.db"):
             await executor.start(job)
             ended = None
             for _ in range(600):  # it is patient for half a minute

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from tests.services.test_trainer_data import models, upload  # noqa: F401 (a fixture)
 from tests.services.trainer import Trainer, trainer
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill, locked, small_disk
 
 
 @pytest.fixture
@@ -42,14 +40,11 @@ async def test_on_a_full_disk_nothing_is_queued_and_nothing_kept(service: Traine
 
 
 async def test_a_locked_store_is_a_503_that_says_when_to_come_again(service: Trainer) -> None:
-    file = service.root / "working" / "jobs.sqlite"
-    with contextlib.closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+    async with locked(service.root / "working" / "jobs.sqlite"):
         reply = await service.finetune()
         assert reply.status_code == 503, await reply.get_data()
         assert reply.headers["Retry-After"] == "1"
         assert "locked by another process" in (await reply.get_json())["description"]
         cancel = await service.app.test_client().delete("/jobs/counting")
         assert cancel.status_code == 503
-        other.execute("ROLLBACK")
     assert (await service.finetune()).status_code == 200

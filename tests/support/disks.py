@@ -1,15 +1,17 @@
-"""A small disk of its own, to be filled."""
+"""A small disk of its own, to be filled, and a database that another holds."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-__all__ = ["fill", "small_disk"]
+__all__ = ["fill", "locked", "small_disk"]
 
 
 @contextlib.contextmanager
@@ -39,3 +41,17 @@ def fill(disk: Path, *, leaving: int = 0) -> Iterator[None]:
         yield
     finally:
         ballast.unlink()
+
+
+@contextlib.asynccontextmanager
+async def locked(file: Path) -> AsyncIterator[None]:
+    """Hold a SQLite database, so that nobody else writes.
+
+    Whoever holds it before may need this event loop to end.
+    """
+    with contextlib.closing(
+        sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
+    ) as other:
+        await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
