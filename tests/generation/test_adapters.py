@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ml.errors import InvalidInput, NotFound, NotReady, Overloaded
 from ml.generation.adapters import Adapters, AdapterState, Lease
-from ml.generation.engine import Engine
 from ml.generation.request import Finished, FinishReason, SamplingParameters
+from ml.generation.transformers_engine import TransformersEngine
 from ml.models.int8_linear import Int8Linear, quantize_linears
 from tests.support.adapters import (
     MAX_LENGTH,
@@ -38,14 +38,19 @@ PROMPTS = [[5, 9, 2], [7], list(range(3, 90)), [4, 4, 4, 4], list(range(100, 400
 
 
 @pytest.fixture
-def engine(model: Any, adapters: Adapters) -> Iterator[Engine]:
-    engine = Engine(model, end_tokens=[], slots=4, max_length=MAX_LENGTH, adapters=adapters)
+def engine(model: Any, adapters: Adapters) -> Iterator[TransformersEngine]:
+    engine = TransformersEngine(
+        model, end_tokens=[], slots=4, max_length=MAX_LENGTH, adapters=adapters
+    )
     yield engine
     engine.close()
 
 
 async def generate(
-    engine: Engine, prompt: list[int], parameters: SamplingParameters, adapter: Lease | None = None
+    engine: TransformersEngine,
+    prompt: list[int],
+    parameters: SamplingParameters,
+    adapter: Lease | None = None,
 ) -> tuple[list[int], Finished]:
     ids: list[int] = []
     async for step in engine.generate(prompt, parameters, adapter):
@@ -57,7 +62,11 @@ async def generate(
 
 
 async def answer(
-    engine: Engine, adapters: Adapters, name: str | None, prompt: list[int], count: int = 24
+    engine: TransformersEngine,
+    adapters: Adapters,
+    name: str | None,
+    prompt: list[int],
+    count: int = 24,
 ) -> list[int]:
     parameters = SamplingParameters(max_new_tokens=count)
     if name is None:
@@ -87,7 +96,7 @@ def reference(folder: Path | None, prompt: list[int], count: int = 24) -> list[i
 
 @pytest.mark.parametrize("name", SHAPES)
 async def test_greedy_tokens_are_those_of_peft(
-    engine: Engine, adapters: Adapters, root: Path, name: str
+    engine: TransformersEngine, adapters: Adapters, root: Path, name: str
 ) -> None:
     for prompt in PROMPTS:
         expected = reference(root / name, prompt)
@@ -96,7 +105,7 @@ async def test_greedy_tokens_are_those_of_peft(
 
 
 async def test_adapters_and_the_base_model_share_a_batch_without_changing_each_other(
-    engine: Engine, adapters: Adapters, root: Path
+    engine: TransformersEngine, adapters: Adapters, root: Path
 ) -> None:
     """Fifteen requests on four slots, of different lengths, joining one after the other."""
     names = [None, "all-linear", "attention", "rslora", "patterns"]
@@ -115,7 +124,7 @@ async def test_adapters_and_the_base_model_share_a_batch_without_changing_each_o
 
 
 async def test_an_adapter_may_be_saved_in_another_dtype_than_the_model_has(
-    engine: Engine, adapters: Adapters, root: Path
+    engine: TransformersEngine, adapters: Adapters, root: Path
 ) -> None:
     def halve(tensors: dict[str, torch.Tensor]) -> None:
         tensors |= {name: tensor.bfloat16() for name, tensor in tensors.items()}
@@ -126,7 +135,7 @@ async def test_an_adapter_may_be_saved_in_another_dtype_than_the_model_has(
 
 
 async def test_a_running_answer_goes_on_while_adapters_of_higher_rank_are_loaded(
-    engine: Engine, adapters: Adapters, root: Path
+    engine: TransformersEngine, adapters: Adapters, root: Path
 ) -> None:
     others = ("all-linear", "rslora", "attention")
     expected = {name: reference(root / name, PROMPTS[1], 4) for name in others}
@@ -215,7 +224,7 @@ def test_layers_with_8_bit_weights_take_adapters(root: Path) -> None:
 
 
 async def test_a_reader_that_leaves_gives_the_adapter_back(
-    engine: Engine, adapters: Adapters
+    engine: TransformersEngine, adapters: Adapters
 ) -> None:
     """Twelve readers leave after two tokens, three times the slots, so that some had to wait."""
 
@@ -232,7 +241,7 @@ async def test_a_reader_that_leaves_gives_the_adapter_back(
 
 
 async def test_a_request_that_is_cancelled_while_it_waits_gives_the_adapter_back(
-    engine: Engine, adapters: Adapters
+    engine: TransformersEngine, adapters: Adapters
 ) -> None:
     long = [asyncio.create_task(answer(engine, adapters, None, PROMPTS[1], 400)) for _ in range(4)]
     await asyncio.sleep(0.05)
@@ -244,7 +253,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_gives_the_adapter_back
 
 
 async def test_the_engine_holds_the_adapter_when_the_caller_no_longer_does(
-    engine: Engine, adapters: Adapters, root: Path
+    engine: TransformersEngine, adapters: Adapters, root: Path
 ) -> None:
     lease = adapters.acquire("attention")
     steps = engine.generate(PROMPTS[0], SamplingParameters(max_new_tokens=300), lease)
@@ -259,7 +268,7 @@ async def test_the_engine_holds_the_adapter_when_the_caller_no_longer_does(
 
 
 async def test_a_request_that_fails_gives_the_adapter_back(
-    engine: Engine, adapters: Adapters
+    engine: TransformersEngine, adapters: Adapters
 ) -> None:
     with adapters.acquire("attention") as lease:
         _, finished = await generate(engine, [10**6], GREEDY, lease)  # no such token
@@ -268,7 +277,7 @@ async def test_a_request_that_fails_gives_the_adapter_back(
 
 
 async def test_closing_the_engine_gives_the_adapters_back(
-    engine: Engine, adapters: Adapters
+    engine: TransformersEngine, adapters: Adapters
 ) -> None:
     with adapters.acquire("attention") as lease:
         steps = engine.generate(PROMPTS[0], SamplingParameters(max_new_tokens=400), lease)
@@ -297,7 +306,7 @@ async def test_a_caller_that_is_cancelled_while_its_adapter_loads_leaves_no_leas
 async def test_an_engine_without_adapters_refuses_a_lease_instead_of_ignoring_it(
     model: Any, adapters: Adapters
 ) -> None:
-    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
+    engine = TransformersEngine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
     try:
         with adapters.acquire("attention") as lease, pytest.raises(ValueError, match="without"):
             await generate(engine, PROMPTS[0], GREEDY, lease)
@@ -305,7 +314,9 @@ async def test_an_engine_without_adapters_refuses_a_lease_instead_of_ignoring_it
         engine.close()
 
 
-async def test_a_closed_lease_starts_no_request(engine: Engine, adapters: Adapters) -> None:
+async def test_a_closed_lease_starts_no_request(
+    engine: TransformersEngine, adapters: Adapters
+) -> None:
     lease = adapters.acquire("attention")
     lease.close()
     with pytest.raises(ValueError, match="closed"):
@@ -331,7 +342,9 @@ def test_the_folder_and_what_is_loaded_of_it_can_be_listed(adapters: Adapters, r
 
 async def test_the_adapter_whose_last_use_is_longest_ago_makes_room(model: Any, root: Path) -> None:
     adapters = Adapters(model, root, max_adapters=2, max_rank=16)
-    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH, adapters=adapters)
+    engine = TransformersEngine(
+        model, end_tokens=[], slots=2, max_length=MAX_LENGTH, adapters=adapters
+    )
     try:
         for name, then in (
             ("attention", {"attention"}),
@@ -379,7 +392,7 @@ def test_an_adapter_that_many_ask_for_at_once_is_loaded_once(
 
 
 async def test_an_adapter_that_changed_on_disk_is_loaded_again_when_nobody_uses_it(
-    engine: Engine, adapters: Adapters, root: Path
+    engine: TransformersEngine, adapters: Adapters, root: Path
 ) -> None:
     old = reference(root / "attention", PROMPTS[0])
     save_adapter(root / "new", seed=99, **SHAPES["all-linear"])
@@ -392,7 +405,7 @@ async def test_an_adapter_that_changed_on_disk_is_loaded_again_when_nobody_uses_
 
 
 async def test_an_adapter_that_is_damaged_after_it_was_loaded_is_refused_until_it_is_whole(
-    engine: Engine, adapters: Adapters, root: Path
+    engine: TransformersEngine, adapters: Adapters, root: Path
 ) -> None:
     expected = await answer(engine, adapters, "attention", PROMPTS[0])
     path = root / "attention" / "adapter_model.safetensors"

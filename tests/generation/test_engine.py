@@ -11,8 +11,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ml.errors import InternalError, NotReady
-from ml.generation.engine import Engine
 from ml.generation.request import Finished, FinishReason, SamplingParameters
+from ml.generation.transformers_engine import TransformersEngine
 
 MAX_LENGTH = 512
 GREEDY = SamplingParameters(max_new_tokens=24)
@@ -35,14 +35,14 @@ def model() -> Any:
 
 
 @pytest.fixture
-def engine(model: Any) -> Iterator[Engine]:
-    engine = Engine(model, end_tokens=[], slots=4, max_length=MAX_LENGTH)
+def engine(model: Any) -> Iterator[TransformersEngine]:
+    engine = TransformersEngine(model, end_tokens=[], slots=4, max_length=MAX_LENGTH)
     yield engine
     engine.close()
 
 
 async def generate(
-    engine: Engine, prompt: list[int], parameters: SamplingParameters = GREEDY
+    engine: TransformersEngine, prompt: list[int], parameters: SamplingParameters = GREEDY
 ) -> tuple[list[int], Finished]:
     ids: list[int] = []
     async for step in engine.generate(prompt, parameters):
@@ -68,7 +68,7 @@ def reference(model: Any, prompt: list[int], count: int = 24) -> list[int]:
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=len)
 async def test_greedy_tokens_are_those_of_generate(
-    model: Any, engine: Engine, prompt: list[int]
+    model: Any, engine: TransformersEngine, prompt: list[int]
 ) -> None:
     ids, finished = await generate(engine, prompt)
     assert ids == reference(model, prompt)
@@ -76,7 +76,7 @@ async def test_greedy_tokens_are_those_of_generate(
 
 
 async def test_requests_that_join_and_leave_do_not_change_each_other(
-    model: Any, engine: Engine
+    model: Any, engine: TransformersEngine
 ) -> None:
     """Nine requests on four slots, of different lengths, joining one after the other."""
 
@@ -95,7 +95,7 @@ async def test_requests_that_join_and_leave_do_not_change_each_other(
 async def test_an_end_token_ends_the_generation(model: Any) -> None:
     expected = reference(model, PROMPTS[0])
     end = expected[5]
-    engine = Engine(model, end_tokens=[end], slots=2, max_length=MAX_LENGTH)
+    engine = TransformersEngine(model, end_tokens=[end], slots=2, max_length=MAX_LENGTH)
     try:
         ids, finished = await generate(engine, PROMPTS[0])
     finally:
@@ -104,14 +104,16 @@ async def test_an_end_token_ends_the_generation(model: Any) -> None:
     assert finished.reason is FinishReason.STOP
 
 
-async def test_a_full_context_ends_the_generation(engine: Engine) -> None:
+async def test_a_full_context_ends_the_generation(engine: TransformersEngine) -> None:
     prompt = [3] * (MAX_LENGTH - 4)
     _, finished = await generate(engine, prompt, SamplingParameters(max_new_tokens=100))
     assert finished.reason is FinishReason.LENGTH
     assert finished.completion_tokens <= 4
 
 
-async def test_a_seed_gives_the_same_tokens_alone_and_in_company(engine: Engine) -> None:
+async def test_a_seed_gives_the_same_tokens_alone_and_in_company(
+    engine: TransformersEngine,
+) -> None:
     sampled = SamplingParameters(max_new_tokens=24, temperature=0.9, top_p=0.95, top_k=50, seed=7)
     alone, _ = await generate(engine, PROMPTS[0], sampled)
     others = [generate(engine, prompt) for prompt in PROMPTS[1:4]]
@@ -121,7 +123,7 @@ async def test_a_seed_gives_the_same_tokens_alone_and_in_company(engine: Engine)
     assert alone != (await generate(engine, PROMPTS[0], another))[0]
 
 
-async def test_a_reader_that_leaves_frees_its_slot(model: Any, engine: Engine) -> None:
+async def test_a_reader_that_leaves_frees_its_slot(model: Any, engine: TransformersEngine) -> None:
     """Twelve readers leave after two tokens, three times the slots; the next is served."""
 
     async def leave_early() -> None:
@@ -136,7 +138,7 @@ async def test_a_reader_that_leaves_frees_its_slot(model: Any, engine: Engine) -
 
 
 async def test_a_failing_step_fails_who_is_in_it_and_nobody_after(
-    model: Any, engine: Engine
+    model: Any, engine: TransformersEngine
 ) -> None:
     _, finished = await generate(engine, [10**6])  # no such token
     assert finished.reason is FinishReason.ERROR
@@ -147,7 +149,7 @@ async def test_a_failing_step_fails_who_is_in_it_and_nobody_after(
 async def test_logits_that_are_not_finite_fail_that_request(model: Any) -> None:
     broken = LlamaForCausalLM(model.config).eval()
     torch.nn.init.constant_(broken.lm_head.weight, float("nan"))
-    engine = Engine(broken, end_tokens=[], slots=2, max_length=64)
+    engine = TransformersEngine(broken, end_tokens=[], slots=2, max_length=64)
     try:
         _, finished = await generate(engine, PROMPTS[0])
     finally:
@@ -156,7 +158,7 @@ async def test_logits_that_are_not_finite_fail_that_request(model: Any) -> None:
 
 
 async def test_closing_the_engine_ends_what_runs(model: Any) -> None:
-    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
+    engine = TransformersEngine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
     events = engine.generate(PROMPTS[0], SamplingParameters(max_new_tokens=400))
     await anext(events)
     await asyncio.to_thread(engine.close)
@@ -166,7 +168,7 @@ async def test_closing_the_engine_ends_what_runs(model: Any) -> None:
 
 
 async def test_a_closed_engine_refuses_instead_of_waiting_for_ever(model: Any) -> None:
-    engine = Engine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
+    engine = TransformersEngine(model, end_tokens=[], slots=2, max_length=MAX_LENGTH)
     await asyncio.to_thread(engine.close)
     with pytest.raises(NotReady):
         await generate(engine, PROMPTS[0])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ml.generation.engine import Engine
 from ml.generation.request import Observer, SamplingParameters
+from ml.generation.transformers_engine import TransformersEngine
 from tests.generation.test_engine import MAX_LENGTH, generate, reference
 
 SYSTEM = list(range(50, 90))
@@ -32,15 +32,17 @@ def known() -> Known:
 
 
 @pytest.fixture
-def engine(model: Any, known: Known) -> Iterator[Engine]:
-    engine = Engine(model, end_tokens=[], slots=4, max_length=MAX_LENGTH, observer=known)
+def engine(model: Any, known: Known) -> Iterator[TransformersEngine]:
+    engine = TransformersEngine(
+        model, end_tokens=[], slots=4, max_length=MAX_LENGTH, observer=known
+    )
     yield engine
     engine.close()
 
 
 async def test_a_conversation_is_not_read_again(
     model: Any,
-    engine: Engine,
+    engine: TransformersEngine,
     known: Known,
 ) -> None:
     prompt = [*SYSTEM, 7, 8]
@@ -54,7 +56,7 @@ async def test_a_conversation_is_not_read_again(
 
 async def test_the_same_prompt_is_read_from_its_last_token(
     model: Any,
-    engine: Engine,
+    engine: TransformersEngine,
     known: Known,
 ) -> None:
     prompt = [*SYSTEM, 3]
@@ -66,7 +68,7 @@ async def test_the_same_prompt_is_read_from_its_last_token(
 
 async def test_conversations_in_turns_keep_their_rows_while_there_are_enough(
     model: Any,
-    engine: Engine,
+    engine: TransformersEngine,
     known: Known,
 ) -> None:
     prompts = [[number, *SYSTEM] for number in range(4)]
@@ -81,7 +83,7 @@ async def test_conversations_in_turns_keep_their_rows_while_there_are_enough(
 
 
 async def test_it_can_be_switched_off(model: Any, known: Known) -> None:
-    engine = Engine(
+    engine = TransformersEngine(
         model,
         end_tokens=[],
         slots=2,
@@ -99,7 +101,7 @@ async def test_it_can_be_switched_off(model: Any, known: Known) -> None:
 
 async def test_a_crowd_of_conversations_that_come_and_go_is_answered_right(
     model: Any,
-    engine: Engine,
+    engine: TransformersEngine,
     known: Known,
 ) -> None:
     """Six clients on four slots go on with their conversations; some leave in the middle."""

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ml.generation.engine import Engine
 from ml.generation.request import SamplingParameters, Token
+from ml.generation.transformers_engine import TransformersEngine
 from ml.models.int8_linear import MOST_ROWS, Int8Linear, quantize_linears
 
 VOCABULARY = 320
@@ -183,7 +183,7 @@ async def test_a_quantized_model_generates_with_its_rounded_weights(model: Any) 
             module.weight[:, 3] *= 10  # rounding then changes far more than bfloat16 does
     quantize_linears(model)
     prompts = [[5, 9, 2], [7], [1, 2, 3, 4, 5, 6, 7, 8], [300, 4]]
-    engine = Engine(model, end_tokens=[], slots=4, max_length=64)
+    engine = TransformersEngine(model, end_tokens=[], slots=4, max_length=64)
     try:
         answers = [await generate(engine, prompt) for prompt in prompts]
     finally:
@@ -198,7 +198,7 @@ async def test_a_quantized_model_generates_with_its_rounded_weights(model: Any) 
             assert row[token.id] >= row.max() - 0.3
 
 
-async def generate(engine: Engine, prompt: list[int]) -> list[Token]:
+async def generate(engine: TransformersEngine, prompt: list[int]) -> list[Token]:
     steps = engine.generate(prompt, SamplingParameters(max_new_tokens=20))
     return [step.token async for step in steps if step.token is not None]
 

@@ -31,7 +31,7 @@ from ml.workflows.inference.llm_request import LLMRequest
 
 if TYPE_CHECKING:
     from ml.generation.adapters import Adapters
-    from ml.generation.engine import Engine
+    from ml.generation.transformers_engine import TransformersEngine
 
 __all__ = ["LLMInferenceWorkflow", "Prompt"]
 
@@ -120,7 +120,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         faults.tell()
         #: The adapters that requests may name; there once the workflow is set up.
         self.adapters: Adapters | None = None
-        self._engine: Engine | None = None
+        self._engine: TransformersEngine | None = None
         #: Hears of what the engine does; set it before `setup()`.
         self.observer = Observer()
 
@@ -147,7 +147,8 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     def do_setup(self) -> None:
         """Load the model and start the engine."""
         loaded = self._load()
-        from ml.generation.engine import Engine  # brings torch, which a refusal need not wait for
+        # It brings torch, which a refusal need not wait for.
+        from ml.generation.transformers_engine import TransformersEngine
 
         self._language_model = loaded
         self._controls = ControlTokens(loaded.tokenizer)
@@ -163,7 +164,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
                 max_adapters=self._max_adapters,
                 max_rank=self._max_adapter_rank,
             )
-        self._engine = Engine(
+        self._engine = TransformersEngine(
             loaded.model,
             adapters=self.adapters,
             end_tokens=loaded.end_tokens,

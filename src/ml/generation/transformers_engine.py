@@ -35,7 +35,7 @@ from ml.generation.rows import Row, Rows
 from ml.generation.sampling import choose, new_generator
 from ml.generation.slots import SlotCache, Span
 
-__all__ = ["Engine"]
+__all__ = ["TransformersEngine"]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class _Request:
         return len(self.row.tokens)
 
 
-class Engine:
+class TransformersEngine:
     """Runs a causal language model of transformers for many requests at once.
 
     A prompt that begins like one that is, or was, in the cache is read from there on, unless
