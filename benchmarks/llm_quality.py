@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from ml.models.causal_lm import CausalLM, load_causal_lm
+from ml.models.causal_lm import CausalLM, CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.models.int8_linear import Int8Linear
 
@@ -78,7 +78,8 @@ class Predictions:
 
 
 def load(dtype: str, quantization: str | None) -> CausalLM:
-    loaded = load_causal_lm(EMBEDDED_LLM, dtype=dtype, device="cpu", quantization=quantization)
+    options = {"dtype": dtype, "device": "cpu", "quantization": quantization}
+    loaded = load_causal_lm(EMBEDDED_LLM, CausalLMOptions.model_validate(options))
     for module in loaded.model.modules():
         if isinstance(module, Int8Linear):
             module.most_rows = sys.maxsize

@@ -19,7 +19,7 @@ SOURCES = {"ml": ROOT / "src" / "ml", "ezkl_patches": ROOT / "ezkl_patches"} | {
 }
 SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
 #: What each part may import of the project, the part itself left out. Data goes one way:
-#: service → serving → workflows → (models | generation | upstream | jobs | finetuning | proving)
+#: service → serving → workflows → (generation | finetuning | proving) → (models | jobs | upstream)
 #: → infernet → errors.
 _BASE = ("ml", "ml.errors", "ml.caller", "ml.infernet")
 _TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.upstream", "ml.jobs", "ml.finetuning")
@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "ml.caller": ("ml",),
     "ml.infernet": ("ml", "ml.errors"),
     "ml.models": _BASE,
-    "ml.generation": _BASE,
+    "ml.generation": (*_BASE, "ml.models"),
     "ml.upstream": _BASE,
     "ml.jobs": _BASE,
     "ml.finetuning": (*_BASE, "ml.models", "ml.jobs"),

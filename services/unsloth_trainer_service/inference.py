@@ -11,43 +11,34 @@ from quart import Response
 from quart_schema import document_request
 
 from ml.errors import NotFound, ServiceError
-from ml.generation.request import Finished, TopK, TopP, collect
+from ml.generation.language_model import LanguageModel
+from ml.generation.request import Finished, Prompt, collect
+from ml.generation.sampling_options import SamplingOptions
 from ml.serving.client_request import ClientRequest
-from ml.serving.endpoint import Headers
+from ml.serving.endpoint import Headers, InThread
 from ml.serving.event_stream import event, event_stream
 from ml.serving.openai.endpoints import ChatCompletions
 from ml.serving.reply import Reply, error_reply, json_reply
-from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
 
-class InferenceRequest(ClientRequest):
+class InferenceRequest(ClientRequest, SamplingOptions):
     """The body of `POST /inference`."""
 
     model_path: str = Field(min_length=1, description="A tuned model's name, or the base model's")
     prompt: str = Field(min_length=1)
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: TopP | None = None
-    top_k: TopK | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
     stream: bool = False
     raw: bool = Field(default=False, description="Go on with the prompt without a chat template")
-
-    def sampling(self) -> dict[str, Any]:
-        """Return what the request says about sampling; None where it says nothing."""
-        names = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
-        return {name: getattr(self, name) for name in names}
 
 
 class Inference:
     """Answers a prompt."""
 
-    def __init__(self, model: LLMInferenceWorkflow) -> None:
-        self._model = model
+    def __init__(self, model: LanguageModel, in_thread: InThread) -> None:
+        self._model, self._in_thread = model, in_thread
 
     def refusal(self, error: ServiceError) -> Reply:
         """Return the one error form."""
@@ -56,7 +47,7 @@ class Inference:
     async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return the text, whole or as a stream of events."""
         request = InferenceRequest.read(body)
-        prompt = await self._model.in_thread(self._prompt, request)
+        prompt = await self._in_thread(self._prompt, request)
         if request.stream:
             return await event_stream(self._events(prompt), lambda error: error.body())
         pieces, finished = await collect(self._model.generate(prompt))
@@ -64,11 +55,11 @@ class Inference:
         return json_reply({"model_path": request.model_path, "text": text, **_end(finished)})
 
     def _prompt(self, request: InferenceRequest) -> Prompt:
-        sampling, name = request.sampling(), request.model_path
+        name = request.model_path
         if request.raw:
-            return self._model.complete(request.prompt, sampling, model=name)
+            return self._model.complete(request.prompt, request, model=name)
         messages = [{"role": "user", "content": request.prompt}]
-        return self._model.chat(messages, sampling, model=name)
+        return self._model.chat(messages, request, model=name)
 
     async def _events(self, prompt: Prompt) -> AsyncGenerator[bytes, None]:
         async with contextlib.aclosing(self._model.generate(prompt)) as pieces:
@@ -91,8 +82,8 @@ def add_inference(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses; those that answer are there if a base model is configured."""
     model = workflow.text_generation
     if model is not None:
-        app.endpoints["/inference"] = Inference(model)
-        app.endpoints["/inference/chat/completions"] = ChatCompletions(model)
+        app.endpoints["/inference"] = Inference(model, workflow.in_thread)
+        app.endpoints["/inference/chat/completions"] = ChatCompletions(model, workflow.in_thread)
 
     @app.post("/inference")
     @document_request(InferenceRequest)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ml.models.causal_lm import CausalLM, load_causal_lm
+from ml.models.causal_lm import CausalLM, CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
 from tests.support.finetuning import Workplace, write_rows
 
@@ -56,7 +56,7 @@ def test_the_embedded_model_learns_what_it_did_not_know(
     assert result["exports"]["adapter"]["compared_with_base"]["divergence"] > 0.5
 
     before = answer(load_causal_lm(EMBEDDED_LLM), QUESTION)
-    adapter = str(workplace.output / "town")
-    after = answer(load_causal_lm(EMBEDDED_LLM, adapter=adapter), QUESTION)
+    tuned = CausalLMOptions(adapter=str(workplace.output / "town"))
+    after = answer(load_causal_lm(EMBEDDED_LLM, tuned), QUESTION)
     assert "silver thistle" not in before.lower()
     assert "silver thistle" in after.lower()

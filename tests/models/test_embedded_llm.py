@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from ml.errors import ConfigurationError
-from ml.models.causal_lm import load_causal_lm
+from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path, install
 
 DEFAULT_SYSTEM_PROMPT = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -164,7 +164,7 @@ def file_mappings() -> list[tuple[range, dict[str, int]]]:
 
 def test_in_bfloat16_the_weights_are_the_files_own_pages() -> None:
     """So workers share them: every parameter lies in the mapped file, and no page was copied."""
-    model = load_causal_lm(EMBEDDED_LLM, dtype="bfloat16", device="cpu").model
+    model = load_causal_lm(EMBEDDED_LLM, CausalLMOptions(dtype="bfloat16", device="cpu")).model
     with torch.inference_mode():
         model(torch.tensor([[1, 2, 3]]))
     mappings = file_mappings()

@@ -127,7 +127,7 @@ async def test_each_prompt_becomes_a_choice_whole_or_in_a_stream(make_llm: MakeL
 
 async def test_token_ids_are_prompts_too(make_llm: MakeLLM) -> None:
     app = await make_llm()
-    tokenizer = app.workflow.language_model.tokenizer
+    tokenizer = app.workflow.language_model.loaded.tokenizer
     texts = ["The capital of France is", "Once upon a time"]
     ids = [tokenizer(text).input_ids for text in texts]
     _, by_text = await ask(app, TEXT, {"prompt": texts})

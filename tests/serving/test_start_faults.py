@@ -52,7 +52,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         f"{WORKFLOWS}.tgi_client_inference_workflow.TGIClientInferenceWorkflow",
         {"server_url": "x", "headers": 1, "api": "z", "colour": 2, "retry_params": {"tries": 0}},
-        ["server_url: ", "headers: ", "api: ", "no such parameter: 'colour'", "retry_params.tries"],
+        ["server_url: ", "headers: ", "api: ", "no such argument: 'colour'", "retry_params.tries"],
     ),
     (
         "ml.workflows.proof.ezkl_proof_workflow.EZKLProofWorkflow",

@@ -65,6 +65,6 @@ def test_a_nucleus_of_nothing_still_has_its_likeliest_token(top_k: int) -> None:
 
 
 def test_a_tuned_model_and_a_server_behind_take_it_too() -> None:
-    assert InferenceRequest(model_path="a", prompt="b", top_p=0).sampling()["top_p"] == 0
+    assert InferenceRequest(model_path="a", prompt="b", top_p=0).top_p == 0
     # TGI itself takes no 0.
     assert 0 < GenerationParameters(top_p=0).given()["top_p"] < 1e-3

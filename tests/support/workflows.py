@@ -19,9 +19,10 @@ from pydantic import BaseModel
 
 from ml.caller import is_cancelled, takes_proof
 from ml.errors import ConfigurationError, InvalidInput, NotReady, OutOfMemory, UnprocessableOutput
-from ml.generation.request import Piece
+from ml.generation.language_model import LanguageModel
+from ml.generation.request import Piece, Prompt
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
-from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
+from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
 
 class Echo(BaseInferenceWorkflow):
@@ -380,9 +381,7 @@ def _sleep_until_cancelled(seconds: float) -> bool:
     return False
 
 
-class BreaksOff(LLMInferenceWorkflow):
-    """A language model that fails behind its third token."""
-
+class _BreaksOff(LanguageModel):
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
         number = 0
         async with contextlib.aclosing(super().generate(prompt)) as pieces:
@@ -393,9 +392,15 @@ class BreaksOff(LLMInferenceWorkflow):
                     raise OutOfMemory
 
 
-class StandsStill(LLMInferenceWorkflow):
-    """A language model that says no more behind its third token."""
+class BreaksOff(LLMInferenceWorkflow):
+    """A language model that fails behind its third token."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.language_model = _BreaksOff(self.language_model.arguments)
+
+
+class _StandsStill(LanguageModel):
     closed: ClassVar[list[str]] = []
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
@@ -409,6 +414,16 @@ class StandsStill(LLMInferenceWorkflow):
                         await asyncio.sleep(60)
         finally:
             self.closed.append("closed")
+
+
+class StandsStill(LLMInferenceWorkflow):
+    """A language model that says no more behind its third token."""
+
+    closed = _StandsStill.closed
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.language_model = _StandsStill(self.language_model.arguments)
 
 
 class LoadsWithABar(Echo):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field
+from typing import Any
 
 from ml.errors import InvalidInput, NotFound
 
@@ -18,24 +16,13 @@ __all__ = [
     "ModelNotFound",
     "Observer",
     "Piece",
+    "Prompt",
     "PromptTooLong",
     "SamplingParameters",
     "Step",
     "Token",
-    "TopK",
-    "TopP",
     "collect",
 ]
-
-
-def _all_as_zero(value: Any) -> Any:
-    return 0 if value == -1 else value
-
-
-#: A request's `top_k`; 0 keeps all tokens, as does -1, which other servers take.
-TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
-#: A request's `top_p`; 1 keeps all tokens, 0 the likeliest alone.
-TopP = Annotated[float, Field(ge=0, le=1)]
 
 
 class ModelNotFound(NotFound):
@@ -76,7 +63,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
-    """How tokens are chosen.
+    """How tokens are chosen; `SamplingOptions` has the bounds.
 
     `temperature` 0 takes the likeliest token, as `top_p` 0 does; `top_k` 0 and `top_p` 1 keep all.
     The same `seed` gives the same choices for the same logits; logits differ in their last bits
@@ -88,7 +75,17 @@ class SamplingParameters:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request as the model reads it: token ids, and how to go on from them."""
+
+    ids: list[int]
+    sampling: SamplingParameters
+    adapter: str | None = None
+    keeps_stop: bool = False
 
 
 @dataclass(frozen=True, slots=True)

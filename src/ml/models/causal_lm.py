@@ -4,15 +4,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ml.errors import ConfigurationError, UpstreamError
 from ml.models.local_models import is_broken_off, model_source, why_missing
 
-__all__ = ["CausalLM", "load_causal_lm", "require_known_options"]
+__all__ = ["CausalLM", "CausalLMOptions", "load_causal_lm"]
 
-_DTYPES = ("auto", "bfloat16", "float16", "float32")
-_QUANTIZATIONS = (None, "int8")
+
+class CausalLMOptions(BaseModel):
+    """How a model is loaded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    revision: str | None = Field(default=None, description="A revision of the hub")
+    adapter: str | None = Field(
+        default=None, description="A LoRA of peft, merged when the model is loaded"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        default="auto",
+        description="auto is bfloat16 where the processor has instructions for it, else float32",
+    )
+    device: str | None = Field(default=None, description="A GPU where there is one by default")
+    quantization: Literal["int8"] | None = Field(
+        default=None,
+        description="int8 reads 8-bit weights while at most 8 answers are made at once; on the "
+        "CPU in bfloat16, which auto then is, with 1.5 times the memory",
+    )
+
+    @field_validator("quantization")
+    @classmethod
+    def _can_be_had(cls, quantization: str | None, info: ValidationInfo) -> str | None:
+        others = info.data  # without those at fault, which are told by themselves
+        if quantization is not None:
+            faults = _quantization_faults(others.get("dtype", "auto"), others.get("device"))
+            if faults:
+                raise ValueError("; ".join(faults))
+        return quantization
 
 
 @dataclass(frozen=True)
@@ -30,39 +60,28 @@ class CausalLM:
     max_length: int
 
 
-def load_causal_lm(
-    name: str,
-    *,
-    revision: str | None = None,
-    adapter: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
-    quantization: str | None = None,
-) -> CausalLM:
-    """Load a model by its hub name or folder, with a LoRA adapter of peft merged into it.
+def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalLM:
+    """Load a model by its hub name or folder.
 
-    Only safetensors are read and no code of a repository is run. `dtype` "auto" is bfloat16 where
-    the processor has instructions for it, else float32. `quantization` "int8" reads 8-bit weights
-    for up to 8 rows at once; it runs on the CPU in bfloat16, which "auto" then is, and takes 1.5
-    times the memory. Raises `ConfigurationError` saying what is missing, and `UpstreamError`
-    where only the hub cannot be reached.
+    Only safetensors are read and no code of a repository is run. Raises `ConfigurationError`
+    saying what is missing, and `UpstreamError` where only the hub cannot be reached.
     """
-    require_known_options(dtype=dtype, quantization=quantization, device=device)
+    options = options or CausalLMOptions()
     if missing := why_missing(name):  # before the packages that take seconds to import
         raise _fault(f"model {name!r} cannot be loaded: {missing}", missing.may_pass)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    chosen = _chosen_dtype(dtype, place.type, quantization)
+    place = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = _chosen_dtype(options, place.type)
     source = model_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision, trust_remote_code=False
+            source, revision=options.revision, trust_remote_code=False
         )
         model: Any = AutoModelForCausalLM.from_pretrained(
             source,
-            revision=revision,
+            revision=options.revision,
             dtype=getattr(torch, chosen),
             attn_implementation="sdpa",
             use_safetensors=True,
@@ -72,10 +91,10 @@ def load_causal_lm(
         reason = str(error).splitlines()[0]
         told = f"model {name!r} cannot be loaded: {reason}"
         raise _fault(told, is_broken_off(error)) from error
-    if adapter is not None:
-        model = _with_adapter(model, adapter)
+    if options.adapter is not None:
+        model = _with_adapter(model, options.adapter)
     model = model.eval().to(place)
-    if quantization is not None:
+    if options.quantization is not None:
         from ml.models.int8_linear import quantize_linears
 
         quantize_linears(model)
@@ -86,35 +105,20 @@ def _fault(reason: str, may_pass: bool) -> Exception:
     return UpstreamError(reason) if may_pass else ConfigurationError(reason)
 
 
-def require_known_options(*, dtype: Any, quantization: Any, device: str | None) -> None:
-    """Raise `ConfigurationError` for what `load_causal_lm` does not know, or not together."""
-    faults = []
-    if dtype not in _DTYPES:
-        faults.append(f"dtype: {dtype!r} is none of {', '.join(_DTYPES)}")
-    if quantization not in _QUANTIZATIONS:
-        faults.append(f"quantization: {quantization!r} is neither null nor int8")
-    elif quantization is not None:
-        faults += _faults_of_quantization(quantization, dtype, device)
-    if faults:
-        raise ConfigurationError("\n".join(faults))
-
-
-def _faults_of_quantization(quantization: str, dtype: Any, device: str | None) -> list[str]:
+def _quantization_faults(dtype: str, device: str | None) -> list[str]:
     faults = []
     if device not in (None, "cpu"):
-        faults.append(
-            f"quantization: {quantization} runs on the CPU only; give device cpu, not {device}"
-        )
-    if dtype in _DTYPES and dtype not in ("auto", "bfloat16"):
-        faults.append(f"quantization: {quantization} needs dtype bfloat16, not {dtype}")
+        faults.append(f"int8 runs on the CPU only; give device cpu, not {device}")
+    if dtype not in ("auto", "bfloat16"):
+        faults.append(f"int8 needs dtype bfloat16, not {dtype}")
     return faults
 
 
-def _chosen_dtype(dtype: str, device: str, quantization: str | None) -> str:
-    if quantization is None:
-        return _best_dtype(device) if dtype == "auto" else dtype
-    if faults := _faults_of_quantization(quantization, dtype, device):  # where CUDA was found
-        raise ConfigurationError("\n".join(faults))
+def _chosen_dtype(options: CausalLMOptions, device: str) -> str:
+    if options.quantization is None:
+        return _best_dtype(device) if options.dtype == "auto" else options.dtype
+    if faults := _quantization_faults(options.dtype, device):  # where CUDA was found
+        raise ConfigurationError("\n".join(f"quantization: {fault}" for fault in faults))
     return "bfloat16"
 
 

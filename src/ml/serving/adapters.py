@@ -13,8 +13,8 @@ from ml.serving.client_request import ClientRequest
 
 if TYPE_CHECKING:
     from ml.generation.adapters import Adapters
+    from ml.generation.language_model import LanguageModel
     from ml.serving.app import ServiceApp
-    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
 __all__ = ["AdapterRequest", "add_adapters"]
 
@@ -25,18 +25,18 @@ class AdapterRequest(ClientRequest):
     name: str = Field(min_length=1, description="A sub-folder of the folder for adapters")
 
 
-def add_adapters(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
+def add_adapters(app: ServiceApp, language_model: LanguageModel) -> None:
     """Register the addresses on an application. Each worker has its own adapters loaded."""
 
     def adapters() -> Adapters:
-        if workflow.adapters is None:
+        if language_model.adapters is None:
             raise NotFound("This service has no folder for adapters: set adapters_path.")
-        return workflow.adapters
+        return language_model.adapters
 
     @app.get("/v1/adapters")
     async def list_adapters() -> dict[str, Any]:
         """Return the adapters in the folder."""
-        states = await workflow.in_thread(adapters().available)
+        states = await app.workflow.in_thread(adapters().available)
         data = [_document(state.name, state.loaded, state.in_use) for state in states]
         return {"object": "list", "data": data}
 
@@ -52,7 +52,7 @@ def add_adapters(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
     @app.delete("/v1/adapters/<name>")
     async def unload_adapter(name: str) -> dict[str, Any]:
         """Free an adapter's memory; its files stay. One in use goes with its last request."""
-        unloaded = await workflow.in_thread(adapters().unload, name)
+        unloaded = await app.workflow.in_thread(adapters().unload, name)
         return _document(name, loaded=not unloaded, in_use=not unloaded)
 
 

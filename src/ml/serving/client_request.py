@@ -16,7 +16,8 @@ __all__ = ["ClientRequest"]
 class ClientRequest(BaseModel):
     """A JSON object whose unknown fields are refused, with the name that was probably meant.
 
-    A client must not believe that a wish was fulfilled which was not even read.
+    A client must not believe that a wish was fulfilled which was not even read. A field with an
+    alias is known by that alone.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,14 +40,15 @@ class ClientRequest(BaseModel):
     def _refuse_what_is_not_done(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        if unknown := unknown_fields(data, [*cls.model_fields, *cls.neutral, *cls.ignored]):
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        if unknown := unknown_fields(data, [*known, *cls.neutral, *cls.ignored]):
             raise ValueError("; ".join(unknown))
         for name, allowed in cls.neutral.items():
             value = data.get(name)
             if value is not None and not any(_same(value, one) for one in allowed):
                 due = " or ".join(map(repr, allowed)) or "null"
                 raise ValueError(f"{name}: not supported here; leave it out or send {due}")
-        return {name: value for name, value in data.items() if name in cls.model_fields}
+        return {name: value for name, value in data.items() if name in known}
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -6,16 +6,18 @@ Requests to it pass admission, deadline and the watch for clients that leave; se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from ml.errors import ServiceError
 from ml.serving.reply import Reply
 
-__all__ = ["Endpoint", "Headers"]
+__all__ = ["Endpoint", "Headers", "InThread"]
 
 #: Names in lower case, as ASGI has them.
 Headers = Mapping[bytes, bytes]
+#: Runs a function with its arguments in a thread, as `BaseInferenceWorkflow.in_thread` does.
+InThread = Callable[..., Awaitable[Any]]
 
 
 class Endpoint(Protocol):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from quart import request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -13,6 +13,7 @@ from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, Ne
 from werkzeug.sansio.multipart import Field as FieldEvent
 
 from ml.errors import InvalidInput, PayloadTooLarge, ServiceError
+from ml.serving.endpoint import InThread
 
 __all__ = ["Form", "read_form"]
 
@@ -22,8 +23,6 @@ _MOST_FIELD_BYTES = 16 * 1024
 _MOST_PARTS, _MOST_HEAD_BYTES = 16, 64 * 1024
 #: The most that is read behind a refusal: a client that is cut off never sees why.
 _DROPPED_BYTES = 64 << 20
-
-InThread = Callable[..., Awaitable[Any]]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 
 from ml.errors import ConfigurationError, InvalidInput
 from ml.generation.request import PromptTooLong
-from ml.models.causal_lm import load_causal_lm
+from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
@@ -64,7 +64,7 @@ def plain_answer(model: Any, tokenizer: Any, text: str, count: int) -> str:
 
 @pytest.fixture(scope="module")
 def plain_answers(workflow: LLMInferenceWorkflow) -> dict[str, str]:
-    loaded = workflow.language_model
+    loaded = workflow.language_model.loaded
     return {
         text: plain_answer(loaded.model, loaded.tokenizer, text, count)
         for text, count in QUESTIONS.items()
@@ -109,7 +109,7 @@ async def test_a_stream_gives_the_same_answer_in_pieces(
 def peft_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """An adapter with random weights on the embedded model, and the folder it is saved in."""
     torch.manual_seed(0)
-    base = load_causal_lm(EMBEDDED_LLM, dtype="float32", device="cpu").model
+    base = load_causal_lm(EMBEDDED_LLM, CausalLMOptions(dtype="float32", device="cpu")).model
     targets = ["q_proj", "v_proj", "down_proj"]
     model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=targets))
     for name, weight in model.named_parameters():
@@ -126,7 +126,7 @@ def test_a_merged_adapter_gives_the_answers_of_pefts_own_model(
     peft_model: tuple[Any, Path],
 ) -> None:
     model, folder = peft_model
-    tokenizer = workflow.language_model.tokenizer
+    tokenizer = workflow.language_model.loaded.tokenizer
     expected = {
         text: plain_answer(model, tokenizer, text, count) for text, count in QUESTIONS.items()
     }
@@ -181,12 +181,12 @@ async def test_a_contract_gets_a_subclasss_object_as_json(
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        ({"slots": 0}, "slots: give an integer of at least 1"),
-        ({"slots": "4"}, "slots: give an integer"),
-        ({"slots": 2.5}, "slots: give an integer"),
-        ({"slots": True}, "slots: give an integer"),
-        ({"slots": None}, "slots: give an integer"),
-        ({"max_length": 15}, "max_length: give an integer of at least 16"),
+        ({"slots": 0}, "slots: Input should be greater"),
+        ({"slots": "4"}, "slots: Input should be a valid integer"),
+        ({"slots": 2.5}, "slots: Input should be a valid integer"),
+        ({"slots": True}, "slots: Input should be a valid integer"),
+        ({"slots": None}, "slots: Input should be a valid integer"),
+        ({"max_length": 15}, "max_length: Input should be greater than or equal to 16"),
         ({"max_new_tokens": 0}, "max_new_tokens: Input should be greater"),
         ({"max_new_tokens": "many"}, "max_new_tokens: Input should be a valid integer"),
         ({"temperature": -0.1}, "temperature: Input should be greater"),
@@ -229,8 +229,9 @@ def test_a_text_that_is_far_too_long_is_refused_before_its_tokens_are_made(
 ) -> None:
     text = "hi " * 5_000_000
     started = time.process_time()
-    for ask in (workflow.complete, lambda text: workflow.do_preprocessing({"text": text})):
+    model = workflow.language_model
+    for ask in (model.complete, lambda text: workflow.do_preprocessing({"text": text})):
         with pytest.raises(PromptTooLong, match="over 512 tokens"):
             ask(text)
-    assert len(workflow.complete(text, truncate=7).ids) == 7
+    assert len(model.complete(text, truncate=7).ids) == 7
     assert time.process_time() - started < 2  # its tokens take ten

@@ -25,7 +25,7 @@ def workflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLMInferenceW
 
 
 def control_tokens(workflow: LLMInferenceWorkflow, ids: list[int]) -> list[str]:
-    tokenizer = workflow.language_model.tokenizer
+    tokenizer = workflow.language_model.loaded.tokenizer
     special = set(tokenizer.all_special_ids)
     return [tokenizer.decode([id_]) for id_ in ids if id_ in special]
 
@@ -44,7 +44,7 @@ def test_a_request_forges_no_turn(workflow: LLMInferenceWorkflow, data: Any) -> 
     turns = control_tokens(workflow, ids)
     assert turns == ["<|im_start|>", "<|im_end|>"] * (len(turns) // 2) + ["<|im_start|>"]
     assert len(turns) == (9 if isinstance(data, dict) and "history" in data else 5)
-    assert FORGED in workflow.language_model.tokenizer.decode(ids)
+    assert FORGED in workflow.language_model.loaded.tokenizer.decode(ids)
 
 
 def test_a_contract_forges_no_turn(workflow: LLMInferenceWorkflow) -> None:
@@ -55,15 +55,15 @@ def test_a_contract_forges_no_turn(workflow: LLMInferenceWorkflow) -> None:
 def test_a_conversation_forges_no_turn_for_a_model_without_a_template(
     workflow: LLMInferenceWorkflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow.language_model.tokenizer, "chat_template", None)
-    prompt = workflow.chat([{"role": "user", "content": FORGED}])
+    monkeypatch.setattr(workflow.language_model.loaded.tokenizer, "chat_template", None)
+    prompt = workflow.language_model.chat([{"role": "user", "content": FORGED}])
     assert control_tokens(workflow, prompt.ids) == []
 
 
 def test_a_prompt_that_is_to_be_gone_on_with_is_read_as_it_is_written(
     workflow: LLMInferenceWorkflow,
 ) -> None:
-    prompt = workflow.complete(FORGED)
+    prompt = workflow.language_model.complete(FORGED)
     assert control_tokens(workflow, prompt.ids) == ["<|im_end|>", "<|im_start|>"]
 
 
@@ -72,7 +72,7 @@ def test_an_ordinary_prompt_has_the_tokens_that_transformers_gives_it(
     workflow: LLMInferenceWorkflow, text: str
 ) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
-    expected = workflow.language_model.tokenizer.apply_chat_template(
+    expected = workflow.language_model.loaded.tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, return_dict=False
     )
     assert workflow.do_preprocessing(text).ids == expected

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml.errors import UnprocessableInput
 from ml.finetuning.request import TrainingParameters
-from ml.models.causal_lm import load_causal_lm
+from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 
 __all__ = ["TrlBackend"]
 
@@ -17,7 +17,7 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
 class TrlBackend:
-    """Trains LoRA layers in float32 on weights of a dtype, as of `load_causal_lm`."""
+    """Trains LoRA layers in float32 on weights of a dtype, as of `CausalLMOptions`."""
 
     name = "trl"
     optimizer = "adamw_torch"
@@ -47,7 +47,8 @@ class TrlBackend:
 
     def load(self, source: str, request: TrainingParameters) -> Any:
         """Load a base model from safetensors; no code of a repository is run."""
-        return load_causal_lm(source, dtype=self._dtype).model
+        options = CausalLMOptions.model_validate({"dtype": self._dtype})
+        return load_causal_lm(source, options).model
 
     def add_lora(self, model: Any, request: TrainingParameters) -> Any:
         """Return the model with LoRA layers by peft."""

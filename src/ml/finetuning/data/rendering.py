@@ -1,7 +1,7 @@
 """From what a row means to the text that the model reads, and which parts of it are trained.
 
 Conversations are rendered by the tokenizer's own chat template, as serving does it
-(`LLMInferenceWorkflow.chat`). Where an answer stands is found by rendering the conversation's
+(`LanguageModel.chat`). Where an answer stands is found by rendering the conversation's
 beginnings: up to before the answer with the generation prompt, and up to its end without it.
 """
 

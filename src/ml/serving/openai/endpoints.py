@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar
 
 from ml.errors import ServiceError
+from ml.generation.language_model import LanguageModel
 from ml.generation.merging import merged
-from ml.generation.request import Finished, Piece
-from ml.serving.endpoint import Headers
+from ml.generation.request import Finished, Piece, Prompt
+from ml.serving.endpoint import Headers, InThread
 from ml.serving.event_stream import event, event_stream
 from ml.serving.openai.replies import CompletionForm, error_data, error_reply
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
 from ml.serving.reply import Reply, json_reply
-from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
 
 __all__ = ["ChatCompletions", "Completions"]
 
@@ -25,8 +25,8 @@ class _Endpoint:
     #: The field that holds what the model reads.
     _input: ClassVar[str]
 
-    def __init__(self, workflow: LLMInferenceWorkflow) -> None:
-        self._workflow = workflow
+    def __init__(self, model: LanguageModel, in_thread: InThread) -> None:
+        self._model, self._in_thread = model, in_thread
 
     def refusal(self, error: ServiceError) -> Reply:
         """Return a failure as OpenAI's clients know it."""
@@ -39,7 +39,7 @@ class _Endpoint:
         *,
         is_chat: bool,
     ) -> Reply:
-        form = CompletionForm(request.model_name or self._workflow.served_name, is_chat)
+        form = CompletionForm(request.model_name or self._model.served_name, is_chat)
         if request.stream:
             events = self._events(prompts, form, with_usage=request.wants_usage)
             return await event_stream(events, self._error_data)
@@ -53,7 +53,7 @@ class _Endpoint:
         return json_reply(form.whole([(text, ends[i]) for i, text in enumerate(texts)]))
 
     def _pieces(self, prompts: Sequence[Prompt]) -> AsyncGenerator[tuple[int, Piece], None]:
-        return merged([self._workflow.generate(prompt) for prompt in prompts])
+        return merged([self._model.generate(prompt) for prompt in prompts])
 
     async def _events(
         self, prompts: Sequence[Prompt], form: CompletionForm, *, with_usage: bool
@@ -84,12 +84,12 @@ class ChatCompletions(_Endpoint):
     async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return a chat completion, whole or as a stream."""
         request = ChatCompletionRequest.read(body)
-        prompt = await self._workflow.in_thread(self._prompt, request)
+        prompt = await self._in_thread(self._prompt, request)
         return await self._answer(request, [prompt], is_chat=True)
 
     def _prompt(self, request: ChatCompletionRequest) -> Prompt:
         messages = [message.for_template() for message in request.messages]
-        return self._workflow.chat(messages, request.sampling(), model=request.model_name)
+        return self._model.chat(messages, request, model=request.model_name)
 
 
 class Completions(_Endpoint):
@@ -100,9 +100,9 @@ class Completions(_Endpoint):
     async def answer(self, body: bytes, headers: Headers) -> Reply:
         """Return a text completion, whole or as a stream."""
         request = CompletionRequest.read(body)
-        prompts = await self._workflow.in_thread(self._prompts, request)
+        prompts = await self._in_thread(self._prompts, request)
         return await self._answer(request, prompts, is_chat=False)
 
     def _prompts(self, request: CompletionRequest) -> list[Prompt]:
-        sampling, model = request.sampling(), request.model_name
-        return [self._workflow.complete(one, sampling, model=model) for one in request.prompt]
+        model = request.model_name
+        return [self._model.complete(one, request, model=model) for one in request.prompt]

@@ -6,12 +6,14 @@ fields under `_OF_OTHER_SERVERS`, are none of theirs; other servers of this API 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ml.errors import describe_faults
-from ml.generation.request import TopK, TopP
+from ml.generation.request import SamplingParameters
+from ml.generation.sampling_options import MaxNewTokens, SamplingOptions, StopStrings
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.client_request import ClientRequest
 
@@ -129,7 +131,7 @@ class StreamOptions(ClientRequest):
     include_usage: bool | None = None
 
 
-class _Request(ClientRequest):
+class _Request(ClientRequest, SamplingOptions):
     neutral: ClassVar = {
         **_OF_OTHER_SERVERS,
         "n": (1,),
@@ -170,14 +172,8 @@ class _Request(ClientRequest):
     model: str | None = Field(default=None, description="One of /v1/models; the first by default")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: TopP | None = None
-    top_k: TopK | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stop: Annotated[list[str] | None, BeforeValidator(_one_or_more)] = Field(
-        default=None, max_length=16
-    )
+    max_new_tokens: MaxNewTokens | None = Field(default=None, alias="max_tokens")
+    stop: Annotated[StopStrings | None, BeforeValidator(_one_or_more)] = None
 
     @property
     def model_name(self) -> str | None:
@@ -189,28 +185,17 @@ class _Request(ClientRequest):
         """Whether a stream shall end with the numbers of tokens."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
-    def sampling(self) -> dict[str, Any]:
-        """Return what the request says about sampling; None where it says nothing."""
-        return {
-            "max_new_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "stop": None if self.stop is None else tuple(self.stop),
-        }
-
 
 class ChatCompletionRequest(_Request):
     """The body of `POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: MaxNewTokens | None = None
 
-    def sampling(self) -> dict[str, Any]:
-        """Return what the request says about sampling; None where it says nothing."""
-        newer = self.max_completion_tokens
-        return super().sampling() | ({} if newer is None else {"max_new_tokens": newer})
+    def over(self, defaults: SamplingParameters) -> SamplingParameters:
+        """Return the parameters of the request; the newer of the two names for a limit wins."""
+        parameters, newer = super().over(defaults), self.max_completion_tokens
+        return parameters if newer is None else replace(parameters, max_new_tokens=newer)
 
 
 class CompletionRequest(_Request):

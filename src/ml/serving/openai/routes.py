@@ -14,8 +14,8 @@ from ml.serving.openai.replies import error_reply, model_list, model_object
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
 
 if TYPE_CHECKING:
+    from ml.generation.language_model import LanguageModel
     from ml.serving.app import ServiceApp
-    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
 __all__ = ["OPENAI_PATHS", "add_openai"]
 
@@ -23,22 +23,23 @@ __all__ = ["OPENAI_PATHS", "add_openai"]
 OPENAI_PATHS = "/v1/"
 
 
-def add_openai(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
+def add_openai(app: ServiceApp, language_model: LanguageModel) -> None:
     """Register them on an application."""
+    in_thread = app.workflow.in_thread
     app.error_forms[OPENAI_PATHS] = error_reply
-    app.endpoints["/v1/chat/completions"] = ChatCompletions(workflow)
-    app.endpoints["/v1/completions"] = Completions(workflow)
+    app.endpoints["/v1/chat/completions"] = ChatCompletions(language_model, in_thread)
+    app.endpoints["/v1/completions"] = Completions(language_model, in_thread)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """Return the names that `model` may have."""
-        return model_list(workflow.model_names())
+        return model_list(language_model.model_names())
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> dict[str, Any]:
         """Return one model, or 404; names that stand for the service's own are found, too."""
         if name not in NAMES_OF_ANY_MODEL:
-            await workflow.in_thread(workflow.require_model, name)
+            await in_thread(language_model.require_model, name)
         return model_object(name)
 
     @app.post("/v1/chat/completions")

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from ml.errors import ServiceError
-from ml.generation.request import collect
-from ml.serving.endpoint import Headers
+from ml.generation.language_model import LanguageModel
+from ml.generation.request import Prompt, collect
+from ml.serving.endpoint import Headers, InThread
 from ml.serving.event_stream import event, event_stream
 from ml.serving.reply import Reply, json_reply
 from ml.serving.tgi.replies import details, error_data, error_reply, stream_event
 from ml.serving.tgi.requests import GenerateRequest, Parameters
-from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow, Prompt
 
 __all__ = ["Generate", "GenerateEither", "GenerateStream"]
 
@@ -20,8 +20,8 @@ __all__ = ["Generate", "GenerateEither", "GenerateStream"]
 class Generate:
     """Goes on with a text and answers with the whole."""
 
-    def __init__(self, workflow: LLMInferenceWorkflow) -> None:
-        self._workflow = workflow
+    def __init__(self, model: LanguageModel, in_thread: InThread) -> None:
+        self._model, self._in_thread = model, in_thread
 
     def refusal(self, error: ServiceError) -> Reply:
         """Return a failure as these clients know it."""
@@ -32,8 +32,8 @@ class Generate:
         return json_reply(await self._whole(GenerateRequest.read(body)))
 
     async def _whole(self, request: GenerateRequest) -> dict[str, object]:
-        prompt = await self._workflow.in_thread(self._prompt, request)
-        pieces, finished = await collect(self._workflow.generate(prompt))
+        prompt = await self._in_thread(self._prompt, request)
+        pieces, finished = await collect(self._model.generate(prompt))
         parameters = request.parameters or Parameters()
         text = "".join(piece.text for piece in pieces)
         answer: dict[str, object] = {"generated_text": _before(request) + text}
@@ -42,7 +42,7 @@ class Generate:
         return answer
 
     async def _stream(self, request: GenerateRequest) -> Reply:
-        prompt = await self._workflow.in_thread(self._prompt, request)
+        prompt = await self._in_thread(self._prompt, request)
         return await event_stream(self._events(request, prompt), error_data)
 
     async def _events(
@@ -50,7 +50,7 @@ class Generate:
     ) -> AsyncGenerator[bytes, None]:
         seed = (request.parameters or Parameters()).seed
         text, index = _before(request), 0
-        async with contextlib.aclosing(self._workflow.generate(prompt)) as pieces:
+        async with contextlib.aclosing(self._model.generate(prompt)) as pieces:
             async for piece in pieces:
                 index += 1
                 text += piece.text
@@ -58,9 +58,9 @@ class Generate:
 
     def _prompt(self, request: GenerateRequest) -> Prompt:
         parameters = request.parameters or Parameters()
-        return self._workflow.complete(
+        return self._model.complete(
             request.inputs,
-            parameters.sampling(),
+            parameters,
             model=parameters.adapter_id,
             truncate=parameters.truncate,
             keeps_stop=True,

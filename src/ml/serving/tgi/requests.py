@@ -6,18 +6,24 @@ Source: the OpenAPI document of Text Generation Inference 3, and the parameters 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from ml.generation.request import TopK, TopP
+from ml.generation.request import SamplingParameters
+from ml.generation.sampling_options import SamplingOptions, Temperature
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["GenerateRequest", "Parameters"]
 
 
-class Parameters(ClientRequest):
-    """How to generate. Without any of the sampling parameters, the service's own hold."""
+class Parameters(ClientRequest, SamplingOptions):
+    """How to generate. Without any of the sampling parameters, the service's own hold.
+
+    Any sampling parameter but `seed` switches sampling on, at temperature 1 if none is given;
+    `do_sample` false alone leaves the service's own.
+    """
 
     neutral: ClassVar = {
         "best_of": (1,),
@@ -33,32 +39,16 @@ class Parameters(ClientRequest):
     adapter_id: str | None = None
     details: bool | None = None
     do_sample: bool | None = None
-    max_new_tokens: int | None = Field(default=None, ge=1)
     return_full_text: bool | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stop: list[str] | None = Field(default=None, max_length=16)
-    temperature: float | None = Field(default=None, gt=0, le=5)
-    top_k: TopK | None = None
-    top_p: TopP | None = None
+    temperature: Annotated[Temperature, Field(gt=0)] | None = None
     truncate: int | None = Field(default=None, ge=1)
 
-    def sampling(self) -> dict[str, Any]:
-        """Return what the request says about sampling; None where it says nothing.
-
-        Any sampling parameter but `seed` switches sampling on, at temperature 1 if none is given;
-        `do_sample` false alone leaves the service's own.
-        """
-        temperature = self.temperature
-        if temperature is None and (self.do_sample or self.top_k or self.top_p):
-            temperature = 1.0
-        return {
-            "max_new_tokens": self.max_new_tokens,
-            "temperature": temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "seed": self.seed,
-            "stop": None if self.stop is None else tuple(self.stop),
-        }
+    def over(self, defaults: SamplingParameters) -> SamplingParameters:
+        """Return the parameters of the request."""
+        parameters = super().over(defaults)
+        if self.temperature is None and (self.do_sample or self.top_k or self.top_p):
+            return replace(parameters, temperature=1.0)
+        return parameters
 
 
 class GenerateRequest(ClientRequest):

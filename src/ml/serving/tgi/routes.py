@@ -8,39 +8,41 @@ from quart import Response
 from quart_schema import document_request
 
 from ml.errors import NotFound
+from ml.generation.sampling_options import MOST_STOP_STRINGS
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
 from ml.serving.tgi.replies import error_reply
 from ml.serving.tgi.requests import GenerateRequest
 
 if TYPE_CHECKING:
+    from ml.generation.language_model import LanguageModel
     from ml.serving.app import ServiceApp
-    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 
 __all__ = ["add_tgi"]
 
 
-def add_tgi(app: ServiceApp, workflow: LLMInferenceWorkflow) -> None:
+def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
     """Register them on an application."""
+    in_thread = app.workflow.in_thread
     for path in ("/info", "/generate", "/generate_stream"):
         app.error_forms[path] = error_reply
-    app.endpoints["/generate"] = Generate(workflow)
-    app.endpoints["/generate_stream"] = GenerateStream(workflow)
-    app.endpoints["/"] = GenerateEither(workflow)
+    app.endpoints["/generate"] = Generate(language_model, in_thread)
+    app.endpoints["/generate_stream"] = GenerateStream(language_model, in_thread)
+    app.endpoints["/"] = GenerateEither(language_model, in_thread)
 
     @app.get("/info")
     async def info() -> dict[str, Any]:
         """Return what is served, and its limits."""
         return {
-            "model_id": workflow.served_name,
+            "model_id": language_model.served_name,
             "model_sha": None,
-            "model_dtype": workflow.dtype,
-            "model_device_type": workflow.device_type,
+            "model_dtype": language_model.dtype,
+            "model_device_type": language_model.device_type,
             "model_pipeline_tag": "text-generation",
             "max_concurrent_requests": app.settings.max_in_flight,
             "max_best_of": 1,
-            "max_stop_sequences": 16,
-            "max_input_tokens": workflow.max_length - 1,
-            "max_total_tokens": workflow.max_length,
+            "max_stop_sequences": MOST_STOP_STRINGS,
+            "max_input_tokens": language_model.max_length - 1,
+            "max_total_tokens": language_model.max_length,
             "max_client_batch_size": 1,
             "router": app.name,
             "version": app.service_version,

@@ -37,7 +37,7 @@ from ml.workflows.accepted import Accepted
 from ml.workflows.inference.proof import Proof, as_proof
 
 if TYPE_CHECKING:
-    from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
+    from ml.generation.language_model import LanguageModel
 
 __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
@@ -197,7 +197,7 @@ class BaseInferenceWorkflow(ABC):
         return callable(getattr(self, "do_run_batch", None))
 
     @property
-    def text_generation(self) -> LLMInferenceWorkflow | None:
+    def text_generation(self) -> LanguageModel | None:
         """The language model that answers what OpenAI's and TGI's clients ask, if there is one."""
         return None
 

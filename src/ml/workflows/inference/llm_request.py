@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
-from ml.generation.request import TopK, TopP
+from ml.generation.sampling_options import SamplingOptions
 from ml.workflows.inference.text_input import TextInput
 
 __all__ = ["LLMRequest"]
 
 
-class LLMRequest(TextInput):
+class LLMRequest(TextInput, SamplingOptions):
     """A text to answer, with what was said before.
 
     Generation parameters that are not given are the service's own.
@@ -25,12 +23,6 @@ class LLMRequest(TextInput):
         description='What was said before, oldest first: [{"bot": "…"}, {"player": "…"}]',
     )
     model: str | None = Field(default=None, description="The name of an adapter")
-    max_new_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=5)
-    top_p: TopP | None = None
-    top_k: TopK | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stop: list[str] | None = Field(default=None, max_length=16)
 
     def messages(self) -> list[dict[str, str]]:
         """Return the conversation for a chat template: `bot` is assistant, `player` is user."""
@@ -41,9 +33,3 @@ class LLMRequest(TextInput):
                 if speaker in roles and said:
                     messages.append({"role": roles[speaker], "content": said})
         return [*messages, {"role": "user", "content": self.text}]
-
-    def sampling(self) -> dict[str, Any]:
-        """Return what the request says about sampling; None where it says nothing."""
-        fields = ("max_new_tokens", "temperature", "top_p", "top_k", "seed")
-        stop = None if self.stop is None else tuple(self.stop)
-        return {**{name: getattr(self, name) for name in fields}, "stop": stop}

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from ml.errors import ConfigurationError, InvalidInput, fault_lines
 from ml.upstream.parameters import GenerationParameters
 from ml.workflows.addresses import checked_web_address
+from ml.workflows.arguments import checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.text_input import TextInput
-from ml.workflows.loading import did_you_mean
 
 if TYPE_CHECKING:
     from ml.upstream.retries import RetryParameters
@@ -59,7 +59,9 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         from ml.upstream.text_generation_server import TextGenerationServer
 
         faults = Faults()
-        self.parameters = faults.of(_checked_parameters, inference_params)
+        self.parameters = faults.of(
+            partial(checked_arguments, GenerationParameters, **inference_params)
+        )
         make_server = partial(
             TextGenerationServer,
             faults.of(checked_web_address, "server_url", server_url),
@@ -146,20 +148,6 @@ def _checked_api(api: Any) -> Api | None:
         raise ConfigurationError(f'api: {api!r} is none of "tgi", "openai"')
     checked: Api | None = api
     return checked
-
-
-def _checked_parameters(values: dict[str, Any]) -> GenerationParameters:
-    known = list(GenerationParameters.model_fields)
-    unknown = [
-        f"no such parameter: {n!r}{did_you_mean(n, known)}" for n in values if n not in known
-    ]
-    try:
-        parameters = GenerationParameters(**values)
-    except ValidationError as error:
-        unknown += fault_lines(error)
-    if unknown:
-        raise ConfigurationError("\n".join(unknown))
-    return parameters
 
 
 def _checked_retries(values: Any) -> RetryParameters:

@@ -22,12 +22,14 @@ from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
 from ml.finetuning.train_request import TrainRequest
 from ml.finetuning.uploads import is_file_id
+from ml.generation.arguments import LanguageModelArguments
+from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
 from ml.workflows.addresses import checked_web_address
+from ml.workflows.arguments import checked_arguments
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
-from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.loading import unknown_fields
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     `(string job_id)`.
 
     `model` is the base of the tuned models that this service answers with, a hub name, a folder or
-    the embedded one; None answers with none. The other arguments are the service's settings.
+    the embedded one; None answers with none. `inference` are further `LanguageModelArguments`, all
+    other arguments the service's settings.
     """
 
     extra = "trainer"
@@ -94,14 +97,18 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             resume_interrupted=resume_interrupted,
             environment=self._job_environment(),
         )
-        self._language_model = (
-            LLMInferenceWorkflow(model, adapters_path=str(self.output_path), **inference)
-            if model is not None
-            else None
-        )
+        self._language_model: LanguageModel | None = None
+        if model is not None:
+            arguments = checked_arguments(
+                LanguageModelArguments,
+                model=model,
+                adapters_path=str(self.output_path),
+                **inference,
+            )
+            self._language_model = LanguageModel(arguments)
 
     @property
-    def text_generation(self) -> LLMInferenceWorkflow | None:
+    def text_generation(self) -> LanguageModel | None:
         """The tuned models on their base."""
         return self._language_model
 
@@ -121,7 +128,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         try:
             await self._engine.open()
             if self._language_model is not None:
-                await self._language_model.setup()
+                await self.in_thread(self._language_model.load)
             await self._engine.start()
         except BaseException:
             await self.do_close()
@@ -131,7 +138,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         """Let running jobs save, and close the store."""
         await self._engine.close()
         if self._language_model is not None:
-            await self._language_model.close()
+            await self.in_thread(self._language_model.close)
 
     async def do_run_model(self, preprocessed_data: Any) -> dict[str, Any]:
         """Return the state of a job: of the one that is asked for, or of a new one."""

@@ -1,0 +1,261 @@
+"""A language model: its prompts, its adapters and its names, over an engine that makes tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from ml.errors import InvalidInput, NotReady
+from ml.generation.arguments import LanguageModelArguments
+from ml.generation.request import (
+    FinishReason,
+    ModelNotFound,
+    Observer,
+    Piece,
+    Prompt,
+    PromptTooLong,
+    SamplingParameters,
+)
+from ml.generation.sampling_options import SamplingOptions
+from ml.models.causal_lm import CausalLM, load_causal_lm
+from ml.models.control_tokens import Asked, ControlTokens
+
+if TYPE_CHECKING:
+    from ml.generation.adapters import Adapters
+    from ml.generation.engine import Engine
+
+__all__ = ["LanguageModel"]
+
+
+class LanguageModel:
+    """Answers conversations and goes on with texts; concurrent requests share it token by token.
+
+    `load()` comes first and `close()` last; both take their time, as `chat` and `complete` may:
+    call them in a thread.
+    """
+
+    def __init__(self, arguments: LanguageModelArguments) -> None:
+        self.arguments = arguments
+        #: Tokens that a prompt and its answer may have together; loading may lower it.
+        self.max_length = arguments.max_length
+        #: The adapters that requests may name; there once the model is loaded.
+        self.adapters: Adapters | None = None
+        #: Hears of what the engine does; set it before `load()`.
+        self.observer = Observer()
+        self._defaults = arguments.over(SamplingParameters())
+        self._engine: Engine | None = None
+
+    @property
+    def loaded(self) -> CausalLM:
+        """The model and its tokenizer; there once they are loaded."""
+        return self._loaded
+
+    @property
+    def dtype(self) -> str:
+        """The type of the loaded weights, such as `torch.bfloat16`."""
+        return str(self._loaded.model.dtype)
+
+    @property
+    def device_type(self) -> str:
+        """Where the loaded model runs, such as `cpu`."""
+        return str(self._loaded.model.device.type)
+
+    def load(self) -> None:
+        """Load the model, start the engine, and answer once.
+
+        Raises `ConfigurationError` for what cannot be loaded, and `UpstreamError` where only the
+        hub cannot be reached.
+        """
+        arguments = self.arguments
+        loaded = load_causal_lm(arguments.model, arguments)
+        # These bring torch, which a refusal need not wait for.
+        from ml.generation.adapters import Adapters
+        from ml.generation.transformers_engine import TransformersEngine
+
+        self._loaded = loaded
+        self._controls = ControlTokens(loaded.tokenizer)
+        self.max_length = min(self.max_length, loaded.max_length)
+        #: A text of more characters has too many tokens, whichever they are.
+        self._longest_text = self.max_length * max(map(len, loaded.tokenizer.get_vocab()))
+        if arguments.adapters_path is not None:
+            self.adapters = Adapters(
+                loaded.model,
+                Path(arguments.adapters_path),
+                max_adapters=arguments.max_adapters,
+                max_rank=arguments.max_adapter_rank,
+            )
+        self._engine = TransformersEngine(
+            loaded.model,
+            adapters=self.adapters,
+            end_tokens=loaded.end_tokens,
+            slots=arguments.slots,
+            max_length=self.max_length,
+            observer=self.observer,
+            reuse_prefixes=arguments.reuse_prefixes,
+        )
+        try:
+            asyncio.run(self._warm_up())
+        except Exception:
+            self.close()
+            raise
+
+    async def _warm_up(self) -> None:
+        """Answer once: the first steps are slow, and a model that cannot answer is not ready."""
+        options = SamplingOptions(max_new_tokens=2)
+        async for _ in self.generate(self.chat([{"role": "user", "content": "Hello"}], options)):
+            pass
+
+    def close(self) -> None:
+        """Stop the engine; what still generates ends. The model can be loaded again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    # --- names --------------------------------------------------------------------------------
+
+    @property
+    def served_name(self) -> str:
+        """The model's name for clients; of a folder, they learn its last part."""
+        path = Path(self.arguments.model)
+        return path.name if path.is_dir() else self.arguments.model
+
+    def model_names(self) -> list[str]:
+        """Return the names that a request may give as its model: its own and its adapters'."""
+        adapters = self.adapters.available() if self.adapters is not None else []
+        return [self.served_name, *(adapter.name for adapter in adapters)]
+
+    def require_model(self, name: str) -> None:
+        """Raise `ModelNotFound` unless a request may give this name as its model."""
+        if name not in self.model_names():
+            names = ", ".join(self.model_names())
+            raise ModelNotFound(f"There is no model {name!r} here, but {names}.")
+
+    # --- prompts ------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        options: SamplingOptions | None = None,
+        *,
+        model: str | None = None,
+    ) -> Prompt:
+        """Return the prompt of a conversation: `{"role": …, "content": …}`, oldest first.
+
+        The service's system prompt is put first if the conversation has none, and the service's
+        own parameters stand for the options that are not given. Nothing that a message says
+        becomes a control token. Raises `PromptTooLong` when it leaves no room for an answer.
+        """
+        system = self.arguments.system_prompt
+        if system and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": system}, *messages]
+        self._require_countable(sum(len(message["content"]) for message in messages))
+        controls, tokenizer = self._controls, self._loaded.tokenizer
+        if tokenizer.chat_template is None:
+            text = "\n".join(message["content"] for message in messages)
+            return self._prompt(controls.text_tokenizer(text)(text).input_ids, options, model)
+        try:
+            chat = controls.render([(messages, True)], self._render)
+        except TemplateError as error:  # such as roles that a template does not know
+            raise InvalidInput(f"the model's chat template refuses this: {error}") from error
+        read = controls.tokenizer(chat.aliased)
+        ids = read(chat.texts[0], add_special_tokens=False).input_ids
+        return self._prompt(ids, options, model)
+
+    def _render(self, asked: Sequence[Asked]) -> list[str]:
+        apply = self._loaded.tokenizer.apply_chat_template
+        return [
+            apply(messages, tokenize=False, add_generation_prompt=asking)
+            for messages, asking in asked
+        ]
+
+    def complete(
+        self,
+        text: str | list[int],
+        options: SamplingOptions | None = None,
+        *,
+        model: str | None = None,
+        truncate: int | None = None,
+        keeps_stop: bool = False,
+    ) -> Prompt:
+        """Return the prompt of a text, or of its token ids, that the model shall go on with.
+
+        What names a control token in it is one: whoever gives such a prompt writes all of it.
+        `truncate` keeps only so many of its last tokens; with `keeps_stop` a stop string is part
+        of the answer. Raises `PromptTooLong` as `chat` does.
+        """
+        if isinstance(text, str):
+            if truncate:
+                text = text[-self._longest_text :]
+            self._require_countable(len(text))
+            ids = self._loaded.tokenizer(text).input_ids
+        else:
+            ids = self._known_tokens(text)
+        ids = ids[-truncate:] if truncate else ids
+        return self._prompt(ids, options, model, keeps_stop=keeps_stop)
+
+    def _prompt(
+        self,
+        ids: list[int],
+        options: SamplingOptions | None,
+        model: str | None,
+        *,
+        keeps_stop: bool = False,
+    ) -> Prompt:
+        if model is not None:
+            self.require_model(model)
+        adapter = None if model == self.served_name else model
+        parameters = self._defaults if options is None else options.over(self._defaults)
+        if not ids:
+            raise InvalidInput("prompt: the prompt is empty")
+        if len(ids) >= self.max_length:
+            raise PromptTooLong(str(len(ids)), self.max_length)
+        return Prompt(ids, parameters, adapter, keeps_stop)
+
+    def _require_countable(self, characters: int) -> None:
+        """Refuse a text before its tokens are made, which take a hundred times its memory."""
+        if characters > self._longest_text:
+            raise PromptTooLong(f"over {self.max_length}", self.max_length)
+
+    def _known_tokens(self, ids: list[int]) -> list[int]:
+        number = self._loaded.model.get_input_embeddings().num_embeddings
+        for token_id in ids:
+            if not 0 <= token_id < number:
+                raise InvalidInput(f"prompt: {token_id} is none of the model's {number} token ids")
+        return ids
+
+    # --- answers ------------------------------------------------------------------------------
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
+        """Yield the answer token by token; the last piece has `finished`.
+
+        Closing the iterator frees the model within a token.
+        """
+        from ml.generation.text import TextStream, read_text
+
+        if self._engine is None:
+            raise NotReady("The model is being unloaded.")
+        stops = prompt.sampling.stop
+        text = TextStream(self._loaded.tokenizer, stops, keeps_stop=prompt.keeps_stop)
+        reason = FinishReason.CANCELLED
+        try:
+            async with contextlib.AsyncExitStack() as held:
+                adapter = None
+                if prompt.adapter is not None and self.adapters is not None:
+                    adapter = await held.enter_async_context(self.adapters.hold(prompt.adapter))
+                steps = self._engine.generate(prompt.ids, prompt.sampling, adapter=adapter)
+                pieces = read_text(steps, text, prompt_tokens=len(prompt.ids))
+                await held.enter_async_context(contextlib.aclosing(pieces))
+                async for piece in pieces:
+                    if piece.finished is not None:
+                        reason = piece.finished.reason
+                    yield piece
+        except Exception:
+            reason = FinishReason.ERROR
+            raise
+        finally:
+            self.observer.ended(reason)

@@ -1,0 +1,62 @@
+"""What a request may say about how tokens are chosen, and its bounds, for all addresses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ml.generation.request import SamplingParameters
+
+__all__ = [
+    "MOST_STOP_STRINGS",
+    "MaxNewTokens",
+    "SamplingOptions",
+    "StopStrings",
+    "Temperature",
+]
+
+MOST_STOP_STRINGS = 16
+
+
+def _all_as_zero(value: Any) -> Any:
+    """Return 0 for -1, with which other servers keep all tokens."""
+    return 0 if value == -1 else value
+
+
+MaxNewTokens = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(ge=0, le=5)]
+TopP = Annotated[float, Field(ge=0, le=1)]
+TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+StopStrings = Annotated[list[str], Field(max_length=MOST_STOP_STRINGS)]
+
+
+class SamplingOptions(BaseModel):
+    """How tokens shall be chosen: `SamplingParameters`, each of which may be left out.
+
+    A protocol with another name or bound for one overrides its field, with the types above.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    max_new_tokens: MaxNewTokens | None = Field(
+        default=None, description="Tokens that the answer may have"
+    )
+    temperature: Temperature | None = Field(default=None, description="0 takes the likeliest token")
+    top_p: TopP | None = Field(
+        default=None, description="1 keeps all tokens, 0 the likeliest alone"
+    )
+    top_k: TopK | None = Field(default=None, description="0 and -1 keep all tokens")
+    seed: Seed | None = Field(default=None, description="The same one gives the same choices")
+    stop: StopStrings | None = Field(default=None, description="Texts that end the answer")
+
+    def over(self, defaults: SamplingParameters) -> SamplingParameters:
+        """Return the parameters of a request: what is left out is as in `defaults`."""
+        given = {
+            name: value
+            for name in SamplingOptions.model_fields
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(defaults, **given)
