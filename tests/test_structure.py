@@ -41,7 +41,16 @@ MAY_IMPORT = {
 }
 _SERVICES_MAY_IMPORT = (*_TOOLS, "ml.proving", "ml.serving", "ml.workflows", "ezkl_patches")
 WEB = {"quart", "quart_schema", "hypercorn", "granian", "werkzeug", "flask", "uvloop"}
-HEAVY = {"torch", "transformers", "huggingface_hub", "sklearn", "pandas", "matplotlib", "ezkl"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "huggingface_hub",
+    "openvino",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "ezkl",
+}
 MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_FILE = 120, 500
 
 

@@ -27,6 +27,11 @@ class Settings(ServingSettings):
             '{"max_new_tokens": 64}',
             "See LLMInferenceWorkflow in the README:",
         ),
+        Example(
+            "FLASK_LLM_WORKFLOW_KW_ARGS",
+            '{"engine": "openvino", "max_new_tokens": 64}',
+            "The embedded model in 8 bits, run by OpenVINO on the CPU:",
+        ),
         Example("MODELS_PATH", "", "Where the embedded model lies (~/.cache/infernet-ml-services)"),
     )
 

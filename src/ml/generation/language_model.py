@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import structlog
 from jinja2 import TemplateError
 
 from ml.errors import InvalidInput, NotReady
@@ -24,12 +25,15 @@ from ml.generation.request import (
 from ml.generation.sampling_options import SamplingOptions
 from ml.models.causal_lm import CausalLM, load_causal_lm
 from ml.models.control_tokens import Asked, ControlTokens
+from ml.models.openvino_model import OpenVINOModel, load_openvino_model
 
 if TYPE_CHECKING:
     from ml.generation.adapters import Adapters
     from ml.generation.engine import Engine
 
 __all__ = ["LanguageModel"]
+
+log = structlog.get_logger(__name__)
 
 
 class LanguageModel:
@@ -51,19 +55,19 @@ class LanguageModel:
         self._engine: Engine | None = None
 
     @property
-    def loaded(self) -> CausalLM:
+    def loaded(self) -> CausalLM | OpenVINOModel:
         """The model and its tokenizer; there once they are loaded."""
         return self._loaded
 
     @property
     def dtype(self) -> str:
         """The type of the loaded weights, such as `torch.bfloat16`."""
-        return str(self._loaded.model.dtype)
+        return self._loaded.dtype
 
     @property
     def device_type(self) -> str:
         """Where the loaded model runs, such as `cpu`."""
-        return str(self._loaded.model.device.type)
+        return self._loaded.device_type
 
     def load(self) -> None:
         """Load the model, start the engine, and answer once.
@@ -72,16 +76,41 @@ class LanguageModel:
         hub cannot be reached.
         """
         arguments = self.arguments
-        loaded = load_causal_lm(arguments.model, arguments)
-        # These bring torch, which a refusal need not wait for.
-        from ml.generation.adapters import Adapters
-        from ml.generation.transformers_engine import TransformersEngine
-
+        log.info("engine_chosen", engine=arguments.chosen_engine, reason=arguments.why_engine)
+        loaded: CausalLM | OpenVINOModel
+        if arguments.chosen_engine == "openvino":
+            loaded = load_openvino_model(arguments.model)
+        else:
+            loaded = load_causal_lm(arguments.model, arguments)
         self._loaded = loaded
         self._controls = ControlTokens(loaded.tokenizer)
         self.max_length = min(self.max_length, loaded.max_length)
         #: A text of more characters has too many tokens, whichever they are.
         self._longest_text = self.max_length * max(map(len, loaded.tokenizer.get_vocab()))
+        self._engine = self._started_engine(loaded)
+        try:
+            asyncio.run(self._warm_up())
+        except Exception:
+            self.close()
+            raise
+
+    def _started_engine(self, loaded: CausalLM | OpenVINOModel) -> Engine:
+        arguments = self.arguments
+        common: dict[str, Any] = {
+            "end_tokens": loaded.end_tokens,
+            "slots": arguments.slots,
+            "max_length": self.max_length,
+            "observer": self.observer,
+            "reuse_prefixes": arguments.reuse_prefixes,
+        }
+        if isinstance(loaded, OpenVINOModel):
+            from ml.generation.openvino_engine import OpenVINOEngine
+
+            return OpenVINOEngine(loaded.source, cache_gib=arguments.cache_gib, **common)
+        # These bring torch, which a refusal need not wait for.
+        from ml.generation.adapters import Adapters
+        from ml.generation.transformers_engine import TransformersEngine
+
         if arguments.adapters_path is not None:
             self.adapters = Adapters(
                 loaded.model,
@@ -89,20 +118,7 @@ class LanguageModel:
                 max_adapters=arguments.max_adapters,
                 max_rank=arguments.max_adapter_rank,
             )
-        self._engine = TransformersEngine(
-            loaded.model,
-            adapters=self.adapters,
-            end_tokens=loaded.end_tokens,
-            slots=arguments.slots,
-            max_length=self.max_length,
-            observer=self.observer,
-            reuse_prefixes=arguments.reuse_prefixes,
-        )
-        try:
-            asyncio.run(self._warm_up())
-        except Exception:
-            self.close()
-            raise
+        return TransformersEngine(loaded.model, adapters=self.adapters, **common)
 
     async def _warm_up(self) -> None:
         """Answer once: the first steps are slow, and a model that cannot answer is not ready."""
@@ -222,7 +238,7 @@ class LanguageModel:
             raise PromptTooLong(f"over {self.max_length}", self.max_length)
 
     def _known_tokens(self, ids: list[int]) -> list[int]:
-        number = self._loaded.model.get_input_embeddings().num_embeddings
+        number = self._loaded.vocabulary
         for token_id in ids:
             if not 0 <= token_id < number:
                 raise InvalidInput(f"prompt: {token_id} is none of the model's {number} token ids")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ml.errors import ConfigurationError, UpstreamError
 from ml.models.local_models import is_broken_off, model_source, why_missing
 
-__all__ = ["CausalLM", "CausalLMOptions", "load_causal_lm"]
+__all__ = ["CausalLM", "CausalLMOptions", "end_tokens_of", "load_causal_lm"]
 
 
 class CausalLMOptions(BaseModel):
@@ -59,6 +59,21 @@ class CausalLM:
     end_tokens: tuple[int, ...]
     max_length: int
 
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids it has."""
+        return int(self.model.get_input_embeddings().num_embeddings)
+
+    @property
+    def dtype(self) -> str:
+        """The type of the weights, such as `torch.bfloat16`."""
+        return str(self.model.dtype)
+
+    @property
+    def device_type(self) -> str:
+        """Where it runs, such as `cpu`."""
+        return str(self.model.device.type)
+
 
 def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalLM:
     """Load a model by its hub name or folder.
@@ -98,7 +113,8 @@ def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalL
         from ml.models.int8_linear import quantize_linears
 
         quantize_linears(model)
-    return CausalLM(model, tokenizer, _end_tokens(model, tokenizer), _max_length(model))
+    ends = end_tokens_of(model.generation_config.eos_token_id, tokenizer)
+    return CausalLM(model, tokenizer, ends, _max_length(model))
 
 
 def _fault(reason: str, may_pass: bool) -> Exception:
@@ -140,8 +156,8 @@ def _with_adapter(model: Any, adapter: str) -> Any:
         raise ConfigurationError(f"adapter {adapter!r} cannot be loaded: {reason}") from error
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    configured = model.generation_config.eos_token_id
+def end_tokens_of(configured: int | list[int] | None, tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that end a turn: a config's `eos_token_id`, and the tokenizer's."""
     ids = configured if isinstance(configured, list) else [configured]
     return tuple({id_ for id_ in (*ids, tokenizer.eos_token_id) if id_ is not None})
 

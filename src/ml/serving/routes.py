@@ -91,8 +91,8 @@ def add_routes(app: ServiceApp) -> None:
     @app.get("/config")
     @needs_no_workflow
     async def config() -> dict[str, Any]:
-        """Return the effective settings, secrets hidden."""
-        return app.settings.public_view()
+        """Return the effective settings, secrets hidden, and what the workflow chose by itself."""
+        return {**app.settings.public_view(), **app.workflow.chosen()}
 
     @app.get("/metrics")
     @needs_no_workflow

@@ -275,6 +275,10 @@ class BaseInferenceWorkflow(ABC):
         """Return this workflow's entry in the `/service-resources` document."""
         return {"id": "ml", "type": "custom", "task": []}
 
+    def chosen(self) -> dict[str, Any]:
+        """Return what this workflow chose by itself, for the `/config` document."""
+        return {}
+
     # --- how hooks are run --------------------------------------------------------------------
 
     def _require_setup(self) -> None:

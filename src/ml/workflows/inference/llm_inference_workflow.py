@@ -81,5 +81,10 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             "type": "hf_client",
             "task": ["text_generation"],
             "models": [self.language_model.arguments.model],
-            "inference_engine": "transformers",
+            "inference_engine": self.language_model.arguments.chosen_engine,
         }
+
+    def chosen(self) -> dict[str, Any]:
+        """Return what runs the model, and why."""
+        arguments = self.language_model.arguments
+        return {"engine": {"name": arguments.chosen_engine, "reason": arguments.why_engine}}

@@ -1,0 +1,152 @@
+"""The process of an `OpenVINOEngine`: it runs the model, and says what came of each step.
+
+It is a process of its own because a step of the library holds the interpreter's lock: in the
+service's process nothing else would be answered meanwhile.
+
+What it is told, and what it says, are tuples that begin with one of these words:
+
+    told  add, number, prompt, fields of the GenerationConfig · cancel, number
+    says  ready · refused, why · taken, numbers · failed, number, why · broken, why
+          made, a list of (number, list of (token, logprob), the status of one that ended)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+__all__ = ["main", "open_pipeline"]
+
+#: Positions of a block of the cache, where the CPU runs the model.
+_BLOCK = 32
+
+
+class _Batch:
+    """The requests that run and wait, by their numbers."""
+
+    def __init__(self, connection: Connection[Any, Any], pipeline: Any, slots: int) -> None:
+        self._connection = connection
+        self._pipeline = pipeline
+        self._slots = slots
+        self._waiting: dict[int, tuple[list[int], dict[str, Any]]] = {}
+        self._running: dict[int, Any] = {}
+
+    def run(self) -> None:
+        """Serve the connection until it closes."""
+        while True:
+            self._hear()
+            self._take_in()
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+                self._tell()
+
+    def _hear(self) -> None:
+        """Take what there is to hear; wait for it when there is nothing to do."""
+        busy = bool(self._waiting) or self._pipeline.has_non_finished_requests()
+        while self._connection.poll(0 if busy else None):
+            match self._connection.recv():
+                case "add", number, prompt, config:
+                    self._waiting[number] = prompt, config
+                    busy = True
+                case "cancel", number:
+                    self._waiting.pop(number, None)
+                    if number in self._running:
+                        self._running.pop(number).cancel()  # the next step frees its place
+                        busy = True
+
+    def _take_in(self) -> None:
+        taken = []
+        while self._waiting and len(self._running) < self._slots:
+            number = next(iter(self._waiting))
+            prompt, config = self._waiting.pop(number)
+            try:
+                self._running[number] = self._added(number, prompt, config)
+            except Exception as error:
+                self._connection.send(("failed", number, _in_words(error)))
+            else:
+                taken.append(number)
+        if taken:
+            self._connection.send(("taken", taken))
+
+    def _added(self, number: int, prompt: list[int], config: dict[str, Any]) -> Any:
+        import numpy as np
+        from openvino import Tensor  # type: ignore[import-untyped]
+        from openvino_genai import GenerationConfig  # type: ignore[import-untyped]
+
+        ids = Tensor(np.array([prompt], dtype=np.int64))
+        return self._pipeline.add_request(number, ids, GenerationConfig(**config))
+
+    def _tell(self) -> None:
+        made = []
+        for number, handle in list(self._running.items()):
+            tokens: list[tuple[int, float]] = []
+            while handle.can_read():
+                for output in handle.read().values():
+                    ids, logprobs = output.generated_ids, output.generated_log_probs
+                    tokens += zip(ids, logprobs, strict=True)
+            status = handle.get_status().name
+            if status != "RUNNING":
+                del self._running[number]
+            if tokens or status != "RUNNING":
+                made.append((number, tokens, status))
+        if made:
+            self._connection.send(("made", made))
+
+
+def open_pipeline(
+    source: str, *, slots: int, max_length: int, reuse_prefixes: bool, cache_gib: int | None
+) -> Any:
+    """Return the library's pipeline over a model."""
+    from openvino_genai import (
+        ContinuousBatchingPipeline,
+        SchedulerConfig,
+    )
+
+    scheduler = SchedulerConfig()
+    scheduler.max_num_seqs = slots
+    scheduler.enable_prefix_caching = reuse_prefixes
+    if cache_gib is None:
+        scheduler.num_kv_blocks = slots * -(-max_length // _BLOCK)
+    else:
+        scheduler.cache_size = cache_gib
+    return ContinuousBatchingPipeline(source, scheduler, "CPU")
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def main() -> None:
+    """Open the model and serve a connection until it closes.
+
+    Arguments: the connection's file descriptor, and what to open as a JSON object.
+    """
+    # Who holds the other end decides when this ends, also when Ctrl-C is told to both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    with contextlib.suppress(OSError, EOFError):  # nobody is left to tell
+        _serve(connection, json.loads(sys.argv[2]))
+    os._exit(0)  # what OpenVINO would wait for is nobody's any more
+
+
+def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
+    try:
+        pipeline = open_pipeline(**settings)
+    except Exception as error:
+        connection.send(("refused", _in_words(error)))
+        return
+    connection.send(("ready",))
+    try:
+        _Batch(connection, pipeline, settings["slots"]).run()
+    except RuntimeError as error:  # of OpenVINO
+        connection.send(("broken", _in_words(error)))
+
+
+if __name__ == "__main__":
+    main()

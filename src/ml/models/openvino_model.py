@@ -1,0 +1,93 @@
+"""Causal language models as OpenVINO reads them: GGUF files, and folders of its own.
+
+Nothing here needs torch, or OpenVINO itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml.errors import ConfigurationError
+from ml.models.causal_lm import end_tokens_of
+from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
+from ml.models.local_models import folder_here
+
+__all__ = ["OpenVINOModel", "load_openvino_model"]
+
+_OPENVINO_FILE = "openvino_model.xml"
+
+
+@dataclass(frozen=True)
+class OpenVINOModel:
+    """Where a model lies, with its tokenizer.
+
+    Attributes:
+        source: its GGUF file, or its folder with `openvino_model.xml`.
+        end_tokens: ids that end the model's turn.
+        max_length: positions that the model was made for.
+        vocabulary: how many token ids it has.
+    """
+
+    source: Path
+    tokenizer: Any
+    end_tokens: tuple[int, ...]
+    max_length: int
+    vocabulary: int
+
+    @property
+    def dtype(self) -> str:
+        """The format of the weights."""
+        return "gguf" if self.source.suffix == ".gguf" else "openvino"
+
+    @property
+    def device_type(self) -> str:
+        """Where it runs."""
+        return "cpu"
+
+
+def load_openvino_model(name: str) -> OpenVINOModel:
+    """Return a model by its name or folder, which also holds its config and its tokenizer.
+
+    Raises `ConfigurationError` saying what is missing, or which engine can read it.
+    """
+    source = _source(name)
+    folder = source if source.is_dir() else source.parent
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = json.loads((folder / "config.json").read_text())
+        generation = folder / "generation_config.json"
+        ends = json.loads(generation.read_text()) if generation.is_file() else config
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}") from error
+    text_config = config.get("text_config", config)
+    return OpenVINOModel(
+        source,
+        tokenizer,
+        end_tokens_of(ends.get("eos_token_id"), tokenizer),
+        max_length=int(text_config.get("max_position_embeddings", 2048)),
+        vocabulary=int(text_config.get("vocab_size", len(tokenizer))),
+    )
+
+
+def _source(name: str) -> Path:
+    folder = folder_here(name)
+    if folder is not None:
+        if (folder / _OPENVINO_FILE).is_file():
+            return folder
+        for file in sorted(folder.glob("*.gguf")):
+            return file
+    if name == EMBEDDED_LLM:
+        raise ConfigurationError(
+            f"model {name!r}: its GGUF, which engine openvino reads, is not in "
+            f"{embedded_llm_path()}: run python -m ml.models.embedded_llm"
+        )
+    raise ConfigurationError(
+        f"model {name!r}: engine openvino reads folders on this machine with a GGUF file or "
+        f"{_OPENVINO_FILE}; engine transformers reads safetensors, and models of the hub"
+    )
