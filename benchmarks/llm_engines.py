@@ -61,10 +61,14 @@ def by_library(pipeline: Any) -> Answer:
 
     async def answer(asked: list[list[int]]) -> None:
         config = GenerationConfig(max_new_tokens=TOKENS, ignore_eos=True)
-        for number, prompt in enumerate(asked):
+        # A request whose handle is gone is given up.
+        handles = [
             pipeline.add_request(number, Tensor(np.array([prompt], dtype=np.int64)), config)
+            for number, prompt in enumerate(asked)
+        ]
         while pipeline.has_non_finished_requests():
             pipeline.step()
+        assert all(len(handle.read_all()[0].generated_ids) == TOKENS for handle in handles)
 
     return answer
 
