@@ -1,8 +1,7 @@
 """GGUF files with weights of 8 bits in place of 4.
 
-OpenVINO GenAI 2026.4 reads Q4_1 with the least value of each block rounded to whole steps, which
-costs the embedded model a quarter of its perplexity (17.0 in place of 13.6); it reads Q8_0 as it
-is (13.7).
+OpenVINO GenAI 2026.4 reads Q4_1 inexactly: the perplexity of the embedded model is then 17.0 in
+place of 13.6. It reads Q8_0 as it is (13.7).
 """
 
 from __future__ import annotations
