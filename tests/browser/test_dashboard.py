@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 from pathlib import Path
@@ -153,7 +154,9 @@ async def test_a_job_is_cancelled_only_after_a_question(
     await page.find("#confirm .danger").click()
     await page.shows("#status", "saving, then stopping")
     await expect(page.find("#cancel")).to_be_disabled()
-    assert (await jobs.store.get("one")).stop is StopRequest.CANCEL
+    async with asyncio.timeout(60):  # the page says so before it is answered
+        while (await jobs.store.get("one")).stop is not StopRequest.CANCEL:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await jobs.end("one", JobState.CANCELLED)
     await page.shows("#status", "cancelled")
     await expect(page.find("#resume")).to_be_visible()
