@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ml.generation.request import SamplingParameters, Step
 
 if TYPE_CHECKING:
     from ml.generation.adapters import Lease
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "StepStream"]
 
 
 class Engine(Protocol):
@@ -33,3 +35,28 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop after the current step; what runs or waits ends as cancelled."""
+
+
+class StepStream:
+    """The steps of one request, from an engine's thread to the event loop that made this."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._steps: asyncio.Queue[Step] = asyncio.Queue()
+        self._ended = False
+
+    def send(self, step: Step) -> None:
+        """Pass a step on; may be called by any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+            self._loop.call_soon_threadsafe(self._steps.put_nowait, step)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Step:
+        """Return the next step; the one that is finished is the last."""
+        if self._ended:
+            raise StopAsyncIteration
+        step = await self._steps.get()
+        self._ended = step.finished is not None
+        return step

@@ -6,7 +6,6 @@ itself, the requests that it ran fail, those that waited wait on, and another on
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import json
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.errors import ConfigurationError, InternalError, NotReady, OutOfMemory
+from ml.generation.engine import StepStream
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -128,15 +128,9 @@ class OpenVINOEngine:
         """
         if adapter is not None:
             raise ValueError("this engine has no adapters")
-        loop = asyncio.get_running_loop()
-        steps: asyncio.Queue[Step] = asyncio.Queue()
-
-        def send(step: Step) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(steps.put_nowait, step)
-
+        steps = StepStream()
         config = self._config(parameters, len(prompt))
-        request = _Request(list(prompt), config, send, time.monotonic())
+        request = _Request(list(prompt), config, steps.send, time.monotonic())
         number = next(self._numbers)
         with self._changed:
             if self._closed:
@@ -145,11 +139,8 @@ class OpenVINOEngine:
             self._process.say("add", number, request.prompt, config)
             self._changed.notify()
         try:
-            while True:
-                step = await steps.get()
+            async for step in steps:
                 yield step
-                if step.finished is not None:
-                    return
         finally:
             with self._changed:
                 if self._requests.pop(number, None) is not None:

@@ -8,8 +8,6 @@ The rows of the cache: `[0, n)` belong to the running requests, those behind to 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -23,6 +21,7 @@ import torch
 from ml.errors import InternalError, NotReady, OutOfMemory
 from ml.generation.adapters import Adapters, Lease
 from ml.generation.attention import use_grouped_attention
+from ml.generation.engine import StepStream
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -124,15 +123,9 @@ class TransformersEngine:
         """
         if adapter is not None and self._adapters is None:
             raise ValueError("the engine was made without adapters")
-        loop = asyncio.get_running_loop()
-        steps: asyncio.Queue[Step] = asyncio.Queue()
-
-        def send(step: Step) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(steps.put_nowait, step)
-
+        steps = StepStream()
         random = new_generator(parameters)
-        request = _Request(list(prompt), parameters, send, random, time.monotonic())
+        request = _Request(list(prompt), parameters, steps.send, random, time.monotonic())
         with self._wake:
             if self._stopping:
                 raise NotReady("The model is being unloaded.")
@@ -140,11 +133,8 @@ class TransformersEngine:
             self._waiting.append(request)
             self._wake.notify()
         try:
-            while True:
-                step = await steps.get()
+            async for step in steps:
                 yield step
-                if step.finished is not None:
-                    return
         finally:
             request.cancelled = True
 
