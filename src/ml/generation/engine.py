@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol, Self
 
-from ml.generation.request import SamplingParameters, Step
+from ml.errors import InvalidInput
+from ml.generation.request import SamplingParameters, Step, Token
 
 if TYPE_CHECKING:
     from ml.generation.adapters import Lease
 
-__all__ = ["Engine", "StepStream"]
+__all__ = ["Engine", "StepStream", "require_left_out"]
 
 
 class Engine(Protocol):
@@ -32,6 +33,17 @@ class Engine(Protocol):
         `prompt` holds at least one and less than `max_length` token ids. `adapter` is a lease that
         the engine shares until it is done with the request. Raises `NotReady` once it is closed.
         """
+
+    def require_supported(self, parameters: SamplingParameters) -> None:
+        """Raise `InvalidInput` for what this engine cannot do, naming one that can.
+
+        Also for a form that no answer can have, such as a schema that is none. Takes its time.
+        """
+
+    async def score(
+        self, prompt: Sequence[int], *, top_logprobs: int = 0, adapter: Lease | None = None
+    ) -> list[Token]:
+        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
 
     def close(self) -> None:
         """Stop after the current step; what runs or waits ends as cancelled."""
@@ -60,3 +72,13 @@ class StepStream:
         step = await self._steps.get()
         self._ended = step.finished is not None
         return step
+
+
+def require_left_out(
+    parameters: SamplingParameters, names: Collection[str], *, engine: str, other: str
+) -> None:
+    """Raise `InvalidInput` if parameters that `engine` cannot do differ from their defaults."""
+    defaults = SamplingParameters()
+    for name in names:
+        if getattr(parameters, name) != getattr(defaults, name):
+            raise InvalidInput(f"{name}: engine {engine} cannot do this; engine {other} can")

@@ -230,6 +230,8 @@ class LanguageModel:
             raise InvalidInput("prompt: the prompt is empty")
         if len(ids) >= self.max_length:
             raise PromptTooLong(str(len(ids)), self.max_length)
+        if self._engine is not None:
+            self._engine.require_supported(parameters)
         return Prompt(ids, parameters, adapter, keeps_stop)
 
     def _require_countable(self, characters: int) -> None:

@@ -24,8 +24,8 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.errors import ConfigurationError, InternalError, NotReady, OutOfMemory
-from ml.generation.engine import StepStream
+from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady, OutOfMemory
+from ml.generation.engine import StepStream, require_left_out
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -41,6 +41,17 @@ if TYPE_CHECKING:
 __all__ = ["OpenVINOEngine"]
 
 log = logging.getLogger(__name__)
+
+_NOT_YET = (
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "ignore_eos",
+    "top_logprobs",
+    "form",
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -167,6 +178,16 @@ class OpenVINOEngine:
             if parameters.top_k:
                 config["top_k"] = parameters.top_k
         return config
+
+    def require_supported(self, parameters: SamplingParameters) -> None:
+        """Raise `InvalidInput` for what this engine cannot do, naming one that can."""
+        require_left_out(parameters, _NOT_YET, engine="openvino", other="transformers")
+
+    async def score(
+        self, prompt: Sequence[int], *, top_logprobs: int = 0, adapter: Lease | None = None
+    ) -> list[Token]:
+        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
+        raise InvalidInput("engine openvino gives no probabilities of prompts")
 
     # --- the thread ---------------------------------------------------------------------------
 

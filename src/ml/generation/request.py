@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from ml.errors import InvalidInput, NotFound
+from ml.generation.answer_form import AnswerForm
 
 __all__ = [
     "FinishReason",
@@ -65,9 +66,20 @@ class FinishReason(StrEnum):
 class SamplingParameters:
     """How tokens are chosen; `SamplingOptions` has the bounds.
 
-    `temperature` 0 takes the likeliest token, as `top_p` 0 does; `top_k` 0 and `top_p` 1 keep all.
-    The same `seed` gives the same choices for the same logits; logits differ in their last bits
-    with the number of requests that share a step.
+    `temperature` 0 takes the likeliest token, as `top_p` 0 does; `top_k` 0, `top_p` 1 and `min_p`
+    0 keep all. The same `seed` gives the same choices for the same logits; logits differ in their
+    last bits with the number of requests that share a step.
+
+    Attributes:
+        min_p: keeps the tokens that are at least so likely as a part of the likeliest one.
+        repetition_penalty: divides the positive logits of all tokens that prompt and answer have,
+            and multiplies the negative ones; 1 changes nothing.
+        frequency_penalty: taken from a token's logit for each time that the answer has it.
+        presence_penalty: taken from the logit of each token that the answer has.
+        logit_bias: added to the logits of tokens, by their ids.
+        ignore_eos: the end of the turn does not end the answer.
+        top_logprobs: how many of the likeliest tokens each token comes with.
+        form: what the answer has to look like.
     """
 
     max_new_tokens: int = 256
@@ -76,6 +88,14 @@ class SamplingParameters:
     top_k: int = 0
     seed: int | None = None
     stop: Sequence[str] = ()
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
+    top_logprobs: int = 0
+    form: AnswerForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +110,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token; `logprob` is the natural logarithm of its probability."""
+    """A token with `logprob`, the natural logarithm of its probability.
+
+    `top` holds the likeliest tokens in its place with their logprobs, likeliest first, as many as
+    `top_logprobs` asks for. Probabilities are those of the model: before temperature, penalties,
+    bias and form.
+    """
 
     id: int
     logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

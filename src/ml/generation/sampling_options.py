@@ -29,6 +29,9 @@ MaxNewTokens = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=5)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
+MinP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 StopStrings = Annotated[list[str], Field(max_length=MOST_STOP_STRINGS)]
 
@@ -51,6 +54,22 @@ class SamplingOptions(BaseModel):
     top_k: TopK | None = Field(default=None, description="0 and -1 keep all tokens")
     seed: Seed | None = Field(default=None, description="The same one gives the same choices")
     stop: StopStrings | None = Field(default=None, description="Texts that end the answer")
+    min_p: MinP | None = Field(
+        default=None,
+        description="Keeps tokens at least so likely as this part of the likeliest one",
+    )
+    repetition_penalty: RepetitionPenalty | None = Field(
+        default=None, description="Above 1, tokens of prompt and answer are less likely"
+    )
+    frequency_penalty: Penalty | None = Field(
+        default=None, description="Makes tokens less likely for each time the answer has them"
+    )
+    presence_penalty: Penalty | None = Field(
+        default=None, description="Makes tokens that the answer has less likely"
+    )
+    ignore_eos: bool | None = Field(
+        default=None, description="The end of the turn does not end the answer"
+    )
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of a request: what is left out is as in `defaults`."""

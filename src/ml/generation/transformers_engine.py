@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from ml.errors import InternalError, NotReady, OutOfMemory
+from ml.errors import InternalError, InvalidInput, NotReady, OutOfMemory
 from ml.generation.adapters import Adapters, Lease
 from ml.generation.attention import use_grouped_attention
-from ml.generation.engine import StepStream
+from ml.generation.engine import StepStream, require_left_out
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -44,6 +44,17 @@ _BUCKET = 64
 _PREFILL_TOKENS = 256
 #: Prompts are read in multiples of it: oneDNN keeps a kernel of some MB for each number of rows.
 _PREFILL_MULTIPLE = 8
+
+_NOT_YET = (
+    "min_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "ignore_eos",
+    "top_logprobs",
+    "form",
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -137,6 +148,16 @@ class TransformersEngine:
                 yield step
         finally:
             request.cancelled = True
+
+    def require_supported(self, parameters: SamplingParameters) -> None:
+        """Raise `InvalidInput` for what this engine cannot do, naming one that can."""
+        require_left_out(parameters, _NOT_YET, engine="transformers", other="openvino")
+
+    async def score(
+        self, prompt: Sequence[int], *, top_logprobs: int = 0, adapter: Lease | None = None
+    ) -> list[Token]:
+        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
+        raise InvalidInput("engine transformers gives no probabilities of prompts")
 
     # --- the thread ---------------------------------------------------------------------------
 

@@ -28,9 +28,7 @@ class Parameters(ClientRequest, SamplingOptions):
     neutral: ClassVar = {
         "best_of": (1,),
         "decoder_input_details": (False,),
-        "frequency_penalty": (0,),
         "grammar": (),
-        "repetition_penalty": (1,),
         "top_n_tokens": (0,),
         "typical_p": (1,),
         "watermark": (False,),
