@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +210,8 @@ class LanguageModel:
             self._require_countable(len(text))
             ids = self._loaded.tokenizer(text).input_ids
         else:
-            ids = self._known_tokens(text)
+            self._require_known("prompt", text)
+            ids = text
         ids = ids[-truncate:] if truncate else ids
         return self._prompt(ids, options, model, keeps_stop=keeps_stop)
 
@@ -230,6 +231,7 @@ class LanguageModel:
             raise InvalidInput("prompt: the prompt is empty")
         if len(ids) >= self.max_length:
             raise PromptTooLong(str(len(ids)), self.max_length)
+        self._require_known("logit_bias", parameters.logit_bias)
         if self._engine is not None:
             self._engine.require_supported(parameters)
         return Prompt(ids, parameters, adapter, keeps_stop)
@@ -239,12 +241,11 @@ class LanguageModel:
         if characters > self._longest_text:
             raise PromptTooLong(f"over {self.max_length}", self.max_length)
 
-    def _known_tokens(self, ids: list[int]) -> list[int]:
+    def _require_known(self, name: str, ids: Iterable[int]) -> None:
         number = self._loaded.vocabulary
         for token_id in ids:
             if not 0 <= token_id < number:
-                raise InvalidInput(f"prompt: {token_id} is none of the model's {number} token ids")
-        return ids
+                raise InvalidInput(f"{name}: {token_id} is none of the model's {number} token ids")
 
     # --- answers ------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from ml.generation.request import (
     Token,
 )
 from ml.generation.rows import Row, Rows
-from ml.generation.sampling import choose, new_generator
+from ml.generation.sampling import Sampler, choose
 from ml.generation.slots import SlotCache, Span
 
 __all__ = ["TransformersEngine"]
@@ -45,16 +45,7 @@ _PREFILL_TOKENS = 256
 #: Prompts are read in multiples of it: oneDNN keeps a kernel of some MB for each number of rows.
 _PREFILL_MULTIPLE = 8
 
-_NOT_YET = (
-    "min_p",
-    "repetition_penalty",
-    "frequency_penalty",
-    "presence_penalty",
-    "logit_bias",
-    "ignore_eos",
-    "top_logprobs",
-    "form",
-)
+_NOT_YET = ("form",)
 
 
 @dataclass(eq=False, slots=True)
@@ -62,7 +53,7 @@ class _Request:
     prompt: list[int]
     parameters: SamplingParameters
     send: Callable[[Step], None]
-    random: torch.Generator
+    sampler: Sampler
     arrived: float
     adapter: Lease | None = None
     cancelled: bool = False
@@ -135,8 +126,8 @@ class TransformersEngine:
         if adapter is not None and self._adapters is None:
             raise ValueError("the engine was made without adapters")
         steps = StepStream()
-        random = new_generator(parameters)
-        request = _Request(list(prompt), parameters, steps.send, random, time.monotonic())
+        sampler = Sampler(parameters, prompt)
+        request = _Request(list(prompt), parameters, steps.send, sampler, time.monotonic())
         with self._wake:
             if self._stopping:
                 raise NotReady("The model is being unloaded.")
@@ -287,7 +278,7 @@ class TransformersEngine:
 
     def _accept(self, requests: list[_Request], logits: torch.Tensor) -> None:
         """Give each request its next token; those that end with it leave."""
-        tokens = choose(logits, [(r.parameters, r.random) for r in requests])
+        tokens = choose(logits, [request.sampler for request in requests])
         for request, token in zip(requests, tokens, strict=True):
             row = self._running.index(request)
             if token is None:
@@ -298,7 +289,7 @@ class TransformersEngine:
             request.made += 1
             if request.made == 1:
                 self._observer.began(time.monotonic() - request.arrived, len(request.prompt))
-            if token.id in self._end_tokens:
+            if token.id in self._end_tokens and not request.parameters.ignore_eos:
                 self._leave(row, FinishReason.STOP, token=token)
             elif self._is_full(request):
                 self._leave(row, FinishReason.LENGTH, token=token)
