@@ -11,7 +11,7 @@ from ml.finetuning.uploads import TRAINING_DATA, Uploads, check_name
 from ml.serving.job_views import page_limit
 from ml.serving.media_types import takes
 from ml.serving.multipart import Form, read_form
-from ml.serving.openai.replies import error_reply
+from ml.serving.openai.errors import error_reply
 from ml.serving.openai.routes import OPENAI_PATHS
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 

@@ -171,11 +171,9 @@ async def test_the_models_are_listed(make_llm: MakeLLM) -> None:
     ("path", "fields", "message"),
     [
         (CHAT, {"max_tokns": 5}, "no such field: 'max_tokns'; did you mean 'max_tokens'?"),
-        (CHAT, {"n": 2}, "n: not supported here; leave it out or send 1"),
-        (CHAT, {"tools": [{"type": "function"}]}, "tools: not supported"),
-        (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
+        (CHAT, {"modalities": ["audio"]}, "modalities: not supported here; leave it out or send"),
         (CHAT, {"messages": []}, "messages: "),
-        (CHAT, {"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: "),
+        (CHAT, {"messages": [{"role": "function", "content": "x"}]}, "messages.0.role: "),
         (CHAT, {"messages": [{"role": "user", "content": None}]}, "messages.0.content: "),
         (
             CHAT,
@@ -189,7 +187,7 @@ async def test_the_models_are_listed(make_llm: MakeLLM) -> None:
         (TEXT, {"prompt": ["a", 5]}, "prompt: "),
         (TEXT, {"prompt": ""}, "the prompt is empty"),
         (TEXT, {"prompt": "word " * 300}, "maximum context length is 256 tokens"),
-        (TEXT, {"echo": True}, "echo: not supported"),
+        (CHAT, {"echo": True}, "echo: not supported"),
         (TEXT, {"messages": []}, "no such field: 'messages'"),
     ],
 )

@@ -121,9 +121,9 @@ async def test_info_tells_the_model_and_its_limits(make_llm: MakeLLM) -> None:
     [
         ({"inputs": ""}, "inputs: "),
         ({"inputs": 5}, "inputs: "),
-        ({"parameters": {"best_of": 2}}, "best_of: not supported here; leave it out or send 1"),
+        ({"parameters": {"watermark": True}}, "watermark: not supported here; leave it out or"),
         ({"parameters": {"max_new_token": 2}}, "did you mean 'max_new_tokens'?"),
-        ({"parameters": {"grammar": {"type": "json"}}}, "grammar: not supported"),
+        ({"parameters": {"grammar": {"type": "json"}}}, "parameters.grammar.json.value: "),
         ({"parameters": {"temperature": 0}}, "parameters.temperature: "),
         ({"inputs": "word " * 300}, "`inputs` must have less than 256 tokens. Given: 3"),
         ({"input": "x"}, "no such field: 'input'; did you mean 'inputs'?"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +22,26 @@ from ml.generation.request import (
     Prompt,
     PromptTooLong,
     SamplingParameters,
+    Token,
 )
 from ml.generation.sampling_options import SamplingOptions
+from ml.generation.token_texts import TokenTexts
+from ml.generation.tool_format import ToolUse, tool_format_of
+from ml.generation.tools import ToolWish
 from ml.models.causal_lm import CausalLM, load_causal_lm
-from ml.models.control_tokens import Asked, ControlTokens
+from ml.models.control_tokens import ControlTokens, texts_in
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
 
 if TYPE_CHECKING:
-    from ml.generation.adapters import Adapters
+    from ml.generation.adapters import Adapters, Lease
     from ml.generation.engine import Engine
 
 __all__ = ["LanguageModel"]
 
 log = structlog.get_logger(__name__)
+
+#: Messages and tools as a chat template reads them.
+_Asked = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 
 
 class LanguageModel:
@@ -60,6 +68,11 @@ class LanguageModel:
         return self._loaded
 
     @property
+    def token_texts(self) -> TokenTexts:
+        """What single tokens stand for; there once the model is loaded."""
+        return self._token_texts
+
+    @property
     def dtype(self) -> str:
         """The type of the loaded weights, such as `torch.bfloat16`."""
         return self._loaded.dtype
@@ -84,6 +97,8 @@ class LanguageModel:
             loaded = load_causal_lm(arguments.model, arguments)
         self._loaded = loaded
         self._controls = ControlTokens(loaded.tokenizer)
+        self._token_texts = TokenTexts(loaded.tokenizer)
+        self._tool_format = tool_format_of(loaded.tokenizer.chat_template)
         self.max_length = min(self.max_length, loaded.max_length)
         #: A text of more characters has too many tokens, whichever they are.
         self._longest_text = self.max_length * max(map(len, loaded.tokenizer.get_vocab()))
@@ -155,38 +170,51 @@ class LanguageModel:
 
     def chat(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         options: SamplingOptions | None = None,
         *,
         model: str | None = None,
+        tools: ToolWish | None = None,
     ) -> Prompt:
         """Return the prompt of a conversation: `{"role": …, "content": …}`, oldest first.
 
+        Calls of tools are in `tool_calls` of an assistant's message, as transformers' templates
+        have them, and what came of each in a message of the role `tool`.
+
         The service's system prompt is put first if the conversation has none, and the service's
-        own parameters stand for the options that are not given. Nothing that a message says
-        becomes a control token. Raises `PromptTooLong` when it leaves no room for an answer.
+        own parameters stand for the options that are not given. Nothing that a message or a tool
+        says becomes a control token. Raises `PromptTooLong` when it leaves no room for an answer.
         """
         system = self.arguments.system_prompt
         if system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
-        self._require_countable(sum(len(message["content"]) for message in messages))
+        tools = tools or ToolWish(None)
+        messages = self._tool_format.messages(messages, tools)
+        told = [tool.for_template() for tool in tools.tools] if self._tool_format.native else []
+        self._require_countable(sum(map(len, texts_in([messages, told]))))
+        return self._prompt(
+            self._read_chat(messages, told), options, model, tools=self._tool_format.use(tools)
+        )
+
+    def _read_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
         controls, tokenizer = self._controls, self._loaded.tokenizer
         if tokenizer.chat_template is None:
             text = "\n".join(message["content"] for message in messages)
-            return self._prompt(controls.text_tokenizer(text)(text).input_ids, options, model)
+            return list(controls.text_tokenizer(text)(text).input_ids)
         try:
-            chat = controls.render([(messages, True)], self._render)
+            chat = controls.render([(messages, tools)], self._render)
         except TemplateError as error:  # such as roles that a template does not know
             raise InvalidInput(f"the model's chat template refuses this: {error}") from error
         read = controls.tokenizer(chat.aliased)
-        ids = read(chat.texts[0], add_special_tokens=False).input_ids
-        return self._prompt(ids, options, model)
+        return list(read(chat.texts[0], add_special_tokens=False).input_ids)
 
-    def _render(self, asked: Sequence[Asked]) -> list[str]:
+    def _render(self, asked: Sequence[_Asked]) -> list[str]:
         apply = self._loaded.tokenizer.apply_chat_template
         return [
-            apply(messages, tokenize=False, add_generation_prompt=asking)
-            for messages, asking in asked
+            apply(messages, tools=tools or None, tokenize=False, add_generation_prompt=True)
+            for messages, tools in asked
         ]
 
     def complete(
@@ -222,6 +250,7 @@ class LanguageModel:
         model: str | None,
         *,
         keeps_stop: bool = False,
+        tools: ToolUse | None = None,
     ) -> Prompt:
         if model is not None:
             self.require_model(model)
@@ -232,9 +261,16 @@ class LanguageModel:
         if len(ids) >= self.max_length:
             raise PromptTooLong(str(len(ids)), self.max_length)
         self._require_known("logit_bias", parameters.logit_bias)
+        if tools is not None:
+            if parameters.form is not None:
+                raise InvalidInput(
+                    "tools: an answer in a form cannot call tools; give one of the two, or "
+                    "tool_choice none"
+                )
+            parameters = replace(parameters, form=tools.form)
         if self._engine is not None:
             self._engine.require_supported(parameters)
-        return Prompt(ids, parameters, adapter, keeps_stop)
+        return Prompt(ids, parameters, adapter, keeps_stop, tools)
 
     def _require_countable(self, characters: int) -> None:
         """Refuse a text before its tokens are made, which take a hundred times its memory."""
@@ -248,6 +284,22 @@ class LanguageModel:
                 raise InvalidInput(f"{name}: {token_id} is none of the model's {number} token ids")
 
     # --- answers ------------------------------------------------------------------------------
+
+    async def score(self, prompt: Prompt, *, top_logprobs: int = 0) -> list[Token]:
+        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
+        if self._engine is None:
+            raise NotReady("The model is being unloaded.")
+        async with self._held(prompt) as adapter:
+            return await self._engine.score(prompt.ids, top_logprobs=top_logprobs, adapter=adapter)
+
+    @contextlib.asynccontextmanager
+    async def _held(self, prompt: Prompt) -> AsyncIterator[Lease | None]:
+        """Hold the adapter of a prompt, if it has one."""
+        if prompt.adapter is None or self.adapters is None:
+            yield None
+            return
+        async with self.adapters.hold(prompt.adapter) as adapter:
+            yield adapter
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Piece, None]:
         """Yield the answer token by token; the last piece has `finished`.
@@ -263,9 +315,7 @@ class LanguageModel:
         reason = FinishReason.CANCELLED
         try:
             async with contextlib.AsyncExitStack() as held:
-                adapter = None
-                if prompt.adapter is not None and self.adapters is not None:
-                    adapter = await held.enter_async_context(self.adapters.hold(prompt.adapter))
+                adapter = await held.enter_async_context(self._held(prompt))
                 steps = self._engine.generate(prompt.ids, prompt.sampling, adapter=adapter)
                 pieces = read_text(steps, text, prompt_tokens=len(prompt.ids))
                 await held.enter_async_context(contextlib.aclosing(pieces))

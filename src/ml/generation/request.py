@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml.errors import InvalidInput, NotFound
 from ml.generation.answer_form import AnswerForm
+
+if TYPE_CHECKING:
+    from ml.generation.tool_format import ToolUse
 
 __all__ = [
     "FinishReason",
@@ -100,12 +103,24 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A request as the model reads it: token ids, and how to go on from them."""
+    """A request as the model reads it: token ids, and how to go on from them.
+
+    `tools` are those that the answer may call.
+    """
 
     ids: list[int]
     sampling: SamplingParameters
     adapter: str | None = None
     keeps_stop: bool = False
+    tools: ToolUse | None = None
+
+    def several(self, number: int) -> list[Prompt]:
+        """Return the prompts of so many answers; each has a seed of its own, if there is one."""
+        seed = self.sampling.seed
+        if seed is None:
+            return [self] * number
+        samplings = [replace(self.sampling, seed=(seed + i) % 2**63) for i in range(number)]
+        return [replace(self, sampling=sampling) for sampling in samplings]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ml.generation.request import SamplingParameters
 
 __all__ = [
+    "MOST_ANSWERS",
     "MOST_STOP_STRINGS",
     "MaxNewTokens",
     "SamplingOptions",
@@ -18,6 +19,8 @@ __all__ = [
 ]
 
 MOST_STOP_STRINGS = 16
+#: Of one request: each answer waits for a slot of its own.
+MOST_ANSWERS = 64
 
 
 def _all_as_zero(value: Any) -> Any:

@@ -11,7 +11,7 @@ from tokenizers.decoders import DecodeStream
 from ml.errors import NotReady
 from ml.generation.request import Finished, FinishReason, Piece, Step
 
-__all__ = ["StopStrings", "TextStream", "read_text"]
+__all__ = ["StopStrings", "TextStream", "overlap", "read_text"]
 
 
 class StopStrings:
@@ -35,7 +35,7 @@ class StopStrings:
             self._held = ""
             position, stop = min(found)
             return text[: position + len(stop) if self._kept else position]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -45,7 +45,7 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Return how many characters at the end of a text are the beginning of a stop string."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -13,19 +13,19 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ml.errors import InvalidInput
 
-__all__ = ["Asked", "Chat", "ControlTokens"]
+__all__ = ["Asked", "Chat", "ControlTokens", "texts_in"]
 
 #: Messages, and whether the prompt for an answer follows them.
 Asked = tuple[Sequence[Mapping[str, str]], bool]
-#: Makes texts of conversations.
-Render = Callable[[Sequence[Asked]], list[str]]
+#: What a text is made of: `Asked`, or a tuple with further sequences of mappings, such as tools.
+A = TypeVar("A", bound=tuple[Any, ...])
 #: Characters that no script has.
 _FOR_MARKS, _FOR_ALIASES = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)
 _ALIAS_LENGTH = 8
@@ -53,12 +53,19 @@ class ControlTokens:
         self._needed = {_needed_character(name) for name in self._aliases}
         self._any_added = _one_of(token.content for token in added)
         self._name = _one_of(self._aliases)
+        self._words = _one_of(filter(str.isidentifier, self._aliases))
         self._normalize = _normalizer(tokenizer, added)
         self._normalized_name = _one_of({self._normalize(name) for name in self._aliases})
 
-    def render(self, asked: Sequence[Asked], render: Render) -> Chat:
-        """Return the conversations' texts, in which only the template's control tokens are such."""
-        contents = [message["content"] for messages, _ in asked for message in messages]
+    def render(self, asked: Sequence[A], render: Callable[[Sequence[A]], list[str]]) -> Chat:
+        """Return the conversations' texts, in which only the template's control tokens are such.
+
+        All texts in the messages, however deep, are users', but for the roles. Raises
+        `InvalidInput` for a key of theirs that is written like a template's own and spells one.
+        """
+        contents = list(texts_in(asked))
+        if any(self._words.search(key) for key in _keys_in(asked) if key.isidentifier()):
+            raise _unreadable()
         if not any(self._may_spell(content) for content in contents):
             return Chat(render(asked), aliased=False)
         plain = render(asked)
@@ -165,11 +172,57 @@ def _unmarked(text: str, marks: dict[int, str]) -> str:
     return text.translate({ord(mark): code for code, mark in marks.items()})
 
 
-def _changed(asked: Sequence[Asked], change: Callable[[str], str]) -> list[Asked]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in nested lists, tuples and mappings, the names in these too."""
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for name, inner in value.items():
+                yield name
+                yield from texts_in(inner)
+        case list() | tuple():
+            for inner in value:
+                yield from texts_in(inner)
+
+
+def _keys_in(value: Any) -> Iterator[str]:
+    match value:
+        case Mapping():
+            yield from value
+            for inner in value.values():
+                yield from _keys_in(inner)
+        case list() | tuple():
+            for inner in value:
+                yield from _keys_in(inner)
+
+
+def _changed(asked: Sequence[A], change: Callable[[str], str]) -> list[A]:
+    return [tuple(_changed_part(part, change) for part in one) for one in asked]  # type: ignore[misc]
+
+
+def _changed_part(part: Any, change: Callable[[str], str]) -> Any:
+    if not isinstance(part, list | tuple):
+        return part
     return [
-        ([{**message, "content": change(message["content"])} for message in messages], asking)
-        for messages, asking in asked
+        {name: text if name == "role" else _deeply(text, change) for name, text in entry.items()}
+        for entry in part
     ]
+
+
+def _deeply(value: Any, change: Callable[[str], str]) -> Any:
+    match value:
+        case str():
+            return change(value)
+        case Mapping():
+            # A template looks for keys of its own, which have this form.
+            return {
+                name if name.isidentifier() else change(name): _deeply(inner, change)
+                for name, inner in value.items()
+            }
+        case list() | tuple():
+            return [_deeply(inner, change) for inner in value]
+    return value
 
 
 def _renamed(tokenizer: Any, aliases: Mapping[str, str]) -> str:

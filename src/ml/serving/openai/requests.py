@@ -1,40 +1,42 @@
 """What OpenAI's clients send.
 
 Source: OpenAI's API reference, "Chat completions" and "Completions (legacy)". `top_k`, and the
-fields under `_OF_OTHER_SERVERS`, are none of theirs; other servers of this API have them.
+fields under `OF_OTHER_SERVERS`, are none of theirs; other servers of this API have them.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, model_validator
 
-from ml.errors import describe_faults
 from ml.generation.request import SamplingParameters
-from ml.generation.sampling_options import MaxNewTokens, SamplingOptions, StopStrings
+from ml.generation.sampling_options import (
+    MOST_ANSWERS,
+    MaxNewTokens,
+    SamplingOptions,
+    StopStrings,
+)
+from ml.generation.tools import ToolChoice, Tools, ToolWish
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.client_request import ClientRequest
+from ml.serving.openai.answer_forms import AnswerForms
+from ml.serving.openai.messages import Message
 
-__all__ = ["ChatCompletionRequest", "CompletionRequest", "Message"]
+__all__ = ["OF_OTHER_SERVERS", "ChatCompletionRequest", "CompletionRequest"]
 
-#: The most texts that one request may have gone on with: each waits for a slot of its own.
-_MOST_PROMPTS = 64
+_MOST_BIASES = 1024
 #: Of vLLM, SGLang and Text Generation Inference, with the values that change nothing.
-_OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
+OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (),
     "allowed_token_ids": ([],),
     "bad_words": ([],),
-    "best_of": (1,),
     "chat_template": (),
     "chat_template_kwargs": ({},),
     "documents": ([],),
     "early_stopping": (False,),
-    "guided_choice": ([],),
     "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
     "logits_processors": ([],),
@@ -45,7 +47,6 @@ _OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "stop_token_ids": ([],),
-    "structured_outputs": ({},),
     "truncate_prompt_tokens": (),
     "typical_p": (1,),
     "use_beam_search": (False,),
@@ -65,95 +66,45 @@ def _prompts(value: Any) -> Any:
     raise ValueError("give a text, token ids, or a list of texts or of lists of token ids")
 
 
+def _none_for_false(value: Any) -> Any:
+    return None if value is False else value
+
+
 def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
 
 
-class TextPart(ClientRequest):
-    """A part of a turn's content."""
-
-    ignored: ClassVar = frozenset({"cache_control", "prompt_cache_breakpoint"})
-
-    type: Literal["text"]
-    text: str
-
-
-def _joined(content: Any) -> Any:
-    """Return the text of a content that is given in parts."""
-    if not isinstance(content, list):
-        return content
-    if not content:
-        raise ValueError("give at least one part")
-    return "".join(_text_of(number, part) for number, part in enumerate(content))
-
-
-def _text_of(number: int, part: Any) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(kind, str) and kind != "text":
-        raise ValueError(f'part {number}: {kind!r} is not supported, only {{"type": "text"}}')
-    try:
-        return TextPart.model_validate(part).text
-    except ValidationError as error:
-        raise ValueError(f"part {number}: {describe_faults(error)}") from None
-
-
-class Message(ClientRequest):
-    """One turn of a conversation."""
-
-    neutral: ClassVar = {
-        "tool_calls": ([],),
-        "tool_call_id": (),
-        "function_call": (),
-        "audio": (),
-        "refusal": (),
-        "reasoning": (),
-        "reasoning_content": (),
-    }
-    ignored: ClassVar = frozenset({"name", "annotations"})
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_joined)]
-
-    def for_template(self) -> dict[str, str]:
-        """Return the turn as chat templates know it."""
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": self.content}
+Answers = Annotated[int, Field(ge=1, le=MOST_ANSWERS)]
+LogitBias = Annotated[
+    dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_BIASES)
+]
 
 
 class StreamOptions(ClientRequest):
     """What a stream has beside the text."""
 
-    ignored: ClassVar = frozenset({"include_obfuscation"})
+    ignored: ClassVar = frozenset({"continuous_usage_stats", "include_obfuscation"})
 
     include_usage: bool | None = None
 
 
-class _Request(ClientRequest, SamplingOptions):
+class _Request(ClientRequest, SamplingOptions, AnswerForms):
     neutral: ClassVar = {
-        **_OF_OTHER_SERVERS,
-        "n": (1,),
-        "logit_bias": ({},),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
+        **OF_OTHER_SERVERS,
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
-        "logprobs": (False,),
-        "top_logprobs": (0,),
         "audio": (),
         "prediction": (),
         "reasoning_effort": (),
         "verbosity": (),
         "web_search_options": (),
         "moderation": (),
-        "echo": (False,),
         "suffix": ("",),
     }
     ignored: ClassVar = frozenset(
         {
             "metadata",
-            "parallel_tool_calls",
             "prompt_cache_key",
             "prompt_cache_options",
             "prompt_cache_retention",
@@ -169,6 +120,15 @@ class _Request(ClientRequest, SamplingOptions):
     stream_options: StreamOptions | None = None
     max_new_tokens: MaxNewTokens | None = Field(default=None, alias="max_tokens")
     stop: Annotated[StopStrings | None, BeforeValidator(_one_or_more)] = None
+    n: Answers | None = Field(default=None, description="Answers to each prompt")
+    logit_bias: LogitBias | None = Field(
+        default=None, description="Added to the logits of tokens, by their ids"
+    )
+
+    def over(self, defaults: SamplingParameters) -> SamplingParameters:
+        """Return the parameters of the request."""
+        parameters = super().over(defaults)
+        return replace(parameters, logit_bias=self.logit_bias or {}, form=self.form())
 
     @property
     def model_name(self) -> str | None:
@@ -184,13 +144,37 @@ class _Request(ClientRequest, SamplingOptions):
 class ChatCompletionRequest(_Request):
     """The body of `POST /v1/chat/completions`."""
 
+    neutral: ClassVar = {**_Request.neutral, "best_of": (1,), "echo": (False,)}
+
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: MaxNewTokens | None = None
+    logprobs: bool | None = Field(default=None, description="Tokens with their probabilities")
+    top_logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="The likeliest tokens in each place, so many"
+    )
+    tools: Tools | None = Field(default=None, description="Functions that the model may call")
+    tool_choice: ToolChoice | None = Field(
+        default=None, description="none, auto, required, or the function that has to be called"
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="false allows one call in an answer"
+    )
+
+    @model_validator(mode="after")
+    def _has_probabilities_for_alternatives(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: set logprobs to true with it")
+        return self
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request; the newer of the two names for a limit wins."""
-        parameters, newer = super().over(defaults), self.max_completion_tokens
+        parameters = replace(super().over(defaults), top_logprobs=self.top_logprobs or 0)
+        newer = self.max_completion_tokens
         return parameters if newer is None else replace(parameters, max_new_tokens=newer)
+
+    def tool_wish(self) -> ToolWish:
+        """Return what the request says of tools."""
+        return ToolWish(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
 
 
 class CompletionRequest(_Request):
@@ -198,6 +182,35 @@ class CompletionRequest(_Request):
 
     prompt: Annotated[list[str | list[int]], BeforeValidator(_prompts)] = Field(
         min_length=1,
-        max_length=_MOST_PROMPTS,
+        max_length=MOST_ANSWERS,
         description="Texts to go on with, or their token ids; the choices have their order",
     )
+    max_new_tokens: Annotated[int, Field(ge=0)] | None = Field(default=None, alias="max_tokens")
+    best_of: Answers | None = Field(
+        default=None, description="Answers that are made, of which the n likeliest are returned"
+    )
+    echo: bool | None = Field(default=None, description="Return the prompt before the answer")
+    logprobs: Annotated[int | None, BeforeValidator(_none_for_false)] = Field(
+        default=None, ge=0, le=5, description="The likeliest tokens in each place, so many"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        if self.max_new_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens: 0 needs echo, else there is no answer")
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise ValueError("best_of: give at least n")
+        if self.best_of is not None and self.best_of > (self.n or 1) and self.stream:
+            raise ValueError("best_of: the best are only known at the end; ask without stream")
+        if len(self.prompt) * self.answers > MOST_ANSWERS:
+            raise ValueError(f"n: all prompts together may have {MOST_ANSWERS} answers")
+        return self
+
+    @property
+    def answers(self) -> int:
+        """How many answers are made to each prompt."""
+        return self.best_of or self.n or 1
+
+    def over(self, defaults: SamplingParameters) -> SamplingParameters:
+        """Return the parameters of the request."""
+        return replace(super().over(defaults), top_logprobs=self.logprobs or 0)

@@ -10,7 +10,8 @@ from quart_schema import document_request
 from ml.errors import NotFound
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.openai.endpoints import ChatCompletions, Completions
-from ml.serving.openai.replies import error_reply, model_list, model_object
+from ml.serving.openai.errors import error_reply
+from ml.serving.openai.replies import model_list, model_object
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
 
 if TYPE_CHECKING:

@@ -7,12 +7,20 @@ from collections.abc import AsyncGenerator
 
 from ml.errors import ServiceError
 from ml.generation.language_model import LanguageModel
-from ml.generation.request import Prompt, collect
+from ml.generation.merging import merged
+from ml.generation.request import Piece, Prompt
 from ml.serving.endpoint import Headers, InThread
 from ml.serving.event_stream import event, event_stream
 from ml.serving.reply import Reply, json_reply
-from ml.serving.tgi.replies import details, error_data, error_reply, stream_event
-from ml.serving.tgi.requests import GenerateRequest, Parameters
+from ml.serving.tgi.replies import (
+    Answer,
+    Details,
+    error_data,
+    error_reply,
+    prefill,
+    stream_event,
+)
+from ml.serving.tgi.requests import GenerateRequest
 
 __all__ = ["Generate", "GenerateEither", "GenerateStream"]
 
@@ -33,36 +41,57 @@ class Generate:
 
     async def _whole(self, request: GenerateRequest) -> dict[str, object]:
         prompt = await self._in_thread(self._prompt, request)
-        pieces, finished = await collect(self._model.generate(prompt))
-        parameters = request.parameters or Parameters()
-        text = "".join(piece.text for piece in pieces)
-        answer: dict[str, object] = {"generated_text": _before(request) + text}
-        if parameters.details:
-            answer["details"] = details(pieces, finished, parameters.seed)
+        details = await self._details(request, prompt) if request.asked.details else None
+        best, *others = await self._answers(prompt, request.asked.best_of or 1)
+        before = _before(request)
+        answer: dict[str, object] = {"generated_text": before + best.text}
+        if details is not None:
+            answer["details"] = details.of(best, others, before)
         return answer
 
+    async def _answers(self, prompt: Prompt, number: int) -> list[Answer]:
+        """Return so many answers, the likeliest first."""
+        prompts = prompt.several(number)
+        pieces: list[list[Piece]] = [[] for _ in prompts]
+        generators = [self._model.generate(one) for one in prompts]
+        async with contextlib.aclosing(merged(generators)) as made:
+            async for index, piece in made:
+                pieces[index].append(piece)
+        answers = [
+            Answer(of_one, of_one[-1].finished, one.sampling.seed)
+            for one, of_one in zip(prompts, pieces, strict=True)
+            if of_one[-1].finished is not None
+        ]
+        return sorted(answers, key=lambda answer: answer.mean_logprob, reverse=True)
+
+    async def _details(self, request: GenerateRequest, prompt: Prompt) -> Details:
+        texts, tokens = self._model.token_texts, []
+        if request.asked.decoder_input_details:
+            tokens = prefill(prompt.ids, await self._model.score(prompt), texts)
+        return Details(texts, tokens, with_top=bool(request.asked.top_n_tokens))
+
     async def _stream(self, request: GenerateRequest) -> Reply:
+        request.require_streamable()
         prompt = await self._in_thread(self._prompt, request)
         return await event_stream(self._events(request, prompt), error_data)
 
     async def _events(
         self, request: GenerateRequest, prompt: Prompt
     ) -> AsyncGenerator[bytes, None]:
-        seed = (request.parameters or Parameters()).seed
+        top = self._model.token_texts if request.asked.top_n_tokens else None
         text, index = _before(request), 0
         async with contextlib.aclosing(self._model.generate(prompt)) as pieces:
             async for piece in pieces:
                 index += 1
                 text += piece.text
-                yield event(stream_event(index, piece, text, seed))
+                yield event(stream_event(index, piece, text, prompt.sampling.seed, top))
 
     def _prompt(self, request: GenerateRequest) -> Prompt:
-        parameters = request.parameters or Parameters()
         return self._model.complete(
             request.inputs,
-            parameters,
-            model=parameters.adapter_id,
-            truncate=parameters.truncate,
+            request.asked,
+            model=request.asked.adapter_id,
+            truncate=request.asked.truncate,
             keeps_stop=True,
         )
 
@@ -87,5 +116,4 @@ class GenerateEither(Generate):
 
 
 def _before(request: GenerateRequest) -> str:
-    full = request.parameters is not None and request.parameters.return_full_text
-    return request.inputs if full else ""
+    return request.inputs if request.asked.return_full_text else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ml.errors import (
@@ -14,10 +15,11 @@ from ml.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from ml.generation.request import Finished, FinishReason, Piece, PromptTooLong
+from ml.generation.request import Finished, FinishReason, Piece, PromptTooLong, Token
+from ml.generation.token_texts import TokenTexts
 from ml.serving.reply import Reply, error_headers, json_reply
 
-__all__ = ["details", "error_data", "error_reply", "stream_event"]
+__all__ = ["Answer", "Details", "error_data", "error_reply", "prefill", "stream_event"]
 
 _FINISH_REASONS = {
     FinishReason.STOP: "eos_token",
@@ -35,19 +37,71 @@ _ERRORS: dict[type[ServiceError], tuple[int, str]] = {
 }
 
 
-def details(pieces: Sequence[Piece], finished: Finished, seed: int | None) -> dict[str, Any]:
-    """Return the `details` of a whole answer."""
-    return {
-        "finish_reason": _FINISH_REASONS[finished.reason],
-        "generated_tokens": finished.completion_tokens,
-        "seed": seed,
-        "prefill": [],
-        "tokens": [_token(piece) for piece in pieces],
-    }
+@dataclass(frozen=True)
+class Answer:
+    """One answer to a prompt."""
+
+    pieces: list[Piece]
+    finished: Finished
+    seed: int | None
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def mean_logprob(self) -> float:
+        """How likely its tokens are."""
+        return sum(piece.token.logprob for piece in self.pieces) / len(self.pieces)
 
 
-def stream_event(index: int, piece: Piece, whole_text: str, seed: int | None) -> dict[str, Any]:
-    """Return the event of one token; the last has the whole text and the details."""
+@dataclass(frozen=True)
+class Details:
+    """Writes the `details` of answers to one prompt; `prefill` are its tokens, if asked for."""
+
+    texts: TokenTexts
+    prefill: Sequence[dict[str, Any]]
+    with_top: bool
+
+    def of(self, best: Answer, others: Sequence[Answer], before: str) -> dict[str, Any]:
+        """Return those of the best answer, with the others in them; `before` begins their texts."""
+        details = self._sequence(best)
+        if others:
+            details["best_of_sequences"] = [
+                {"generated_text": before + one.text, **self._sequence(one)} for one in others
+            ]
+        return details
+
+    def _sequence(self, answer: Answer) -> dict[str, Any]:
+        details: dict[str, Any] = {
+            "finish_reason": _FINISH_REASONS[answer.finished.reason],
+            "generated_tokens": answer.finished.completion_tokens,
+            "seed": answer.seed,
+            "prefill": list(self.prefill),
+            "tokens": [_token(piece) for piece in answer.pieces],
+        }
+        if self.with_top:
+            details["top_tokens"] = [_top(piece, self.texts) for piece in answer.pieces]
+        return details
+
+
+def prefill(ids: Sequence[int], scored: Sequence[Token], texts: TokenTexts) -> list[dict[str, Any]]:
+    """Return the tokens of a prompt; nothing tells how likely the first one is."""
+    logprobs = [None, *(token.logprob for token in scored)]
+    return [
+        {"id": id_, "text": texts.text(id_), "logprob": logprob}
+        for id_, logprob in zip(ids, logprobs, strict=True)
+    ]
+
+
+def stream_event(
+    index: int, piece: Piece, whole_text: str, seed: int | None, top: TokenTexts | None
+) -> dict[str, Any]:
+    """Return the event of one token; the last has the whole text and the details.
+
+    `top` tells the texts of the likeliest tokens, if they are asked for.
+    """
     finished = piece.finished
     end = finished and {
         "finish_reason": _FINISH_REASONS[finished.reason],
@@ -58,6 +112,7 @@ def stream_event(index: int, piece: Piece, whole_text: str, seed: int | None) ->
     return {
         "index": index,
         "token": _token(piece),
+        **({"top_tokens": _top(piece, top)} if top else {}),
         "generated_text": whole_text if finished else None,
         "details": end,
     }
@@ -70,6 +125,18 @@ def _token(piece: Piece) -> dict[str, Any]:
         "logprob": piece.token.logprob,
         "special": piece.is_special,
     }
+
+
+def _top(piece: Piece, texts: TokenTexts) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": id_,
+            "text": texts.text(id_),
+            "logprob": logprob,
+            "special": texts.is_special(id_),
+        }
+        for id_, logprob in piece.token.top
+    ]
 
 
 def error_data(error: ServiceError) -> dict[str, str]:

@@ -7,13 +7,15 @@ Source: the OpenAPI document of Text Generation Inference 3, and the parameters 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ml.errors import InvalidInput
 from ml.generation.request import SamplingParameters
-from ml.generation.sampling_options import SamplingOptions, Temperature
+from ml.generation.sampling_options import MOST_ANSWERS, SamplingOptions, Temperature
 from ml.serving.client_request import ClientRequest
+from ml.serving.tgi.grammar import Grammar
 
 __all__ = ["GenerateRequest", "Parameters"]
 
@@ -26,24 +28,43 @@ class Parameters(ClientRequest, SamplingOptions):
     """
 
     neutral: ClassVar = {
-        "best_of": (1,),
-        "decoder_input_details": (False,),
-        "grammar": (),
-        "top_n_tokens": (0,),
         "typical_p": (1,),
         "watermark": (False,),
     }
 
     adapter_id: str | None = None
+    best_of: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_ANSWERS,
+        description="Answers that are made, of which the likeliest is returned",
+    )
+    decoder_input_details: bool | None = Field(
+        default=None, description="With details, the tokens of the prompt"
+    )
     details: bool | None = None
     do_sample: bool | None = None
+    grammar: Grammar | None = Field(default=None, description="The form of the answer")
     return_full_text: bool | None = None
     temperature: Annotated[Temperature, Field(gt=0)] | None = None
+    top_n_tokens: int | None = Field(
+        default=None, ge=0, le=20, description="With details, the likeliest tokens in each place"
+    )
     truncate: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_told(self) -> Self:
+        if self.decoder_input_details and not self.details:
+            raise ValueError("decoder_input_details: set details to true with it")
+        return self
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""
-        parameters = super().over(defaults)
+        parameters = replace(
+            super().over(defaults),
+            top_logprobs=self.top_n_tokens or 0,
+            form=None if self.grammar is None else self.grammar.form(),
+        )
         if self.temperature is None and (self.do_sample or self.top_k or self.top_p):
             return replace(parameters, temperature=1.0)
         return parameters
@@ -55,3 +76,15 @@ class GenerateRequest(ClientRequest):
     inputs: str = Field(min_length=1)
     parameters: Parameters | None = None
     stream: bool | None = Field(default=None, description="Read by `POST /` alone")
+
+    @property
+    def asked(self) -> Parameters:
+        """How to generate."""
+        return self.parameters or Parameters()
+
+    def require_streamable(self) -> None:
+        """Raise `InvalidInput` for what is only known at the end, or told at the beginning."""
+        if (self.asked.best_of or 1) > 1:
+            raise InvalidInput("parameters.best_of: the best is only known at the end of a stream")
+        if self.asked.decoder_input_details:
+            raise InvalidInput("parameters.decoder_input_details: a stream has no place for it")

@@ -8,7 +8,7 @@ from quart import Response
 from quart_schema import document_request
 
 from ml.errors import NotFound
-from ml.generation.sampling_options import MOST_STOP_STRINGS
+from ml.generation.sampling_options import MOST_ANSWERS, MOST_STOP_STRINGS
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
 from ml.serving.tgi.replies import error_reply
 from ml.serving.tgi.requests import GenerateRequest
@@ -39,7 +39,7 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
             "model_device_type": language_model.device_type,
             "model_pipeline_tag": "text-generation",
             "max_concurrent_requests": app.settings.max_in_flight,
-            "max_best_of": 1,
+            "max_best_of": MOST_ANSWERS,
             "max_stop_sequences": MOST_STOP_STRINGS,
             "max_input_tokens": language_model.max_length - 1,
             "max_total_tokens": language_model.max_length,

@@ -1,0 +1,145 @@
+"""Tools that a model may call, as clients describe them.
+
+Source: OpenAI's API reference, "Chat completions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from ml.errors import InvalidInput, describe_faults
+from ml.generation.schema_bounds import BoundedSchema
+
+__all__ = [
+    "Function",
+    "FunctionName",
+    "NamedTool",
+    "Tool",
+    "ToolChoice",
+    "ToolName",
+    "ToolWish",
+    "Tools",
+]
+
+_MOST_TOOLS = 128
+
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+class Function(BaseModel):
+    """A function with the JSON Schema of its arguments, an object; without one it has none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ToolName
+    description: str | None = None
+    parameters: BoundedSchema | None = None
+    strict: bool | None = Field(default=None, description="Arguments fit their schema anyway")
+
+    @model_validator(mode="after")
+    def _takes_an_object(self) -> Self:
+        if (self.parameters or {}).get("type", "object") != "object":
+            raise ValueError('parameters: give a schema of the type "object"')
+        return self
+
+    def schema_of_arguments(self) -> dict[str, Any]:
+        """Return the schema that arguments are made by: no argument that it does not name."""
+        if not self.parameters:
+            closed = self.parameters is None
+            return {"type": "object"} | ({"additionalProperties": False} if closed else {})
+        closing = {"additionalProperties": False} if "properties" in self.parameters else {}
+        return {"type": "object", **closing, **self.parameters}
+
+
+class Tool(BaseModel):
+    """A tool, which is a function."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: Literal["function"] = "function"
+    function: Function
+
+    def for_template(self) -> dict[str, Any]:
+        """Return the tool as chat templates know it."""
+        function = {
+            "name": self.function.name,
+            "description": self.function.description or "",
+            "parameters": self.function.parameters or {"type": "object", "properties": {}},
+        }
+        return {"type": "function", "function": function}
+
+
+class FunctionName(BaseModel):
+    """The name of a function."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The tool that has to be called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["function"] = "function"
+    function: FunctionName
+
+
+Tools = Annotated[list[Tool], Field(max_length=_MOST_TOOLS)]
+
+
+def _read_choice(value: Any) -> Any:
+    if isinstance(value, dict):
+        try:
+            return NamedTool.model_validate(value)
+        except ValidationError as error:
+            raise ValueError(describe_faults(error)) from None
+    if value not in ("none", "auto", "required"):
+        raise ValueError("give none, auto, required, or the function that has to be called")
+    return value
+
+
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | NamedTool, BeforeValidator(_read_choice)
+]
+
+
+class ToolWish:
+    """What a request says of tools: those that the model is told of, and how it may call them.
+
+    Raises `InvalidInput` for a choice that does not fit the tools.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Tool] | None,
+        choice: ToolChoice | None = None,
+        *,
+        parallel: bool | None = None,
+    ) -> None:
+        self.tools = () if choice == "none" else tuple(tools or ())
+        self.required = choice == "required" or isinstance(choice, NamedTool)
+        self.several = parallel is not False and not isinstance(choice, NamedTool)
+        names = [tool.function.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise InvalidInput("tools: two of them have the same name")
+        if self.required and not tools:
+            raise InvalidInput("tool_choice: there are no tools; give them as tools")
+        #: Those that may be called.
+        self.callable = self.tools
+        if isinstance(choice, NamedTool):
+            name = choice.function.name
+            self.callable = tuple(tool for tool in self.tools if tool.function.name == name)
+            if not self.callable:
+                raise InvalidInput(f"tool_choice: none of the tools has the name {name!r}")

@@ -1,0 +1,84 @@
+"""The form that an answer shall have, in OpenAI's words and in those of vLLM's clients."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer
+from ml.generation.response_format import ANY_OBJECT, ResponseFormat
+from ml.generation.schema_bounds import Regex, SchemaOrText, compact
+from ml.serving.client_request import ClientRequest
+
+__all__ = ["AnswerForms"]
+
+_Choices = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=256)
+]
+
+
+class StructuredOutputs(ClientRequest):
+    """vLLM's `structured_outputs`."""
+
+    neutral: ClassVar = {"grammar": (), "structural_tag": ()}
+    ignored: ClassVar = frozenset(
+        {
+            "disable_additional_properties",
+            "disable_any_whitespace",
+            "disable_fallback",
+            "whitespace_pattern",
+        }
+    )
+
+    json_schema: SchemaOrText | None = Field(default=None, alias="json")
+    regex: Regex | None = None
+    choice: _Choices | None = None
+    json_object: bool | None = None
+
+    def forms(self) -> list[AnswerForm]:
+        """Return the forms that are asked for."""
+        forms = _forms(self.json_schema, self.regex, self.choice)
+        return [*forms, JsonAnswer(ANY_OBJECT)] if self.json_object else forms
+
+
+class AnswerForms(BaseModel):
+    """The fields that ask for a form, of which a request gives one at most."""
+
+    response_format: ResponseFormat | None = None
+    guided_json: SchemaOrText | None = Field(default=None, description="vLLM's older name")
+    guided_regex: Regex | None = Field(default=None, description="vLLM's older name")
+    guided_choice: _Choices | None = Field(default=None, description="vLLM's older name")
+    structured_outputs: StructuredOutputs | None = Field(default=None, description="vLLM's")
+
+    @model_validator(mode="after")
+    def _one_at_most(self) -> Self:
+        if len(self._asked()) > 1:
+            raise ValueError("response_format: this and others ask for a form; give one of them")
+        return self
+
+    def form(self) -> AnswerForm | None:
+        """Return what the answer has to look like."""
+        return next(iter(self._asked()), None)
+
+    def _asked(self) -> list[AnswerForm]:
+        forms = _forms(self.guided_json, self.guided_regex, self.guided_choice)
+        if self.structured_outputs is not None:
+            forms += self.structured_outputs.forms()
+        if self.response_format is not None and (form := self.response_format.form()):
+            forms.append(form)
+        return forms
+
+
+def _forms(
+    schema: dict[str, Any] | None, regex: str | None, choices: list[str] | None
+) -> list[AnswerForm]:
+    forms: list[AnswerForm] = []
+    if schema is not None:
+        forms.append(JsonAnswer(compact(schema)))
+    if regex is not None:
+        forms.append(RegexAnswer(regex))
+    if choices:
+        forms.append(RegexAnswer("|".join(re.sub(r"([^\w\s])", r"\\\1", one) for one in choices)))
+    return forms
