@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import Server, free_port
+from benchmarks.servers import SERVE, Server, free_port
 from ml.models.embedded_llm import EMBEDDED_LLM
 
 __all__ = ["Figures", "big_data", "write_rows"]
@@ -128,8 +127,7 @@ class _Trainer(Server):
 
     def __init__(self, **settings: str) -> None:
         port = free_port()
-        serve = str(Path(sys.executable).with_name("serve"))
-        command = [serve, "unsloth_trainer_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+        command = [*SERVE, "unsloth_trainer_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
         super().__init__("trainer", command, port, **settings)
 
     def ask(self) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.llm_load import Protocol, Target, answer_now
-from benchmarks.servers import KEY, PEERS, PEERS_PYTHON, REQUEST, Server, free_port
+from benchmarks.servers import KEY, PEERS, PEERS_PYTHON, REQUEST, SERVE, Server, free_port
 
 __all__ = [
     "LLMServer",
@@ -50,8 +50,7 @@ class LLMServer(Server):
 def our_llm(name: str, folder: Path, **arguments: Any) -> LLMServer:
     """Return our service with one worker and a bearer key; arguments of the workflow."""
     port = free_port()
-    serve = str(Path(sys.executable).with_name("serve"))
-    command = [serve, "llm_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+    command = [*SERVE, "llm_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
     return LLMServer(
         name,
         command,

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.servers import KEY, PEERS, ROOT, Server, free_port
+from benchmarks.servers import KEY, PEERS, ROOT, SERVE, Server, free_port
 from ml.models.built_in import built_in_path
 from ml.proving.building import BuildRequest, build
 from ml.proving.manifest import Manifest, Visibilities
@@ -90,8 +90,7 @@ class ProofService(Server):
 
     def __init__(self, folder: Path, working: Path) -> None:
         port = free_port()
-        serve = str(Path(sys.executable).with_name("serve"))
-        command = [serve, "ezkl_proof_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+        command = [*SERVE, "ezkl_proof_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
         body = working / "request.json"
         [values] = json.loads((folder / "self_test.json").read_text())["input_data"]
         data = {"dtype": "float", "values": [values]}

@@ -21,6 +21,7 @@ __all__ = [
     "PEERS_PYTHON",
     "REQUEST",
     "ROOT",
+    "SERVE",
     "Server",
     "bare_quart",
     "bentoml",
@@ -33,9 +34,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
 PEERS_PYTHON = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 REQUEST = ROOT / "benchmarks" / "request.json"
+#: The command `serve`, whether or not it is installed.
+SERVE = [sys.executable, "-c", "import sys; from ml.serving.command import main; sys.exit(main())"]
 KEY = "a-key-for-the-benchmark"
 READY_WITHIN_SECONDS = 60
-OUR_PREFIXES = ("CLASSIC_INF_", "EZKL_", "FLASK_LLM_")  # a developer's own settings stay out
+OUR_PREFIXES = (
+    "CLASSIC_INF_",
+    "EZKL_",
+    "FLASK_LLM_",
+    "TRAINER_",
+)  # a developer's own settings stay out
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -132,7 +140,6 @@ def ours(
 ) -> Server:
     """Return our service with one worker and a bearer key; settings as `max_batch_size=1`."""
     port = free_port()
-    serve = str(Path(sys.executable).with_name("serve"))
     variables = {
         f"CLASSIC_INF_{key.upper()}": str(value)
         for key, value in {
@@ -142,7 +149,7 @@ def ours(
             **settings,
         }.items()
     }
-    command = [serve, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+    command = [*SERVE, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
     command.append(f"--server={server}")
     return Server(name, command, port, body, **variables)
 

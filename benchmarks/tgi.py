@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import KEY, ROOT, Server, free_port
+from benchmarks.servers import KEY, ROOT, SERVE, Server, free_port
 from ml.testing.tgi_server import Behaviour, TGIServer
 
 __all__ = ["UPSTREAM_DELAYS_MS", "overhead", "storm", "tgi_service", "tgi_upstream"]
@@ -64,8 +64,7 @@ def tgi_upstream(delay_seconds: float) -> Endpoint:
 
 def tgi_service(upstream_port: int, **settings: str) -> Endpoint:
     port = free_port()
-    serve = str(Path(sys.executable).with_name("serve"))
-    command = [serve, "tgi_client_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+    command = [*SERVE, "tgi_client_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
     return Endpoint(
         "through the service",
         command,

@@ -1,0 +1,153 @@
+"""Runs the parts, each in a process of its own with a limit of time, and prints one table.
+
+    python -m benchmarks.gpu [--device cuda] [--quick] [--out FOLDER] [PART …]
+
+A part that fails or takes too long loses none of what it found before, and none of the others.
+Exits with 1 if a part failed or a check was not good, and with 2 if there is no such device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from benchmarks.gpu.finding import Finding, Part, Scale
+from benchmarks.gpu.machine import machine
+from benchmarks.servers import ROOT
+
+#: By name: where a part is, and the seconds that it may take.
+PARTS = {
+    "engine": ("benchmarks.gpu.engine", 100),
+    "llm_service": ("benchmarks.gpu.llm_service", 80),
+    "classic_service": ("benchmarks.gpu.classic_service", 60),
+    "trl": ("benchmarks.gpu.trainer_service", 100),
+    "unsloth": ("benchmarks.gpu.trainer_service", 80),
+}
+
+
+def main() -> int:
+    """Run a part, or all of them one after the other."""
+    options = _options()
+    scale = Scale(options.device, options.quick)
+    if options.part:
+        part: Part = getattr(import_module(PARTS[options.part][0]), options.part)
+        for finding in part(scale):
+            finding.print()
+        return 0
+    if fault := _device_fault(options.device):
+        print(fault, file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    found: dict[str, list[Finding]] = {}
+    for name in options.parts or PARTS:
+        found[name] = _run(name, options)
+        _write(options.out, machine(scale.device), found)
+    found["vllm"] = [_vllm()]
+    print(_write(options.out, machine(scale.device), found))
+    return int(any(finding.good is False for findings in found.values() for finding in findings))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(PARTS))
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu for a dry run")
+    parser.add_argument("--quick", action="store_true", help="a little of everything")
+    parser.add_argument("--out", type=Path, help="the folder for results and logs")
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    options.out = options.out or Path(tempfile.mkdtemp(prefix="gpu-"))
+    return options
+
+
+def _device_fault(device: str) -> str:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA GPU here; --device=cpu is the dry run"
+    return ""
+
+
+def _run(name: str, options: argparse.Namespace) -> list[Finding]:
+    """Return what a part finds; its end, if that is none of its own, is a finding too."""
+    command = [sys.executable, "-m", "benchmarks.gpu", f"--part={name}"]
+    command += [f"--device={options.device}", *(["--quick"] if options.quick else [])]
+    limit = PARTS[name][1]
+    with (options.out / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+        late = threading.Timer(limit, _end, [process])
+        late.start()
+        found = _read(name, process.stdout)
+        process.wait()
+        timed_out = late.finished.is_set()
+        late.cancel()
+    _end(process)  # servers that it left behind
+    if process.returncode:
+        last = (options.out / f"{name}.log").read_text().strip().rpartition("\n")[2]
+        why = f"not done within {limit} s" if timed_out else f"failed: {last[-300:]}"
+        found.append(Finding("the part", why, good=False))
+        print(f"  {name:<16} {why}", file=sys.stderr, flush=True)
+    return found
+
+
+def _read(name: str, lines: IO[str] | None) -> list[Finding]:
+    found = []
+    for line in lines or ():
+        finding = Finding(**json.loads(line))
+        found.append(finding)
+        print(f"  {name:<16} {finding.what}: {finding.result}", file=sys.stderr, flush=True)
+    return found
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a part and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _vllm() -> Finding:
+    here = find_spec("vllm") is not None
+    return Finding("the engine vllm", "see make test-vllm" if here else "not measured: not here")
+
+
+def _write(folder: Path, facts: dict[str, str], found: dict[str, list[Finding]]) -> str:
+    """Write what was found until now, as JSON and as a table; return the table."""
+    rows = [
+        {"part": part, "what": one.what, "result": one.result, "good": one.good}
+        for part, findings in found.items()
+        for one in findings
+    ]
+    (folder / "results.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=2))
+    words = {True: "yes", False: "**no**", None: ""}
+    lines = [", ".join(f"{name} {value}" for name, value in facts.items()), ""]
+    lines += ["| part | | result | good |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['part']} | {row['what']} | {row['result']} | {words[row['good']]} |"
+        for row in rows
+    ]
+    table = "\n".join(lines)
+    (folder / "results.md").write_text(table + "\n")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
