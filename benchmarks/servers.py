@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
     "free_port",
     "litserve",
     "ours",
+    "started",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,12 +83,16 @@ class Server:
                 self.ask()
             except (OSError, urllib.error.URLError) as error:
                 if self._process.poll() is not None or time.monotonic() > end:
-                    self._log.seek(0)
-                    text = self._log.read().decode(errors="replace")[-2000:]
+                    text = self.log_tail()
                     raise SystemExit(f"{self.name} does not answer: {error}\n{text}") from None
                 time.sleep(0.2)
             else:
                 return
+
+    def log_tail(self) -> str:
+        """Return the end of what it logged."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-2000:]
 
     def ask(self) -> Any:
         """Return the answer to the body: two numbers for its one row."""
@@ -128,6 +134,19 @@ class Server:
                     os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._log.close()
+
+
+@contextlib.contextmanager
+def started(server: Server) -> Iterator[None]:
+    """Run a server meanwhile; if that fails, the end of its log is told."""
+    server.start()
+    try:
+        yield
+    except BaseException:
+        print(server.log_tail(), file=sys.stderr)
+        raise
+    finally:
+        server.stop()
 
 
 def ours(

@@ -1,6 +1,6 @@
 """Runs the parts, each in a process of its own with a limit of time, and prints one table.
 
-    python -m benchmarks.gpu [--device cuda] [--quick] [--out FOLDER] [PART …]
+    python -m benchmarks.gpu [--device cuda] [--quick] [--out FOLDER] [--check] [PART …]
 
 A part that fails or takes too long loses none of what it found before, and none of the others.
 Exits with 1 if a part failed or a check was not good, and with 2 if there is no such device.
@@ -28,11 +28,11 @@ from benchmarks.servers import ROOT
 
 #: By name: where a part is, and the seconds that it may take.
 PARTS = {
-    "engine": ("benchmarks.gpu.engine", 100),
+    "engine": ("benchmarks.gpu.engine", 130),
     "llm_service": ("benchmarks.gpu.llm_service", 80),
     "classic_service": ("benchmarks.gpu.classic_service", 60),
     "trl": ("benchmarks.gpu.trainer_service", 100),
-    "unsloth": ("benchmarks.gpu.trainer_service", 80),
+    "unsloth": ("benchmarks.gpu.trainer_service", 100),
 }
 
 
@@ -45,9 +45,10 @@ def main() -> int:
         for finding in part(scale):
             finding.print()
         return 0
-    if fault := _device_fault(options.device):
-        print(fault, file=sys.stderr)
-        return 2
+    if options.check:
+        fault = _device_fault(options.device)
+        print(fault, end="", file=sys.stderr)
+        return 2 if fault else 0
     options.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Finding]] = {}
     for name in options.parts or PARTS:
@@ -64,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", help="cuda, or cpu for a dry run")
     parser.add_argument("--quick", action="store_true", help="a little of everything")
     parser.add_argument("--out", type=Path, help="the folder for results and logs")
+    parser.add_argument("--check", action="store_true", help="look for the device, do nothing")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
@@ -73,10 +75,12 @@ def _options() -> argparse.Namespace:
 
 
 def _device_fault(device: str) -> str:
+    if device != "cuda":
+        return ""
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        return f"torch {torch.__version__} sees no CUDA GPU here; --device=cpu is the dry run"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA GPU here; --device=cpu is the dry run\n"
     return ""
 
 

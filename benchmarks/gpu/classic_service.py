@@ -12,7 +12,7 @@ from benchmarks.gpu.asking import ask
 from benchmarks.gpu.finding import Finding, Scale
 from benchmarks.heavy_model import save_heavy_model
 from benchmarks.measure import load
-from benchmarks.servers import REQUEST, ours
+from benchmarks.servers import REQUEST, ours, started
 
 __all__ = ["classic_service"]
 
@@ -29,8 +29,7 @@ def classic_service(scale: Scale) -> Iterator[Finding]:
         model = source | {"device": scale.device}
         for most in (32, 1):
             server = ours("ours", model=model, body=body, max_batch_size=most, log_requests=False)
-            server.start()
-            try:
+            with started(server):
                 server.wait_until_it_answers()
                 if most > 1:
                     yield _distance(server.port, file)
@@ -40,8 +39,6 @@ def classic_service(scale: Scale) -> Iterator[Finding]:
                         f"{'batches' if most > 1 else 'one by one'}, c={c}",
                         f"{run.per_second:.0f} requests/s, p50 {run.p50_ms:.1f} ms",
                     )
-            finally:
-                server.stop()
 
 
 @torch.inference_mode()

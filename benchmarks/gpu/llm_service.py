@@ -10,6 +10,7 @@ from benchmarks.gpu.asking import ask, events, opened
 from benchmarks.gpu.finding import Finding, Scale
 from benchmarks.llm import load
 from benchmarks.llm_servers import our_llm
+from benchmarks.servers import started
 from ml.models.embedded_llm import embedded_llm_path
 
 __all__ = ["llm_service"]
@@ -28,8 +29,7 @@ def llm_service(scale: Scale) -> Iterator[Finding]:
         slots=4 if scale.quick else SLOTS,
     )
     began = time.perf_counter()
-    server.start()
-    try:
+    with started(server):
         server.wait_until_it_answers()
         yield Finding("start to first answer", f"{time.perf_counter() - began:.1f} s")
         yield from _answers(server.port, scale)
@@ -41,8 +41,6 @@ def llm_service(scale: Scale) -> Iterator[Finding]:
                 f"{run.tokens_per_second:.0f} tokens/s, first text {1e3 * run.first_p50:.0f} ms",
                 run.unfinished == 0,
             )
-    finally:
-        server.stop()
 
 
 def _chat(tokens: int, **more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.gpu.asking import ask, wait_until_ready
 from benchmarks.gpu.finding import Finding, Scale
-from benchmarks.servers import KEY, REQUEST, ROOT, SERVE, Server, free_port
+from benchmarks.servers import KEY, REQUEST, ROOT, SERVE, Server, free_port, started
 from ml.models.embedded_llm import EMBEDDED_LLM
 
 __all__ = ["trl", "unsloth"]
@@ -58,12 +58,9 @@ def _job(scale: Scale, backend: str) -> Iterator[Finding]:
             HF_HUB_OFFLINE="1",
             **{f"{kind.upper()}_PATH": str(folder) for kind, folder in folders.items()},
         )
-        server.start()
-        try:
+        with started(server):
             wait_until_ready(port, READY_SECONDS)
             yield from _trained(port, scale, backend, folders["output"])
-        finally:
-            server.stop()
 
 
 def _trained(port: int, scale: Scale, backend: str, output: Path) -> Iterator[Finding]:
