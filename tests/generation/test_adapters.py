@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ml.errors import InvalidInput, NotFound, NotReady, Overloaded
-from ml.generation.adapters import Adapters, AdapterState, Lease
+from ml.generation.adapter_leases import AdapterState, Lease
+from ml.generation.adapters import Adapters
 from ml.generation.request import Finished, FinishReason, SamplingParameters
 from ml.generation.transformers_engine import TransformersEngine
 from ml.models.int8_linear import Int8Linear, quantize_linears

@@ -11,7 +11,7 @@ from ml.errors import InvalidInput
 from ml.generation.request import SamplingParameters, Step, Token
 
 if TYPE_CHECKING:
-    from ml.generation.adapters import Lease
+    from ml.generation.adapter_leases import Lease
 
 __all__ = ["Engine", "StepStream", "require_left_out"]
 

@@ -33,7 +33,7 @@ from ml.models.control_tokens import ControlTokens, texts_in
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
 
 if TYPE_CHECKING:
-    from ml.generation.adapters import Adapters, Lease
+    from ml.generation.adapter_leases import AdapterLeases, Lease
     from ml.generation.engine import Engine
 
 __all__ = ["LanguageModel"]
@@ -56,7 +56,7 @@ class LanguageModel:
         #: Tokens that a prompt and its answer may have together; loading may lower it.
         self.max_length = arguments.max_length
         #: The adapters that requests may name; there once the model is loaded.
-        self.adapters: Adapters | None = None
+        self.adapters: AdapterLeases | None = None
         #: Hears of what the engine does; set it before `load()`.
         self.observer = Observer()
         self._defaults = arguments.over(SamplingParameters())
@@ -127,13 +127,15 @@ class LanguageModel:
         from ml.generation.transformers_engine import TransformersEngine
 
         if arguments.adapters_path is not None:
-            self.adapters = Adapters(
+            adapters = self.adapters = Adapters(
                 loaded.model,
                 Path(arguments.adapters_path),
                 max_adapters=arguments.max_adapters,
                 max_rank=arguments.max_adapter_rank,
             )
-        return TransformersEngine(loaded.model, adapters=self.adapters, **common)
+        else:
+            adapters = None
+        return TransformersEngine(loaded.model, adapters=adapters, **common)
 
     async def _warm_up(self) -> None:
         """Answer once: the first steps are slow, and a model that cannot answer is not ready."""

@@ -36,7 +36,7 @@ from ml.generation.request import (
 )
 
 if TYPE_CHECKING:
-    from ml.generation.adapters import Lease
+    from ml.generation.adapter_leases import Lease
 
 __all__ = ["OpenVINOEngine"]
 

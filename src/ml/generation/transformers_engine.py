@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from ml.errors import InternalError, InvalidInput, NotReady, OutOfMemory
-from ml.generation.adapters import Adapters, Lease
+from ml.generation.adapter_leases import Lease
+from ml.generation.adapters import Adapters
 from ml.generation.attention import use_grouped_attention
 from ml.generation.engine import StepStream, require_left_out
 from ml.generation.request import (

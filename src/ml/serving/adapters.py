@@ -12,7 +12,7 @@ from ml.errors import NotFound
 from ml.serving.client_request import ClientRequest
 
 if TYPE_CHECKING:
-    from ml.generation.adapters import Adapters
+    from ml.generation.adapter_leases import AdapterLeases
     from ml.generation.language_model import LanguageModel
     from ml.serving.app import ServiceApp
 
@@ -28,7 +28,7 @@ class AdapterRequest(ClientRequest):
 def add_adapters(app: ServiceApp, language_model: LanguageModel) -> None:
     """Register the addresses on an application. Each worker has its own adapters loaded."""
 
-    def adapters() -> Adapters:
+    def adapters() -> AdapterLeases:
         if language_model.adapters is None:
             raise NotFound("This service has no folder for adapters: set adapters_path.")
         return language_model.adapters
