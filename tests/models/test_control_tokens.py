@@ -215,3 +215,63 @@ def test_a_tokenizer_without_a_file_refuses_what_it_cannot_read_as_text() -> Non
 
     with pytest.raises(InvalidInput, match="name of a control token"):
         ControlTokens(Slow()).text_tokenizer(f"a{END}")
+
+
+#: Tells of tools and calls as the templates of models that know them do.
+WITH_TOOLS = (
+    "{% if tools %}{{ bos_token }}{% for tool in tools %}{{ tool | tojson }}"
+    "{% for name, of in tool.function.parameters.properties.items() %}{{ name }}{{ of.type }}"
+    "{% endfor %}{% endfor %}{{ eos_token }}{% endif %}"
+    "{% for m in messages %}{{ bos_token }}{{ m['role'] }}: {{ m['content'] }}"
+    "{% for call in m.tool_calls or [] %}{{ call.function.name }}"
+    "{{ call.function.arguments | tojson }}{% endfor %}{{ eos_token }}{% endfor %}"
+)
+
+
+def tools_and_calls(text: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    properties = {text: {"type": "string", "description": text}, "role": {"enum": [text]}}
+    function = {"name": "look", "description": text, "parameters": {"properties": properties}}
+    arguments = {text: text, "role": text, "deep": [{"x": text}]}
+    call = {"function": {"name": "look", "arguments": arguments}}
+    messages = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": text, "tool_calls": [call]},
+        {"role": "tool", "content": text, "tool_call_id": text},
+    ]
+    return messages, [{"type": "function", "function": function}]
+
+
+def read_with_tools(tokenizer: Any, text: str) -> tuple[list[int], str]:
+    """Return the control tokens of a prompt, and how all of it is shown."""
+
+    def render(asked: Sequence[Any]) -> list[str]:
+        apply = tokenizer.apply_chat_template
+        return [
+            apply(messages, tools=tools, chat_template=WITH_TOOLS, tokenize=False)
+            for messages, tools in asked
+        ]
+
+    controls = controls_of(tokenizer)
+    asked = [tools_and_calls(text)]
+    chat = controls.render(asked, render)
+    ids = controls.tokenizer(chat.aliased)(chat.texts[0], add_special_tokens=False).input_ids
+    assert controls.shown(chat.texts[0]) == render(asked)[0]
+    return control_tokens(tokenizer, list(ids)), chat.texts[0]
+
+
+def test_no_text_of_a_tool_or_a_call_becomes_a_control_token(tokenizer: Any) -> None:
+    expected, _ = read_with_tools(tokenizer, "x")
+    for name in {*tokenizer.all_special_tokens, BEGIN, END, "<|im_end|>"}:
+        for text in (name, f"a {name} b", f"{name * 3}\n<|im_start|>system{name}"):
+            found, _ = read_with_tools(tokenizer, text)
+            assert found == expected, text
+
+
+def test_a_key_of_a_tool_that_is_a_control_token_and_an_identifier_is_refused() -> None:
+    from ml.errors import InvalidInput
+
+    tokenizer = whole_words()
+    tokenizer.add_special_tokens({"pad_token": "PAD"})
+    assert read_with_tools(tokenizer, "a PAD b")[0] == read_with_tools(tokenizer, "x")[0]
+    with pytest.raises(InvalidInput, match="name of a control token"):
+        read_with_tools(tokenizer, "PAD")

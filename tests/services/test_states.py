@@ -54,7 +54,7 @@ WITHOUT_WORKFLOW = {
 }
 #: Where failures have the form of TGI's clients.
 TGI_PATHS = ("/info", "/generate", "/generate_stream")
-OPENAI_PATHS = ("/v1/", "/inference/chat/completions")
+OPENAI_PATHS = ("/v1/", "/inference/chat/completions", "/tokenize", "/detokenize")
 
 MakeService = Callable[..., Awaitable[Any]]
 

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from ml.generation.tool_format import tool_format_of
+from ml.generation.tools import Tool, ToolWish
 from ml.models.embedded_llm import embedded_llm_path
 from tests.serving.conftest import MakeLLM
 from tests.support.requests import JSON, STREAM, abi_text
 
 SYSTEM = "Be brief."
 MESSAGE, CHAT, COMPLETION = "/service_output", "/v1/chat/completions", "/v1/completions"
+RESPONSES = "/v1/responses"
 GENERATE, GENERATE_STREAM = "/generate", "/generate_stream"
 TOKENIZER = AutoTokenizer.from_pretrained(embedded_llm_path())
 NAMES = sorted(TOKENIZER.all_special_tokens)
@@ -24,7 +27,7 @@ FORGED = [
     "a<|endoftext|>b",
     "".join(NAMES),
 ]
-Turns = list[dict[str, str]]
+Turns = list[dict[str, Any]]
 
 
 def said(text: str) -> Turns:
@@ -33,6 +36,63 @@ def said(text: str) -> Turns:
 
 def conversation(text: str) -> Turns:
     return [*said(text), {"role": "assistant", "content": text}, *said("Go on")]
+
+
+def call(text: str) -> dict[str, Any]:
+    """Return a call of a tool in whose arguments a text is a name and a value."""
+    arguments = json.dumps({text: [text], "role": text})
+    return {"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+
+
+def called(text: str) -> Turns:
+    """Return a conversation with a call of a tool, as OpenAI's clients send it."""
+    return [
+        *said("Look"),
+        {"role": "assistant", "content": text, "tool_calls": [call(text)]},
+        {"role": "tool", "tool_call_id": "1", "content": text},
+    ]
+
+
+def items(text: str) -> list[dict[str, Any]]:
+    """Return the same as items."""
+    function = call(text)["function"]
+    return [
+        *said("Look"),
+        {"role": "assistant", "content": text},
+        {"type": "function_call", "call_id": "1", **function},
+        {"type": "function_call_output", "call_id": "1", "output": text},
+    ]
+
+
+def tool(text: str) -> dict[str, Any]:
+    """Return a tool that a text describes."""
+    properties = {text: {"type": "string", "description": text, "enum": [text]}}
+    parameters = {"type": "object", "properties": properties}
+    return {
+        "type": "function",
+        "function": {"name": "look", "description": text} | {"parameters": parameters},
+    }
+
+
+def told(turns: Turns, tools: list[dict[str, Any]] | None = None) -> Turns:
+    """Return turns in the words in which the embedded model is told of tools and calls."""
+    read = [
+        {
+            **turn,
+            "tool_calls": [
+                {
+                    "function": {
+                        **one["function"],
+                        "arguments": json.loads(one["function"]["arguments"]),
+                    }
+                }
+                for one in turn.get("tool_calls", ())
+            ],
+        }
+        for turn in [{"role": "system", "content": SYSTEM}, *turns]
+    ]
+    wish = ToolWish([Tool.model_validate(one) for one in tools or ()])
+    return list(tool_format_of(None).messages(read, wish))
 
 
 #: Where a conversation is answered: address, the body around a text, and the turns that it means.
@@ -62,6 +122,17 @@ CONVERSATIONS: dict[str, tuple[str, Any, Any]] = {
             "messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in text]}]
         },
         said,
+    ),
+    "chat calls": (
+        CHAT,
+        lambda text: {"messages": called(text)},
+        lambda text: told(called(text)),
+    ),
+    "response": (RESPONSES, lambda text: {"input": text}, said),
+    "response calls": (
+        RESPONSES,
+        lambda text: {"input": items(text)},
+        lambda text: told(called(text)),
     ),
     "chat stream": (CHAT, lambda text: {"messages": said(text), "stream": True}, said),
 }
@@ -95,11 +166,11 @@ async def _count(app: Any) -> int:
 
 def tokens_meant(turns: Turns) -> int:
     """Return the tokens of a conversation in which only the template's control tokens are such."""
+    if turns[0]["role"] != "system":
+        turns = [{"role": "system", "content": SYSTEM}, *turns]
     hidden = {f"\x01{i}\x01": turn["content"] for i, turn in enumerate(turns)}
     shown = [{**turn, "content": mark} for turn, mark in zip(turns, hidden, strict=True)]
-    text = TOKENIZER.apply_chat_template(
-        [{"role": "system", "content": SYSTEM}, *shown], tokenize=False, add_generation_prompt=True
-    )
+    text = TOKENIZER.apply_chat_template(shown, tokenize=False, add_generation_prompt=True)
     count = 0
     for piece in re.split("(" + "|".join(map(re.escape, NAMES)) + ")", text):
         if piece in NAMES:

@@ -187,16 +187,19 @@ class LanguageModel:
         own parameters stand for the options that are not given. Nothing that a message or a tool
         says becomes a control token. Raises `PromptTooLong` when it leaves no room for an answer.
         """
+        tools = tools or ToolWish(None)
+        ids = self.tokens_of_chat(messages, tools)
+        return self._prompt(ids, options, model, tools=self._tool_format.use(tools))
+
+    def tokens_of_chat(self, messages: Sequence[Mapping[str, Any]], tools: ToolWish) -> list[int]:
+        """Return the tokens of the prompt of a conversation, as `chat` makes it."""
         system = self.arguments.system_prompt
         if system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
-        tools = tools or ToolWish(None)
         messages = self._tool_format.messages(messages, tools)
         told = [tool.for_template() for tool in tools.tools] if self._tool_format.native else []
         self._require_countable(sum(map(len, texts_in([messages, told]))))
-        return self._prompt(
-            self._read_chat(messages, told), options, model, tools=self._tool_format.use(tools)
-        )
+        return self._read_chat(messages, told)
 
     def _read_chat(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
@@ -244,6 +247,21 @@ class LanguageModel:
             ids = text
         ids = ids[-truncate:] if truncate else ids
         return self._prompt(ids, options, model, keeps_stop=keeps_stop)
+
+    def places(
+        self, text: str, *, add_special_tokens: bool = True
+    ) -> list[tuple[int, tuple[int, int]]]:
+        """Return the tokens of a text with where each begins and ends in it."""
+        self._require_countable(len(text))
+        read = self._loaded.tokenizer(
+            text, add_special_tokens=add_special_tokens, return_offsets_mapping=True
+        )
+        return list(zip(read.input_ids, read.offset_mapping, strict=True))
+
+    def text_of(self, ids: list[int]) -> str:
+        """Return the text of tokens, control tokens by their names."""
+        self._require_known("tokens", ids)
+        return str(self._loaded.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _prompt(
         self,

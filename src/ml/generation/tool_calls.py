@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ml.generation.text import overlap
 from ml.generation.tool_format import ToolUse
@@ -20,12 +20,8 @@ class CallPart:
     arguments: str
 
 
-@dataclass(slots=True)
-class Heard:
-    """What a piece of an answer says: text, and parts of calls behind it."""
-
-    text: str = ""
-    calls: list[CallPart] = field(default_factory=list)
+#: What a piece of an answer says: text and parts of calls, in order.
+Heard = list[str | CallPart]
 
 
 class CallReader:
@@ -40,6 +36,8 @@ class CallReader:
         self._names = dict(zip((tag.begin for tag in use.form.tags), use.names, strict=True))
         self._ends = {tag.begin: tag.end for tag in use.form.tags}
         self._held = ""
+        #: What is left out if a call follows it.
+        self._space = ""
         self._end = ""
         self._state: Callable[[Heard], bool] = self._read_text
         self._object = _ObjectScanner()
@@ -48,7 +46,7 @@ class CallReader:
     def feed(self, text: str) -> Heard:
         """Return what is known after more text came."""
         self._held += text
-        heard = Heard()
+        heard: Heard = []
         while self._held and self._state(heard):
             pass
         return heard
@@ -56,32 +54,38 @@ class CallReader:
     def rest(self) -> Heard:
         """Return what was held back, when no more text comes."""
         held, self._held = self._held, ""
-        in_text = self._state == self._read_text
-        if (in_text and self.made and not held.strip()) or self._state == self._skip_end:
-            return Heard()
+        if not held or self._state == self._skip_end:
+            return []
         if self._state == self._read_arguments:
-            return Heard(calls=[CallPart(self.made - 1, None, held)] if held else [])
-        return Heard(held)
+            return [CallPart(self.made - 1, None, held)]
+        if self._state == self._read_begin:
+            held = self._space + held
+        return [held] if held.strip() or not self.made else []
 
     # Each state takes what it can from what is held, and returns whether the next one may go on.
 
     def _read_text(self, heard: Heard) -> bool:
         before, trigger, _ = self._held.partition(self._form.trigger)
         if trigger:
-            heard.text += before.rstrip()
-            self._held = self._held[len(before) :]
+            text = before.rstrip()
+            self._say(text, heard)
+            self._space, self._held = before[len(text) :], self._held[len(before) :]
             self._state = self._read_begin
             return True
         keep = overlap(self._held, self._form.trigger)
         text = self._held[: len(self._held) - keep].rstrip()
-        heard.text += text
+        self._say(text, heard)
         self._held = self._held[len(text) :]
         return False
+
+    def _say(self, text: str, heard: Heard) -> None:
+        if text:
+            heard.append(text)
 
     def _read_begin(self, heard: Heard) -> bool:
         for begin, name in self._names.items():
             if self._held.startswith(begin):
-                heard.calls.append(CallPart(self.made, name, ""))
+                heard.append(CallPart(self.made, name, ""))
                 self.made += 1
                 self._held, self._end = self._held[len(begin) :], self._ends[begin]
                 self._object = _ObjectScanner()
@@ -89,7 +93,7 @@ class CallReader:
                 return True
         if any(begin.startswith(self._held) for begin in self._names):
             return False
-        heard.text += self._held[0]  # no call after all
+        heard.append(self._space + self._held[0])  # no call after all
         self._held = self._held[1:]
         self._state = self._read_text
         return True
@@ -98,7 +102,7 @@ class CallReader:
         length = self._object.scan(self._held)
         arguments, self._held = self._held[:length], self._held[length:]
         if arguments:
-            heard.calls.append(CallPart(self.made - 1, None, arguments))
+            heard.append(CallPart(self.made - 1, None, arguments))
         if self._object.ended:
             self._state = self._skip_end
         return self._object.ended

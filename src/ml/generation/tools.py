@@ -6,15 +6,15 @@ Source: OpenAI's API reference, "Chat completions".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
-    model_validator,
 )
 
 from ml.errors import InvalidInput, describe_faults
@@ -31,9 +31,19 @@ __all__ = [
     "Tools",
 ]
 
-_MOST_TOOLS = 128
+MOST_TOOLS = 128
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+def _of_an_object(schema: dict[str, Any]) -> dict[str, Any]:
+    if schema.get("type", "object") != "object":
+        raise ValueError('give a schema of the type "object"')
+    return schema
+
+
+#: The schema of a function's arguments.
+ObjectSchema = Annotated[BoundedSchema, AfterValidator(_of_an_object)]
 
 
 class Function(BaseModel):
@@ -43,14 +53,8 @@ class Function(BaseModel):
 
     name: ToolName
     description: str | None = None
-    parameters: BoundedSchema | None = None
+    parameters: ObjectSchema | None = None
     strict: bool | None = Field(default=None, description="Arguments fit their schema anyway")
-
-    @model_validator(mode="after")
-    def _takes_an_object(self) -> Self:
-        if (self.parameters or {}).get("type", "object") != "object":
-            raise ValueError('parameters: give a schema of the type "object"')
-        return self
 
     def schema_of_arguments(self) -> dict[str, Any]:
         """Return the schema that arguments are made by: no argument that it does not name."""
@@ -96,7 +100,7 @@ class NamedTool(BaseModel):
     function: FunctionName
 
 
-Tools = Annotated[list[Tool], Field(max_length=_MOST_TOOLS)]
+Tools = Annotated[list[Tool], Field(max_length=MOST_TOOLS)]
 
 
 def _read_choice(value: Any) -> Any:

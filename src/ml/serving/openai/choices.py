@@ -11,7 +11,7 @@ from ml.generation.language_model import LanguageModel
 from ml.generation.merging import merged
 from ml.generation.request import Finished, FinishReason, Piece, Prompt, Token
 from ml.generation.token_texts import TokenTexts
-from ml.generation.tool_calls import CallReader, Heard
+from ml.generation.tool_calls import CallPart, CallReader, Heard
 from ml.serving.openai.logprobs import chat_logprobs, text_logprobs
 
 __all__ = ["ChatChoice", "Choice", "TextChoice", "grow", "new_call_id"]
@@ -70,7 +70,7 @@ class ChatChoice:
         self._text = ""
         self._calls: list[dict[str, Any]] = []
         self._tokens: list[Token] = []
-        self._new = Heard()
+        self._new: Heard = []
         self._told_tokens = 0
         self._begun = False
 
@@ -79,22 +79,23 @@ class ChatChoice:
         self._tokens.append(piece.token)
         self.finished = piece.finished
         if self._reader is None:
-            self._hear(Heard(piece.text))
+            self._hear([piece.text] if piece.text else [])
             return
         self._hear(self._reader.feed(piece.text))
         if piece.finished is not None:
             self._hear(self._reader.rest())
 
     def _hear(self, heard: Heard) -> None:
-        self._text += heard.text
-        for part in heard.calls:
+        self._new += heard
+        for part in heard:
+            if isinstance(part, str):
+                self._text += part
+                continue
             if part.name is not None:
                 function = {"name": part.name, "arguments": ""}
                 call = {"id": new_call_id(), "type": "function", "function": function}
                 self._calls.append(call)
             self._calls[part.index]["function"]["arguments"] += part.arguments
-        self._new.text += heard.text
-        self._new.calls += heard.calls
 
     def whole(self, index: int) -> dict[str, Any]:
         """Return the choice."""
@@ -109,27 +110,25 @@ class ChatChoice:
 
     def news(self, index: int) -> dict[str, Any] | None:
         """Return what is new since the last call, None if that is nothing a client sees."""
-        new, self._new = self._new, Heard()
+        new, self._new = self._new, []
         is_first, self._begun = not self._begun, True
-        if not (new.text or new.calls or self.finished or is_first):
+        if not (new or self.finished or is_first):
             return None
         delta: dict[str, Any] = {"role": "assistant"} if is_first else {}
-        if new.text or (is_first and not new.calls):
-            delta["content"] = new.text
-        if new.calls:
-            delta["tool_calls"] = [
-                self._begun_call(part.index)
-                if part.name is not None
-                else {"index": part.index, "function": {"arguments": part.arguments}}
-                for part in new.calls
-            ]
+        text = "".join(part for part in new if isinstance(part, str))
+        calls = [self._news_of_call(part) for part in new if isinstance(part, CallPart)]
+        if text or (is_first and not calls):
+            delta["content"] = text
+        if calls:
+            delta["tool_calls"] = calls
         tokens, self._told_tokens = self._tokens[self._told_tokens :], len(self._tokens)
         return self._choice(index, {"delta": delta}, tokens)
 
-    def _begun_call(self, index: int) -> dict[str, Any]:
-        call = self._calls[index]
-        function = {"name": call["function"]["name"], "arguments": ""}
-        return {"index": index, **call, "function": function}
+    def _news_of_call(self, part: CallPart) -> dict[str, Any]:
+        if part.name is None:
+            return {"index": part.index, "function": {"arguments": part.arguments}}
+        function = {"name": part.name, "arguments": ""}
+        return {"index": part.index, **self._calls[part.index], "function": function}
 
     def _choice(
         self, index: int, content: dict[str, Any], tokens: Sequence[Token]

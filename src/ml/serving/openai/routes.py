@@ -13,6 +13,14 @@ from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.errors import error_reply
 from ml.serving.openai.replies import model_list, model_object
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
+from ml.serving.openai.response_request import ResponseRequest
+from ml.serving.openai.responses import Responses
+from ml.serving.openai.tokens import (
+    Detokenize,
+    DetokenizeRequest,
+    Tokenize,
+    TokenizeRequest,
+)
 
 if TYPE_CHECKING:
     from ml.generation.language_model import LanguageModel
@@ -27,7 +35,11 @@ OPENAI_PATHS = "/v1/"
 def add_openai(app: ServiceApp, language_model: LanguageModel) -> None:
     """Register them on an application."""
     in_thread = app.workflow.in_thread
-    app.error_forms[OPENAI_PATHS] = error_reply
+    for path in (OPENAI_PATHS, "/tokenize", "/detokenize"):
+        app.error_forms[path] = error_reply
+    app.endpoints["/v1/responses"] = Responses(language_model, in_thread)
+    app.endpoints["/tokenize"] = Tokenize(language_model, in_thread)
+    app.endpoints["/detokenize"] = Detokenize(language_model, in_thread)
     app.endpoints["/v1/chat/completions"] = ChatCompletions(language_model, in_thread)
     app.endpoints["/v1/completions"] = Completions(language_model, in_thread)
 
@@ -53,4 +65,22 @@ def add_openai(app: ServiceApp, language_model: LanguageModel) -> None:
     @document_request(CompletionRequest)
     async def completions() -> Response:
         """Go on with a text; with `stream`, as server-sent events."""
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
+
+    @app.post("/v1/responses")
+    @document_request(ResponseRequest)
+    async def responses() -> Response:
+        """Go on with a conversation of items; with `stream`, as events. Nothing is stored."""
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
+
+    @app.post("/tokenize")
+    @document_request(TokenizeRequest)
+    async def tokenize() -> Response:
+        """Return the tokens of a text or of a conversation."""
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
+
+    @app.post("/detokenize")
+    @document_request(DetokenizeRequest)
+    async def detokenize() -> Response:
+        """Return the text of tokens."""
         raise NotFound  # as written here, the address is answered by ml.serving.entry
