@@ -21,7 +21,7 @@ from ml.models.embedded_llm import EMBEDDED_LLM
 __all__ = ["trl", "unsloth"]
 
 DATA = ROOT / "examples" / "finetuning" / "ostwick_harbour.jsonl"
-READY_SECONDS, JOB_SECONDS = 60, 90
+READY_SECONDS, JOB_SECONDS = 60, 120
 WARM_UP = 4
 
 
