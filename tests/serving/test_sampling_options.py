@@ -14,6 +14,7 @@ from ml.generation.request import SamplingParameters
 from ml.generation.sampling_options import SamplingOptions
 from ml.serving.openai.requests import ChatCompletionRequest, CompletionRequest
 from ml.serving.tgi.requests import Parameters
+from ml.workflows.inference.llm_inference_workflow import LLMArguments
 from ml.workflows.inference.llm_request import LLMRequest
 from tests.serving.conftest import MakeLLM
 from tests.support.processes import ROOT
@@ -91,7 +92,7 @@ def test_what_samples_at_tgi_does_so_at_temperature_1(
 def test_the_readme_has_every_argument_of_a_language_model() -> None:
     readme = (ROOT / "services" / "llm_inference_service" / "README.md").read_text()
     table = readme.partition("### LLMInferenceWorkflow")[2]
-    assert [name for name in LanguageModelArguments.model_fields if f"`{name}`" not in table] == []
+    assert [name for name in LLMArguments.model_fields if f"`{name}`" not in table] == []
 
 
 async def test_openais_document_names_the_limit_as_its_clients_do(make_llm: MakeLLM) -> None:

@@ -143,7 +143,7 @@ class ServiceApp(Quart):
         add_documentation(self)
         if (language_model := workflow.text_generation) is not None:
             language_model.observer = GenerationMetrics(self.metrics.registry)
-            add_openai(self, language_model)
+            add_openai(self, language_model, workflow.text_embedding)
             add_tgi(self, language_model)
             add_adapters(self, language_model)
 

@@ -1,7 +1,7 @@
 """What OpenAI's clients send.
 
 Source: OpenAI's API reference, "Chat completions" and "Completions (legacy)". `top_k`, and the
-fields under `OF_OTHER_SERVERS`, are none of theirs; other servers of this API have them.
+fields under `_OF_OTHER_SERVERS`, are none of theirs; other servers of this API have them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ml.serving.client_request import ClientRequest
 from ml.serving.openai.answer_forms import AnswerForms
 from ml.serving.openai.messages import Message
 
-__all__ = ["OF_OTHER_SERVERS", "ChatCompletionRequest", "CompletionRequest"]
+__all__ = ["ChatCompletionRequest", "CompletionRequest", "texts_or_ids"]
 
 _MOST_BIASES = 1024
 #: Of vLLM, SGLang and Text Generation Inference, with the values that change nothing.
-OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
+_OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
     "add_special_tokens": (),
     "allowed_token_ids": ([],),
     "bad_words": ([],),
@@ -57,8 +57,8 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _prompts(value: Any) -> Any:
-    """Return the prompts of `prompt`: a text, token ids, or a list of either."""
+def texts_or_ids(value: Any) -> Any:
+    """Return a list of what is given: a text, token ids, or a list of either."""
     if isinstance(value, str) or _are_ids(value):
         return [value]
     if isinstance(value, list) and all(isinstance(one, str) or _are_ids(one) for one in value):
@@ -90,7 +90,7 @@ class StreamOptions(ClientRequest):
 
 class _Request(ClientRequest, SamplingOptions, AnswerForms):
     neutral: ClassVar = {
-        **OF_OTHER_SERVERS,
+        **_OF_OTHER_SERVERS,
         "functions": ([],),
         "function_call": ("none", "auto"),
         "modalities": (["text"],),
@@ -180,7 +180,7 @@ class ChatCompletionRequest(_Request):
 class CompletionRequest(_Request):
     """The body of `POST /v1/completions`."""
 
-    prompt: Annotated[list[str | list[int]], BeforeValidator(_prompts)] = Field(
+    prompt: Annotated[list[str | list[int]], BeforeValidator(texts_or_ids)] = Field(
         min_length=1,
         max_length=MOST_ANSWERS,
         description="Texts to go on with, or their token ids; the choices have their order",

@@ -9,6 +9,7 @@ from quart_schema import document_request
 
 from ml.errors import NotFound
 from ml.models.local_models import NAMES_OF_ANY_MODEL
+from ml.serving.openai.embeddings import EmbeddingRequest, Embeddings
 from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.errors import error_reply
 from ml.serving.openai.replies import model_list, model_object
@@ -24,6 +25,7 @@ from ml.serving.openai.tokens import (
 
 if TYPE_CHECKING:
     from ml.generation.language_model import LanguageModel
+    from ml.models.text_embedder import TextEmbedder
     from ml.serving.app import ServiceApp
 
 __all__ = ["OPENAI_PATHS", "add_openai"]
@@ -32,12 +34,15 @@ __all__ = ["OPENAI_PATHS", "add_openai"]
 OPENAI_PATHS = "/v1/"
 
 
-def add_openai(app: ServiceApp, language_model: LanguageModel) -> None:
+def add_openai(
+    app: ServiceApp, language_model: LanguageModel, embedder: TextEmbedder | None = None
+) -> None:
     """Register them on an application."""
     in_thread = app.workflow.in_thread
     for path in (OPENAI_PATHS, "/tokenize", "/detokenize"):
         app.error_forms[path] = error_reply
     app.endpoints["/v1/responses"] = Responses(language_model, in_thread)
+    app.endpoints["/v1/embeddings"] = Embeddings(embedder, in_thread)
     app.endpoints["/tokenize"] = Tokenize(language_model, in_thread)
     app.endpoints["/detokenize"] = Detokenize(language_model, in_thread)
     app.endpoints["/v1/chat/completions"] = ChatCompletions(language_model, in_thread)
@@ -45,13 +50,14 @@ def add_openai(app: ServiceApp, language_model: LanguageModel) -> None:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """Return the names that `model` may have."""
-        return model_list(language_model.model_names())
+        """Return the names that `model` may have, the embedding model's last."""
+        embedders = [] if embedder is None else [embedder.served_name]
+        return model_list([*language_model.model_names(), *embedders])
 
     @app.get("/v1/models/<path:name>")
     async def model(name: str) -> dict[str, Any]:
         """Return one model, or 404; names that stand for the service's own are found, too."""
-        if name not in NAMES_OF_ANY_MODEL:
+        if name not in NAMES_OF_ANY_MODEL and not (embedder and name == embedder.served_name):
             await in_thread(language_model.require_model, name)
         return model_object(name)
 
@@ -71,6 +77,12 @@ def add_openai(app: ServiceApp, language_model: LanguageModel) -> None:
     @document_request(ResponseRequest)
     async def responses() -> Response:
         """Go on with a conversation of items; with `stream`, as events. Nothing is stored."""
+        raise NotFound  # as written here, the address is answered by ml.serving.entry
+
+    @app.post("/v1/embeddings")
+    @document_request(EmbeddingRequest)
+    async def embeddings() -> Response:
+        """Make a vector of each text, if an embedding model is configured."""
         raise NotFound  # as written here, the address is answered by ml.serving.entry
 
     @app.post("/tokenize")

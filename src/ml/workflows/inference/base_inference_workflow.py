@@ -38,6 +38,7 @@ from ml.workflows.inference.proof import Proof, as_proof
 
 if TYPE_CHECKING:
     from ml.generation.language_model import LanguageModel
+    from ml.models.text_embedder import TextEmbedder
 
 __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
@@ -199,6 +200,11 @@ class BaseInferenceWorkflow(ABC):
     @property
     def text_generation(self) -> LanguageModel | None:
         """The language model that answers what OpenAI's and TGI's clients ask, if there is one."""
+        return None
+
+    @property
+    def text_embedding(self) -> TextEmbedder | None:
+        """What makes vectors of texts for OpenAI's clients, if there is a model for that."""
         return None
 
     def use(self, *, executor: Executor, batcher: Batcher | None = None) -> None:

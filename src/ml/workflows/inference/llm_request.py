@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
+from ml.generation.request import SamplingParameters
+from ml.generation.response_format import ResponseFormat
 from ml.generation.sampling_options import SamplingOptions
+from ml.generation.tools import ToolChoice, Tools, ToolWish
 from ml.workflows.inference.text_input import TextInput
 
 __all__ = ["LLMRequest"]
@@ -23,6 +28,27 @@ class LLMRequest(TextInput, SamplingOptions):
         description='What was said before, oldest first: [{"bot": "…"}, {"player": "…"}]',
     )
     model: str | None = Field(default=None, description="The name of an adapter")
+    tools: Tools | None = Field(
+        default=None,
+        description='Functions that the model may call; the answer is {"content", "tool_calls"}',
+    )
+    tool_choice: ToolChoice | None = Field(
+        default=None, description="none, auto, required, or the function that has to be called"
+    )
+    response_format: ResponseFormat | None = Field(
+        default=None, description="The answer is JSON, such as a schema accepts"
+    )
+
+    def over(self, defaults: SamplingParameters) -> SamplingParameters:
+        """Return the parameters of the request."""
+        parameters = super().over(defaults)
+        if self.response_format is None:
+            return parameters
+        return replace(parameters, form=self.response_format.form())
+
+    def tool_wish(self) -> ToolWish:
+        """Return what the request says of tools."""
+        return ToolWish(self.tools, self.tool_choice)
 
     def messages(self) -> list[dict[str, str]]:
         """Return the conversation for a chat template: `bot` is assistant, `player` is user."""
