@@ -124,6 +124,7 @@ class LanguageModel:
             return OpenVINOEngine(loaded.source, cache_gib=arguments.cache_gib, **common)
         # These bring torch, which a refusal need not wait for.
         from ml.generation.adapters import Adapters
+        from ml.generation.answer_matcher import AnswerMatchers
         from ml.generation.transformers_engine import TransformersEngine
 
         if arguments.adapters_path is not None:
@@ -135,7 +136,10 @@ class LanguageModel:
             )
         else:
             adapters = None
-        return TransformersEngine(loaded.model, adapters=adapters, **common)
+        matchers = AnswerMatchers(
+            loaded.tokenizer, vocabulary=loaded.vocabulary, end_tokens=loaded.end_tokens
+        )
+        return TransformersEngine(loaded.model, adapters=adapters, matchers=matchers, **common)
 
     async def _warm_up(self) -> None:
         """Answer once: the first steps are slow, and a model that cannot answer is not ready."""

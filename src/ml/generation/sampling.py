@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ml.generation.answer_matcher import AnswerMatcher, restrict
 from ml.generation.request import SamplingParameters, Token
 from ml.generation.token_weights import TokenWeights, weigh
 
@@ -20,8 +21,14 @@ _LOWEST_TEMPERATURE = 1e-30
 class Sampler:
     """How the tokens of one request are chosen, and what that depends on."""
 
-    def __init__(self, parameters: SamplingParameters, prompt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        parameters: SamplingParameters,
+        prompt: Sequence[int],
+        matcher: AnswerMatcher | None = None,
+    ) -> None:
         self.parameters = parameters
+        self.matcher = matcher
         self.weights = TokenWeights.of(parameters, prompt)
         self._random = torch.Generator()
         if parameters.seed is None:
@@ -32,7 +39,17 @@ class Sampler:
     @property
     def changes_logits(self) -> bool:
         """Whether tokens are chosen by other logits than the model's."""
-        return self.weights is not None
+        return self.weights is not None or self.matcher is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer has all of its form."""
+        return self.matcher is not None and self.matcher.is_complete
+
+    @property
+    def fault(self) -> Exception | None:
+        """Why no token can be chosen, if the logits are not to blame."""
+        return self.matcher.fault if self.matcher is not None else None
 
     def draw(self) -> float:
         """Return a random number in [0, 1), another one each time."""
@@ -42,17 +59,22 @@ class Sampler:
         """Take account of a token that was chosen."""
         if self.weights is not None:
             self.weights.count(token_id)
+        if self.matcher is not None:
+            self.matcher.accept(token_id)
 
 
 def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[Token | None]:
     """Return a token for each row of logits, shape `(rows, vocabulary)`.
 
-    None stands for a row whose logits are not finite, which has no token.
+    None stands for a row whose logits are not finite, or whose sampler has a fault.
     """
     logits = logits.float()
     totals = logits.logsumexp(dim=-1)
-    healthy = totals.isfinite().tolist()
     weighed = _weighed(logits, samplers)
+    healthy = [
+        finite and sampler.fault is None
+        for finite, sampler in zip(totals.isfinite().tolist(), samplers, strict=True)
+    ]
     ids = weighed.argmax(dim=-1).tolist()
     sampled = [row for row, ok in enumerate(healthy) if ok and samplers[row].parameters.temperature]
     if sampled:
@@ -97,6 +119,7 @@ def _weighed(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
         return logits
     logits = logits.clone()
     weigh(logits, [sampler.weights for sampler in samplers])
+    restrict(logits, [sampler.matcher for sampler in samplers])
     return logits
 
 
@@ -133,7 +156,8 @@ def _decide(
     kept = _kept(probabilities, reached, asked).sum(dim=1)
     mass = reached.gather(1, kept[:, None] - 1)[:, 0]
     keeps_all = torch.tensor([_keeps_all(one) for one in asked], device=logits.device)
-    targets = torch.where(keeps_all, draws, draws * mass)
+    # What is kept goes on behind these, where all is.
+    targets = torch.where(keeps_all & (number < logits.shape[1]), draws, draws * mass)
     places = torch.minimum((reached <= targets[:, None]).sum(dim=1), kept - 1)
     decided = torch.where(keeps_all, targets < mass, kept < number)
     return ids.gather(1, places[:, None])[:, 0].tolist(), decided.tolist()

@@ -8,6 +8,7 @@ The rows of the cache: `[0, n)` belong to the running requests, those behind to 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -21,8 +22,9 @@ import torch
 from ml.errors import InternalError, InvalidInput, NotReady, OutOfMemory
 from ml.generation.adapter_leases import Lease
 from ml.generation.adapters import Adapters
+from ml.generation.answer_matcher import AnswerMatcher, AnswerMatchers
 from ml.generation.attention import use_grouped_attention
-from ml.generation.engine import StepStream, require_left_out
+from ml.generation.engine import StepStream
 from ml.generation.request import (
     Finished,
     FinishReason,
@@ -45,8 +47,6 @@ _BUCKET = 64
 _PREFILL_TOKENS = 256
 #: Prompts are read in multiples of it: oneDNN keeps a kernel of some MB for each number of rows.
 _PREFILL_MULTIPLE = 8
-
-_NOT_YET = ("form",)
 
 
 @dataclass(eq=False, slots=True)
@@ -86,11 +86,13 @@ class TransformersEngine:
         max_length: int = 2048,
         observer: Observer | None = None,
         adapters: Adapters | None = None,
+        matchers: AnswerMatchers | None = None,
         reuse_prefixes: bool = True,
     ) -> None:
         use_grouped_attention(model)
         self.max_length = max_length
         self._adapters = adapters
+        self._matchers = matchers
         self._observer = observer or Observer()
         self._model = model
         self._end_tokens = frozenset(end_tokens)
@@ -127,7 +129,8 @@ class TransformersEngine:
         if adapter is not None and self._adapters is None:
             raise ValueError("the engine was made without adapters")
         steps = StepStream()
-        sampler = Sampler(parameters, prompt)
+        matcher = await asyncio.to_thread(self._matcher, parameters) if parameters.form else None
+        sampler = Sampler(parameters, prompt, matcher)
         request = _Request(list(prompt), parameters, steps.send, sampler, time.monotonic())
         with self._wake:
             if self._stopping:
@@ -142,8 +145,15 @@ class TransformersEngine:
             request.cancelled = True
 
     def require_supported(self, parameters: SamplingParameters) -> None:
-        """Raise `InvalidInput` for what this engine cannot do, naming one that can."""
-        require_left_out(parameters, _NOT_YET, engine="transformers", other="openvino")
+        """Raise `InvalidInput` for a form that no answer can have."""
+        self._matcher(parameters)
+
+    def _matcher(self, parameters: SamplingParameters) -> AnswerMatcher | None:
+        if parameters.form is None:
+            return None
+        if self._matchers is None:
+            raise InvalidInput("the engine was made without a tokenizer: answers have no form")
+        return self._matchers.new(parameters.form)
 
     async def score(
         self, prompt: Sequence[int], *, top_logprobs: int = 0, adapter: Lease | None = None
@@ -283,19 +293,23 @@ class TransformersEngine:
         for request, token in zip(requests, tokens, strict=True):
             row = self._running.index(request)
             if token is None:
-                error = InternalError("The logits are not finite.")
+                error = request.sampler.fault or InternalError("The logits are not finite.")
                 self._leave(row, FinishReason.ERROR, error=error)
                 continue
             request.last = token.id
             request.made += 1
             if request.made == 1:
                 self._observer.began(time.monotonic() - request.arrived, len(request.prompt))
-            if token.id in self._end_tokens and not request.parameters.ignore_eos:
+            if self._is_complete(request):
                 self._leave(row, FinishReason.STOP, token=token)
             elif self._is_full(request):
                 self._leave(row, FinishReason.LENGTH, token=token)
             else:
                 request.send(Step(token))
+
+    def _is_complete(self, request: _Request) -> bool:
+        ends = request.last in self._end_tokens and not request.parameters.ignore_eos
+        return ends or request.sampler.is_complete
 
     def _is_full(self, request: _Request) -> bool:
         return (
