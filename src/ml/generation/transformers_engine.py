@@ -35,6 +35,7 @@ from ml.generation.request import (
 )
 from ml.generation.rows import Row, Rows
 from ml.generation.sampling import Sampler, choose
+from ml.generation.scoring import Scoring
 from ml.generation.slots import SlotCache, Span
 
 __all__ = ["TransformersEngine"]
@@ -102,6 +103,7 @@ class TransformersEngine:
         self._waiting: deque[_Request] = deque()
         self._running: list[_Request] = []
         self._joining: list[_Request] = []
+        self._scoring: deque[Scoring] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
@@ -158,8 +160,19 @@ class TransformersEngine:
     async def score(
         self, prompt: Sequence[int], *, top_logprobs: int = 0, adapter: Lease | None = None
     ) -> list[Token]:
-        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
-        raise InvalidInput("engine transformers gives no probabilities of prompts")
+        """Return the tokens of a prompt behind its first, each with its logprob in its place.
+
+        A piece of the prompt is read between two steps of the others. Raises `NotReady` once the
+        engine is closed.
+        """
+        scoring = Scoring(prompt, top_logprobs=top_logprobs)
+        with self._wake:
+            if self._stopping:
+                raise NotReady("The model is being unloaded.")
+            scoring.adapter = adapter and adapter.share()
+            self._scoring.append(scoring)
+            self._wake.notify()
+        return await asyncio.wrap_future(scoring.result)
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -175,9 +188,12 @@ class TransformersEngine:
 
     def _wait_for_work(self) -> bool:
         with self._wake:
-            while not (self._stopping or self._waiting or self._running or self._joining):
+            while not (self._stopping or self._has_work()):
                 self._wake.wait()
             return not self._stopping
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._running or self._joining or self._scoring)
 
     def _round(self) -> None:
         self._dismiss_cancelled()
@@ -186,6 +202,22 @@ class TransformersEngine:
             self._read()
         if self._running:
             self._step()
+        if self._scoring:
+            self._score()
+
+    def _score(self) -> None:
+        """Read on in one prompt whose probabilities are asked for."""
+        scoring = self._scoring[0]
+        if not scoring.is_over:
+            try:
+                if self._adapters is not None:
+                    self._adapters.select([scoring.adapter])
+                scoring.read_on(self._model)
+            except Exception as error:
+                log.exception("a prompt could not be scored")
+                scoring.error = _seen_by_callers(error)
+        if scoring.is_over:
+            self._scoring.popleft().end()
 
     def _dismiss_cancelled(self) -> None:
         for row in range(len(self._running) - 1, -1, -1):
@@ -349,17 +381,25 @@ class TransformersEngine:
         request.send(Step(token, finished))
 
     def _fail_all(self, error: Exception | None) -> None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        ):
-            error = OutOfMemory()
+        error = error and _seen_by_callers(error)
         reason = FinishReason.CANCELLED if error is None else FinishReason.ERROR
         ended = [*self._running, *self._joining]
         if error is None:
             ended += self._waiting
             self._waiting.clear()
+            while self._scoring:
+                self._scoring[0].error = NotReady("The model is being unloaded.")
+                self._scoring.popleft().end()
         self._running.clear()
         self._joining.clear()
         self._rows.forget()
         for request in ended:
             self._finish(request, reason, error=error)
+
+
+def _seen_by_callers(error: Exception) -> Exception:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    ):
+        return OutOfMemory()
+    return error
