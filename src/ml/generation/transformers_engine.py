@@ -33,7 +33,7 @@ from ml.generation.request import (
     Step,
     Token,
 )
-from ml.generation.rows import Row, Rows
+from ml.generation.rows import Row, Rows, common_prefix
 from ml.generation.sampling import Sampler, choose
 from ml.generation.scoring import Scoring
 from ml.generation.slots import SlotCache, Span
@@ -48,6 +48,8 @@ _BUCKET = 64
 _PREFILL_TOKENS = 256
 #: Prompts are read in multiples of it: oneDNN keeps a kernel of some MB for each number of rows.
 _PREFILL_MULTIPLE = 8
+#: A prompt waits for another one that begins with so many of the same tokens, which are read once.
+_WORTH_WAITING = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -241,13 +243,26 @@ class TransformersEngine:
         """Give the free rows to those who wait."""
         while self._waiting:
             row = len(self._running) + len(self._joining)
-            if row == self._cache.slots:
+            if row == self._cache.slots or self._is_being_read(self._waiting[0]):
                 return
             request = self._waiting.popleft()
             adapter = request.adapter and request.adapter.identity
             request.row = self._rows.take(row, request.prompt, adapter)
             self._joining.append(request)
             self._observer.taken_in(time.monotonic() - request.arrived, request.length)
+
+    def _is_being_read(self, request: _Request) -> bool:
+        """Whether so much of a prompt is read for another now that it is worth the wait."""
+        if not self._rows.reuses_prefixes:
+            return False
+        adapter = request.adapter and request.adapter.identity
+        shared = [
+            common_prefix(request.prompt, other.prompt)
+            for other in self._joining
+            if other.row.adapter is adapter
+        ]
+        known = self._rows.known(request.prompt, adapter)
+        return max(shared, default=0) >= known + _WORTH_WAITING
 
     def _read(self) -> None:
         """Read on in the prompts of those who join; who is through with it starts to run."""
