@@ -89,6 +89,12 @@ def test_a_call_that_is_cut_off_has_the_arguments_so_far() -> None:
     assert heard == [CallPart(0, "a", ""), CallPart(0, None, '{"city": "Par')]
 
 
+def test_the_beginning_of_a_call_that_has_to_come_is_no_text() -> None:
+    for text in ("<tool", "<tool_call>\n{"):
+        assert read(use_of(HERMES, choice="required"), [text]) == []
+        assert read(use_of(HERMES), [text]) == [text]
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

@@ -128,11 +128,24 @@ CONVERSATIONS: dict[str, tuple[str, Any, Any]] = {
         lambda text: {"messages": called(text)},
         lambda text: told(called(text)),
     ),
+    "chat tools": (
+        CHAT,
+        lambda text: {"messages": said("Look"), "tools": [tool(text)]},
+        lambda text: told(said("Look"), [tool(text)]),
+    ),
     "response": (RESPONSES, lambda text: {"input": text}, said),
     "response calls": (
         RESPONSES,
         lambda text: {"input": items(text)},
         lambda text: told(called(text)),
+    ),
+    "response tools": (
+        RESPONSES,
+        lambda text: {
+            "input": "Look",
+            "tools": [{"type": "function", **tool(text)["function"]}],
+        },
+        lambda text: told(said("Look"), [tool(text)]),
     ),
     "chat stream": (CHAT, lambda text: {"messages": said(text), "stream": True}, said),
 }

@@ -285,6 +285,7 @@ class LanguageModel:
         if len(ids) >= self.max_length:
             raise PromptTooLong(str(len(ids)), self.max_length)
         self._require_known("logit_bias", parameters.logit_bias)
+        name_of_form = "tools" if options is None or tools else options.name_of_form
         if tools is not None:
             if parameters.form is not None:
                 raise InvalidInput(
@@ -292,9 +293,20 @@ class LanguageModel:
                     "tool_choice none"
                 )
             parameters = replace(parameters, form=tools.form)
-        if self._engine is not None:
-            self._engine.require_supported(parameters)
+        self._require_supported(parameters, name_of_form)
         return Prompt(ids, parameters, adapter, keeps_stop, tools)
+
+    def _require_supported(self, parameters: SamplingParameters, name_of_form: str) -> None:
+        """Raise `InvalidInput` for what the engine cannot do, naming the field."""
+        if self._engine is None:
+            return
+        self._engine.require_supported(replace(parameters, form=None))
+        if parameters.form is None:
+            return
+        try:
+            self._engine.require_supported(parameters)
+        except InvalidInput as error:
+            raise InvalidInput(f"{name_of_form}: {error}") from error
 
     def _require_countable(self, characters: int) -> None:
         """Refuse a text before its tokens are made, which take a hundred times its memory."""

@@ -74,6 +74,11 @@ class SamplingOptions(BaseModel):
         default=None, description="The end of the turn does not end the answer"
     )
 
+    @property
+    def name_of_form(self) -> str:
+        """The field that asks for the form of an answer, for protocols that have one."""
+        return "response_format"
+
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of a request: what is left out is as in `defaults`."""
         given = {

@@ -56,6 +56,8 @@ class CallReader:
         held, self._held = self._held, ""
         if not held or self._state == self._skip_end:
             return []
+        if self._form.required and not self.made:
+            return []  # the beginning of a call that was cut off
         if self._state == self._read_arguments:
             return [CallPart(self.made - 1, None, held)]
         if self._state == self._read_begin:

@@ -58,17 +58,26 @@ class AnswerForms(BaseModel):
             raise ValueError("response_format: this and others ask for a form; give one of them")
         return self
 
+    @property
+    def name_of_form(self) -> str:
+        """The field that asks for the form of an answer."""
+        return next((name for name, _ in self._asked()), "response_format")
+
     def form(self) -> AnswerForm | None:
         """Return what the answer has to look like."""
-        return next(iter(self._asked()), None)
+        return next((form for _, form in self._asked()), None)
 
-    def _asked(self) -> list[AnswerForm]:
-        forms = _forms(self.guided_json, self.guided_regex, self.guided_choice)
-        if self.structured_outputs is not None:
-            forms += self.structured_outputs.forms()
-        if self.response_format is not None and (form := self.response_format.form()):
-            forms.append(form)
-        return forms
+    def _asked(self) -> list[tuple[str, AnswerForm]]:
+        """Return the fields that ask for a form, with what they ask for."""
+        structured = self.structured_outputs.forms() if self.structured_outputs else []
+        response_format = self.response_format.form() if self.response_format else None
+        return [
+            *(("guided_json", form) for form in _forms(self.guided_json, None, None)),
+            *(("guided_regex", form) for form in _forms(None, self.guided_regex, None)),
+            *(("guided_choice", form) for form in _forms(None, None, self.guided_choice)),
+            *(("structured_outputs", form) for form in structured),
+            *([("response_format", response_format)] if response_format else []),
+        ]
 
 
 def _forms(

@@ -88,7 +88,7 @@ class StreamOptions(ClientRequest):
     include_usage: bool | None = None
 
 
-class _Request(ClientRequest, SamplingOptions, AnswerForms):
+class _Request(ClientRequest, AnswerForms, SamplingOptions):
     neutral: ClassVar = {
         **_OF_OTHER_SERVERS,
         "functions": ([],),

@@ -60,7 +60,7 @@ class ResponseItems:
             yield self._of_text("done", text=content["text"], logprobs=content["logprobs"])
             yield self._of_part("done", content)
         else:
-            yield self._of_arguments("done", arguments=item["arguments"], name=item["name"])
+            yield self._of_arguments("done", arguments=item["arguments"])
         item["status"] = status
         yield self._event("output_item.done", item=_copy(item))
 

@@ -195,6 +195,11 @@ class ResponseRequest(ClientRequest, SamplingOptions):
         asked = "message.output_text.logprobs" in (self.include or ())
         return (self.top_logprobs or 0) if asked or self.top_logprobs else None
 
+    @property
+    def name_of_form(self) -> str:
+        """The field that asks for the form of an answer."""
+        return "text.format"
+
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""
         form = None

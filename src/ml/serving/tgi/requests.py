@@ -58,6 +58,11 @@ class Parameters(ClientRequest, SamplingOptions):
             raise ValueError("decoder_input_details: set details to true with it")
         return self
 
+    @property
+    def name_of_form(self) -> str:
+        """The field that asks for the form of an answer."""
+        return "parameters.grammar"
+
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""
         parameters = replace(

@@ -50,6 +50,8 @@ def _with_calls(text: str, prompt: Prompt) -> dict[str, Any]:
             arguments.append("")
         else:
             arguments[part.index] += part.arguments
+    if prompt.tools.form.required and not names:
+        raise ValueError("no call was made")
     calls = [
         {"name": name, "arguments": json.loads(given)}
         for name, given in zip(names, arguments, strict=True)
