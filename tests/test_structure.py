@@ -21,12 +21,13 @@ SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
 #: What each part may import of the project, the part itself left out. Data goes one way:
 #: service → serving → workflows → (generation | finetuning | proving) → (models | jobs | upstream)
 #: → infernet → errors.
-_BASE = ("ml", "ml.errors", "ml.caller", "ml.infernet")
+_BASE = ("ml", "ml.errors", "ml.caller", "ml.extras", "ml.infernet")
 _TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.upstream", "ml.jobs", "ml.finetuning")
 MAY_IMPORT = {
     "ml": (),
     "ml.errors": ("ml",),
     "ml.caller": ("ml",),
+    "ml.extras": ("ml",),
     "ml.infernet": ("ml", "ml.errors"),
     "ml.models": _BASE,
     "ml.generation": (*_BASE, "ml.models"),

@@ -29,8 +29,8 @@ class Settings(ServingSettings):
         ),
         Example(
             "FLASK_LLM_WORKFLOW_KW_ARGS",
-            '{"engine": "openvino", "max_new_tokens": 64}',
-            "The embedded model in 8 bits, run by OpenVINO on the CPU:",
+            '{"engine": "transformers", "max_new_tokens": 64}',
+            "In bfloat16, by transformers, instead of in 8 bits by OpenVINO:",
         ),
         Example("MODELS_PATH", "", "Where the embedded model lies (~/.cache/infernet-ml-services)"),
     )

@@ -70,6 +70,7 @@ def new_engine(loaded: OpenVINOModel) -> Iterator[NewEngine]:
 
     def new(**options: Any) -> OpenVINOEngine:
         settings = {"end_tokens": loaded.end_tokens, "slots": SLOTS, "max_length": MAX_LENGTH}
+        settings["vocabulary"] = loaded.vocabulary
         engines.append(OpenVINOEngine(loaded.source, **settings | options))
         return engines[-1]
 
@@ -80,8 +81,13 @@ def new_engine(loaded: OpenVINOModel) -> Iterator[NewEngine]:
 
 @pytest.fixture(scope="module")
 def engine(loaded: OpenVINOModel) -> Iterator[OpenVINOEngine]:
-    ends = loaded.end_tokens
-    engine = OpenVINOEngine(loaded.source, end_tokens=ends, slots=8, max_length=MAX_LENGTH)
+    engine = OpenVINOEngine(
+        loaded.source,
+        end_tokens=loaded.end_tokens,
+        vocabulary=loaded.vocabulary,
+        slots=8,
+        max_length=MAX_LENGTH,
+    )
     yield engine
     engine.close()
 
@@ -149,7 +155,9 @@ async def test_a_folder_of_openvino_is_read_without_its_own_tokenizer(
     folder = save_folder(loaded, tmp_path / "model")
     model = load_openvino_model(str(folder))
     assert (model.source, model.dtype) == (folder, "openvino")
-    engine = OpenVINOEngine(folder, end_tokens=model.end_tokens, slots=1, max_length=64)
+    engine = OpenVINOEngine(
+        folder, end_tokens=model.end_tokens, vocabulary=model.vocabulary, slots=1, max_length=64
+    )
     try:
         ids = await ids_of(engine, model.tokenizer("The capital of France is").input_ids)
     finally:
@@ -376,4 +384,4 @@ def test_what_openvino_cannot_read_is_told(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF but nothing more")
     with pytest.raises(ConfigurationError, match=r"broken\.gguf"):
-        OpenVINOEngine(file, end_tokens=[])
+        OpenVINOEngine(file, end_tokens=[], vocabulary=1)

@@ -102,7 +102,7 @@ def test_what_the_engine_does_not_take_is_told_with_the_engine_that_does(
 
 def test_what_only_openvino_takes_and_what_is_no_engine_are_told() -> None:
     with pytest.raises(ConfigurationError, match="cache_gib: only engine openvino takes it"):
-        LLMInferenceWorkflow(cache_gib=1)
+        LLMInferenceWorkflow(engine="transformers", cache_gib=1)
     with pytest.raises(ConfigurationError, match=r"engine: .*openvino"):
         LLMInferenceWorkflow(engine="vllm")
 

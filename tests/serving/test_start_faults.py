@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ml.errors import ConfigurationError
-from ml.workflows.extras import missing_of_extra, why_not_imported
+from ml.extras import missing_of_extra, why_not_imported
 from ml.workflows.loading import load_workflow
 from tests.support.processes import ROOT, clean_environment
 

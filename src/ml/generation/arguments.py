@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
@@ -44,8 +45,8 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
     )
     engine: Literal["auto", "openvino", "transformers"] = Field(
         default="auto",
-        description="What runs the model; auto is transformers, openvino reads a GGUF file or a "
-        "folder of OpenVINO's and runs on the CPU",
+        description="What runs the model: openvino a GGUF file or a folder of OpenVINO's on the "
+        "CPU, transformers the others, adapters, and what runs on a GPU; auto chooses",
     )
     cache_gib: _Count | None = Field(
         default=None,
@@ -55,30 +56,26 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
     @field_validator("engine")
     @classmethod
     def _takes_the_others(cls, engine: str, info: ValidationInfo) -> str:
-        if engine == "openvino":
-            anywhere = {"dtype": ("auto",), "device": (None, "cpu")}
-            refused = [
-                name
-                for name in (*CausalLMOptions.model_fields, "adapters_path")
-                if info.data.get(name) not in (None, *anywhere.get(name, ()))
-            ]
-            if refused:
-                raise ValueError(f"openvino does not take {', '.join(refused)}; transformers does")
+        if engine == "openvino" and (refused := _only_by_transformers(info.data)):
+            raise ValueError(f"openvino does not take {', '.join(refused)}; transformers does")
         return engine
 
     @field_validator("cache_gib")
     @classmethod
     def _has_a_cache(cls, cache_gib: int | None, info: ValidationInfo) -> int | None:
-        if cache_gib is not None and info.data.get("engine") in ("auto", "transformers"):
+        if cache_gib is not None and info.data.get("engine") == "transformers":
             raise ValueError("only engine openvino takes it")
         return cache_gib
 
-    @property
-    def chosen_engine(self) -> str:
-        """The engine that runs the model."""
-        return "transformers" if self.engine == "auto" else self.engine
+    def only_by_transformers(self) -> list[str]:
+        """Return the names of what is given and engine openvino does not take."""
+        return _only_by_transformers(dict(self))
 
-    @property
-    def why_engine(self) -> str:
-        """Why it does."""
-        return "auto is transformers" if self.engine == "auto" else f"engine is {self.engine}"
+
+def _only_by_transformers(given: Mapping[str, Any]) -> list[str]:
+    anywhere = {"dtype": ("auto",), "device": (None, "cpu")}
+    return [
+        name
+        for name in (*CausalLMOptions.model_fields, "adapters_path")
+        if given.get(name) not in (None, *anywhere.get(name, ()))
+    ]

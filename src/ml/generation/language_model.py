@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from jinja2 import TemplateError
 
 from ml.errors import InvalidInput, NotReady
 from ml.generation.arguments import LanguageModelArguments
+from ml.generation.engine_choice import EngineChoice, choose_engine
 from ml.generation.request import (
     FinishReason,
     ModelNotFound,
@@ -62,6 +64,11 @@ class LanguageModel:
         self._defaults = arguments.over(SamplingParameters())
         self._engine: Engine | None = None
 
+    @cached_property
+    def chosen(self) -> EngineChoice:
+        """The engine that runs the model."""
+        return choose_engine(self.arguments)
+
     @property
     def loaded(self) -> CausalLM | OpenVINOModel:
         """The model and its tokenizer; there once they are loaded."""
@@ -89,9 +96,10 @@ class LanguageModel:
         hub cannot be reached.
         """
         arguments = self.arguments
-        log.info("engine_chosen", engine=arguments.chosen_engine, reason=arguments.why_engine)
+        log.info("engine_chosen", engine=self.chosen.name, reason=self.chosen.reason)
+        self.chosen.require_installed()
         loaded: CausalLM | OpenVINOModel
-        if arguments.chosen_engine == "openvino":
+        if self.chosen.name == "openvino":
             loaded = load_openvino_model(arguments.model)
         else:
             loaded = load_causal_lm(arguments.model, arguments)
@@ -121,7 +129,13 @@ class LanguageModel:
         if isinstance(loaded, OpenVINOModel):
             from ml.generation.openvino_engine import OpenVINOEngine
 
-            return OpenVINOEngine(loaded.source, cache_gib=arguments.cache_gib, **common)
+            return OpenVINOEngine(
+                loaded.source,
+                vocabulary=loaded.vocabulary,
+                positive_logits=loaded.positive_logits,
+                cache_gib=arguments.cache_gib,
+                **common,
+            )
         # These bring torch, which a refusal need not wait for.
         from ml.generation.adapters import Adapters
         from ml.generation.answer_matcher import AnswerMatchers

@@ -1,11 +1,11 @@
-"""The process of an `OpenVINOEngine`: it runs the model, and says what came of each step.
+"""The process of an `OpenVINOBatch`: it runs the model, and says what came of each step.
 
 It is a process of its own because a step of the library holds the interpreter's lock: in the
 service's process nothing else would be answered meanwhile.
 
 What it is told, and what it says, are tuples that begin with one of these words:
 
-    told  add, number, prompt, fields of the GenerationConfig · cancel, number
+    told  add, number, prompt, fields of `config_fields` · cancel, number
     says  ready · refused, why · taken, numbers · failed, number, why · broken, why
           made, a list of (number, list of (token, logprob), the status of one that ended)
 """
@@ -19,6 +19,8 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
+
+from ml.generation.openvino_config import new_config
 
 __all__ = ["main", "open_pipeline"]
 
@@ -76,10 +78,9 @@ class _Batch:
     def _added(self, number: int, prompt: list[int], config: dict[str, Any]) -> Any:
         import numpy as np
         from openvino import Tensor  # type: ignore[import-untyped]
-        from openvino_genai import GenerationConfig  # type: ignore[import-untyped]
 
         ids = Tensor(np.array([prompt], dtype=np.int64))
-        return self._pipeline.add_request(number, ids, GenerationConfig(**config))
+        return self._pipeline.add_request(number, ids, new_config(config))
 
     def _tell(self) -> None:
         made = []
@@ -102,7 +103,7 @@ def open_pipeline(
     source: str, *, slots: int, max_length: int, reuse_prefixes: bool, cache_gib: int | None
 ) -> Any:
     """Return the library's pipeline over a model."""
-    from openvino_genai import (
+    from openvino_genai import (  # type: ignore[import-untyped]
         ContinuousBatchingPipeline,
         SchedulerConfig,
     )

@@ -15,7 +15,7 @@ from ml.models.causal_lm import end_tokens_of
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
 from ml.models.local_models import folder_here
 
-__all__ = ["OpenVINOModel", "load_openvino_model"]
+__all__ = ["OpenVINOModel", "load_openvino_model", "openvino_source"]
 
 _OPENVINO_FILE = "openvino_model.xml"
 
@@ -29,6 +29,7 @@ class OpenVINOModel:
         end_tokens: ids that end the model's turn.
         max_length: positions that the model was made for.
         vocabulary: how many token ids it has.
+        positive_logits: they are known to be above zero.
     """
 
     source: Path
@@ -36,6 +37,7 @@ class OpenVINOModel:
     end_tokens: tuple[int, ...]
     max_length: int
     vocabulary: int
+    positive_logits: bool
 
     @property
     def dtype(self) -> str:
@@ -53,7 +55,9 @@ def load_openvino_model(name: str) -> OpenVINOModel:
 
     Raises `ConfigurationError` saying what is missing, or which engine can read it.
     """
-    source = _source(name)
+    source = openvino_source(name)
+    if source is None:
+        raise ConfigurationError(f"model {name!r}: {_why_unread(name)}")
     folder = source if source.is_dir() else source.parent
     from transformers import AutoTokenizer
 
@@ -72,22 +76,28 @@ def load_openvino_model(name: str) -> OpenVINOModel:
         end_tokens_of(ends.get("eos_token_id"), tokenizer),
         max_length=int(text_config.get("max_position_embeddings", 2048)),
         vocabulary=int(text_config.get("vocab_size", len(tokenizer))),
+        positive_logits=name == EMBEDDED_LLM,
     )
 
 
-def _source(name: str) -> Path:
+def openvino_source(name: str) -> Path | None:
+    """Return the folder or GGUF file of a model that OpenVINO reads, if it is on this machine."""
     folder = folder_here(name)
     if folder is not None:
         if (folder / _OPENVINO_FILE).is_file():
             return folder
         for file in sorted(folder.glob("*.gguf")):
             return file
+    return None
+
+
+def _why_unread(name: str) -> str:
     if name == EMBEDDED_LLM:
-        raise ConfigurationError(
-            f"model {name!r}: its GGUF, which engine openvino reads, is not in "
-            f"{embedded_llm_path()}: run python -m ml.models.embedded_llm"
+        return (
+            f"its GGUF, which engine openvino reads, is not in {embedded_llm_path()}: run python "
+            "-m ml.models.embedded_llm"
         )
-    raise ConfigurationError(
-        f"model {name!r}: engine openvino reads folders on this machine with a GGUF file or "
+    return (
+        "engine openvino reads folders on this machine with a GGUF file or "
         f"{_OPENVINO_FILE}; engine transformers reads safetensors, and models of the hub"
     )

@@ -23,6 +23,7 @@ from ml.errors import (
     ServiceError,
     setup_exit_code,
 )
+from ml.extras import why_not_imported
 from ml.serving.adapters import add_adapters
 from ml.serving.admission import Admission
 from ml.serving.auth import Keys
@@ -44,7 +45,6 @@ from ml.serving.settings import ServingSettings, read_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.serving.tgi.routes import add_tgi
 from ml.serving.turns import Turns
-from ml.workflows.extras import why_not_imported
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import load_workflow

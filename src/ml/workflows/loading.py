@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml.errors import ConfigurationError, ServiceError
-from ml.workflows.extras import missing_of_extra, why_not_imported
+from ml.extras import missing_of_extra, why_not_imported
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 

@@ -111,10 +111,10 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             "type": "hf_client",
             "task": ["text_generation"],
             "models": [self.language_model.arguments.model],
-            "inference_engine": self.language_model.arguments.chosen_engine,
+            "inference_engine": self.language_model.chosen.name,
         }
 
     def chosen(self) -> dict[str, Any]:
         """Return what runs the model, and why."""
-        arguments = self.language_model.arguments
-        return {"engine": {"name": arguments.chosen_engine, "reason": arguments.why_engine}}
+        chosen = self.language_model.chosen
+        return {"engine": {"name": chosen.name, "reason": chosen.reason}}

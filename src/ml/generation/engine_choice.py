@@ -1,0 +1,54 @@
+"""Which engine runs a model, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml.errors import ConfigurationError
+from ml.extras import missing_of_extra
+from ml.models.openvino_model import openvino_source
+
+if TYPE_CHECKING:
+    from ml.generation.arguments import LanguageModelArguments
+
+__all__ = ["EngineChoice", "choose_engine"]
+
+#: The package without which an engine cannot run, and the extra that brings it.
+_NEEDS = {"openvino": ("openvino_genai", "llm"), "transformers": ("torch", "transformers")}
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine by its name, and the reason in words."""
+
+    name: str
+    reason: str
+
+    def require_installed(self) -> None:
+        """Raise `ConfigurationError` with the extra to install where a package is missing."""
+        package, extra = _NEEDS[self.name]
+        if find_spec(package) is None:
+            why = missing_of_extra(extra) or f"{package} is not installed"
+            raise ConfigurationError(f"engine {self.name} ({self.reason}): {why}")
+
+
+def choose_engine(arguments: LanguageModelArguments) -> EngineChoice:
+    """Return the engine that the arguments name, or that `auto` is for them on this machine."""
+    if arguments.engine != "auto":
+        return EngineChoice(arguments.engine, f"engine is {arguments.engine}")
+    if forced := arguments.only_by_transformers():
+        return EngineChoice("transformers", f"auto, and only it takes {', '.join(forced)}")
+    if _has_gpu() and find_spec("torch") is not None:
+        return EngineChoice("transformers", "auto, and there is a GPU")
+    if openvino_source(arguments.model) is None:
+        return EngineChoice("transformers", "auto, and openvino does not read the model")
+    if find_spec("openvino_genai") is None and find_spec("torch") is not None:
+        return EngineChoice("transformers", "auto, and openvino-genai is not installed")
+    return EngineChoice("openvino", "auto, on a CPU")
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists()

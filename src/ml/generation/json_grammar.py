@@ -1,0 +1,221 @@
+"""JSON Schemas as grammars in which space between values is bounded.
+
+OpenVINO GenAI makes grammars of schemas itself, with any amount of space: small models fill their
+answers with empty lines there. What this module does not know is left to the library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["UnknownToGrammar", "json_grammar"]
+
+_ANNOTATIONS = frozenset(
+    {"$schema", "$id", "$comment", "$defs", "definitions", "title", "description", "default",
+     "examples", "deprecated", "readOnly", "writeOnly"}
+)  # fmt: skip
+_MOST_LITERALS = 1024
+_COMMON = r"""
+space ::= "" | " " | "\n" [ \t]{0,32}
+comma ::= "," space
+colon ::= ":" [ ]{0,1}
+character ::= [^"\\\x00-\x1F\x7F] | "\\" ["\\/bfnrt]
+string ::= "\"" character* "\""
+digits ::= "0" | [1-9] [0-9]{0,15}
+integer ::= "-"{0,1} digits
+number ::= integer ("." [0-9]{1,15}){0,1} ([eE] [+-]{0,1} [0-9]{1,3}){0,1}
+boolean ::= "true" | "false"
+null ::= "null"
+value ::= object | array | string | number | boolean | null
+pair ::= string colon value
+object ::= "{" space "}" | "{" space pair (comma pair)* space "}"
+array ::= "[" space "]" | "[" space value (comma value)* space "]"
+"""
+_FORMATS = {
+    "date": r'"\"" [0-9]{4} "-" date "\""',
+    "date-time": r'"\"" [0-9]{4} "-" date "T" time "\""',
+    "time": r'"\"" time "\""',
+    "uuid": r'"\"" hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12} "\""',
+}
+_PARTS_OF_FORMATS = r"""
+date ::= ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])
+time ::= ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] "Z"
+hex ::= [0-9a-f]
+"""
+
+
+class UnknownToGrammar(ValueError):
+    """A schema says something that is not known here."""
+
+
+def json_grammar(schema: str) -> str:
+    """Return the grammar, in EBNF, of JSON that a schema accepts.
+
+    Properties come in the order of the schema, and no others than it names. Raises
+    `UnknownToGrammar` for a schema with other keywords, or that is none.
+    """
+    try:
+        read = json.loads(schema)
+    except ValueError as error:
+        raise UnknownToGrammar(str(error)) from error
+    return _Grammar(read).text()
+
+
+class _Grammar:
+    def __init__(self, schema: Any) -> None:
+        self._schema = schema
+        self._rules: list[str] = []
+        self._references: dict[str, str] = {}
+        self._root = self._value(schema)
+
+    def text(self) -> str:
+        return f"root ::= {self._root}\n" + "\n".join(self._rules) + _COMMON + _PARTS_OF_FORMATS
+
+    def _rule(self, body: str) -> str:
+        self._rules.append(f"r{len(self._rules)} ::= {body}")
+        return f"r{len(self._rules) - 1}"
+
+    def _value(self, schema: Any) -> str:
+        if schema is True:
+            return "value"
+        if not isinstance(schema, dict):
+            raise UnknownToGrammar(f"no schema: {schema!r}")
+        said = {name: value for name, value in schema.items() if name not in _ANNOTATIONS}
+        if not said:
+            return "value"
+        for name in ("$ref", "const", "enum", "anyOf", "oneOf", "allOf"):
+            if name in said:
+                _require_known(said, {name, "type"} if name in ("const", "enum") else {name})
+                return self._combined(name, said[name])
+        kind = said.pop("type", None)
+        if isinstance(kind, list) and kind:
+            return self._rule(" | ".join(self._value({**schema, "type": one}) for one in kind))
+        known = {
+            "object": self._object,
+            "array": self._array,
+            "string": self._string,
+            "integer": self._integer,
+        }
+        if isinstance(kind, str) and kind in known:
+            return known[kind](said)
+        if kind not in ("number", "boolean", "null"):
+            raise UnknownToGrammar(f"type {kind!r}")
+        _require_known(said, ())
+        return str(kind)
+
+    def _combined(self, name: str, value: Any) -> str:
+        if name == "$ref":
+            return self._referenced(value)
+        if name == "const":
+            return _literal(value)
+        if not isinstance(value, list) or not value or len(value) > _MOST_LITERALS:
+            raise UnknownToGrammar(name)
+        if name == "enum":
+            return self._rule(" | ".join(map(_literal, value)))
+        if name == "allOf" and len(value) > 1:
+            raise UnknownToGrammar(name)
+        return self._rule(" | ".join(map(self._value, value)))
+
+    def _referenced(self, reference: Any) -> str:
+        if reference not in self._references:
+            target = self._schema
+            for part in str(reference).removeprefix("#").strip("/").split("/"):
+                if part:
+                    if not isinstance(target, dict) or part not in target:
+                        raise UnknownToGrammar(f"{reference} refers to nothing")
+                    target = target[part]
+            # Its rule is named before it is made: it may refer to itself.
+            number = len(self._rules)
+            self._rules.append("")
+            self._references[reference] = f"r{number}"
+            self._rules[number] = f"r{number} ::= {self._value(target)}"
+        return self._references[reference]
+
+    def _object(self, said: dict[str, Any]) -> str:
+        _require_known(said, {"properties", "required", "additionalProperties"})
+        properties = said.get("properties", {})
+        required = said.get("required", [])
+        if not isinstance(properties, dict) or not isinstance(required, list):
+            raise UnknownToGrammar("properties or required")
+        properties = properties | {name: True for name in required if name not in properties}
+        if not properties:
+            others = said.get("additionalProperties", True)
+            if others is False:
+                return self._rule('"{" space "}"')
+            pair = f"string colon {self._value(others)}"
+            return self._rule(f'"{{" space ({pair} (comma {pair})* space){{0,1}} "}}"')
+        return self._rule(f'"{{" space {self._properties(properties, required)} "}}"')
+
+    def _properties(self, properties: Mapping[str, Any], required: list[str]) -> str:
+        """Return a rule for all of them in their order, where only `required` must be there."""
+        # What may follow when none was there yet, and when one was.
+        first, after = '""', "space"
+        for name, schema in reversed(list(properties.items())):
+            pair = f"{_literal(name)} colon {self._value(schema)}"
+            if name in required:
+                first, after = f"{pair} {after}", f"comma {pair} {after}"
+            else:
+                first = f"({pair} {after} | {first})"
+                after = f"(comma {pair} {after} | {after})"
+            first, after = self._rule(first), self._rule(after)
+        return first
+
+    def _array(self, said: dict[str, Any]) -> str:
+        _require_known(said, {"items", "minItems", "maxItems"})
+        least, most = _bounds(said, "minItems", "maxItems")
+        item = self._value(said.get("items", True))
+        if most == 0:
+            return '"[" space "]"'
+        further = f"(comma {item}){{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
+        filled = f'"[" space {item} {further} space "]"'
+        return self._rule(filled if least else f'"[" space "]" | {filled}')
+
+    def _string(self, said: dict[str, Any]) -> str:
+        if "format" in said:
+            _require_known(said, {"format"})
+            if said["format"] not in _FORMATS:
+                raise UnknownToGrammar(f"format {said['format']!r}")
+            return self._rule(_FORMATS[said["format"]])
+        _require_known(said, {"minLength", "maxLength"})
+        least, most = _bounds(said, "minLength", "maxLength")
+        if (least, most) == (0, None):
+            return "string"
+        return self._rule(f'"\\"" character{{{least},{"" if most is None else most}}} "\\""')
+
+    def _integer(self, said: dict[str, Any]) -> str:
+        _require_known(said, {"minimum", "maximum"})
+        least, most = said.get("minimum"), said.get("maximum")
+        if (least, most) == (None, None):
+            return "integer"
+        if (least, most) == (0, None):
+            return "digits"
+        if not (isinstance(least, int) and isinstance(most, int)):
+            raise UnknownToGrammar("bounds")
+        if not 0 <= most - least < _MOST_LITERALS:
+            raise UnknownToGrammar("bounds")
+        return self._rule(" | ".join(_literal(number) for number in range(least, most + 1)))
+
+
+def _require_known(said: Mapping[str, Any], known: Any) -> None:
+    if unknown := said.keys() - known:
+        raise UnknownToGrammar(", ".join(sorted(unknown)))
+
+
+def _bounds(said: Mapping[str, Any], least: str, most: str) -> tuple[int, int | None]:
+    bounds = said.get(least, 0), said.get(most)
+    for bound in bounds:
+        if bound is not None and (not isinstance(bound, int) or not 0 <= bound <= _MOST_LITERALS):
+            raise UnknownToGrammar(f"{least}, {most}")
+    if bounds[1] is not None and bounds[0] > bounds[1]:
+        raise UnknownToGrammar(f"{least}, {most}")
+    return bounds
+
+
+def _literal(value: Any) -> str:
+    """Return a rule for the JSON of one value, as Python writes it."""
+    text = json.dumps(value, ensure_ascii=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UnknownToGrammar("half of a character")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
