@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Collection
+from os import PathLike
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
 from ml.errors import ConfigurationError, fault_lines
+from ml.workflows.addresses import DatabaseAddress
 from ml.workflows.loading import did_you_mean
 
-__all__ = ["checked_arguments"]
+__all__ = ["Arguments", "Flag", "JobArguments", "Location", "Positive", "checked_arguments"]
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def checked_arguments(kind: type[M], /, **given: Any) -> M:
+def _location(value: Any) -> str:
+    if not isinstance(value, str | PathLike) or not str(value).strip():
+        raise ValueError("give a text that is not empty")
+    return str(value)
+
+
+#: A path, or the name of something that is elsewhere.
+Location = Annotated[str, BeforeValidator(_location)]
+Flag = StrictBool
+#: A number that is written as one.
+Positive = Annotated[float, Field(gt=0, strict=True)]
+
+
+class Arguments(BaseModel):
+    """The arguments of a workflow."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class JobArguments(Arguments):
+    """Those of a workflow that has jobs."""
+
+    database_url: DatabaseAddress | None = None
+    job_slots: int = Field(default=1, ge=1, strict=True)
+    grace_seconds: Positive = 10.0
+
+    @property
+    def store_url(self) -> str | None:
+        """The address of the job store, if it is not in the working folder."""
+        return self.database_url.get_secret_value() if self.database_url is not None else None
+
+
+def checked_arguments(kind: type[M], /, _beside: Collection[str] = (), **given: Any) -> M:
     """Return the arguments that a workflow was given.
 
     Raises `ConfigurationError` with all faults, one a line: values that do not fit, and names that
-    the model does not have.
+    the model does not have. A wrong name may also be meant for one of those `_beside` it.
     """
     known = list(kind.model_fields)
     faults = [
-        f"no such argument: {name!r}{did_you_mean(name, known)}"
+        f"no such argument: {name!r}{did_you_mean(name, [*known, *_beside])}"
         for name in given
         if name not in known
     ]

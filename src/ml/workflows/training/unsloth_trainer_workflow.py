@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -27,8 +28,9 @@ from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
-from ml.workflows.addresses import checked_web_address
-from ml.workflows.arguments import checked_arguments
+from ml.workflows.addresses import SignerAddress, WebAddress
+from ml.workflows.arguments import Flag, JobArguments, Positive, checked_arguments
+from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import unknown_fields
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from ml.jobs.store import JobStore
     from ml.jobs.tail import Tails
 
-__all__ = ["FINETUNING", "UnslothTrainerWorkflow", "read_request"]
+__all__ = ["FINETUNING", "TrainerArguments", "UnslothTrainerWorkflow", "read_request"]
 
 #: The kind of these jobs: the module that runs them.
 FINETUNING = "ml.finetuning.job"
@@ -46,6 +48,33 @@ FINETUNING = "ml.finetuning.job"
 _MOST_UNFINISHED = 100_000
 _LOOKS_AT_ONCE = 2
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED)
+
+
+class TrainerArguments(JobArguments):
+    """The trainer's own arguments, which are the service's settings."""
+
+    input_path: Path = Path("/mnt/input")
+    output_path: Path = Path("/mnt/output")
+    working_path: Path = Path("/mnt/working")
+    query_engine_url: WebAddress | None = None
+    query_signers: tuple[SignerAddress, ...] = ()
+    grace_seconds: Positive = 45.0
+    resume_interrupted: Flag = False
+    allowed_models: tuple[str, ...] = ()
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+
+    def job_environment(self) -> dict[str, str]:
+        """Return the variables that jobs read these from."""
+        variables = {
+            "INPUT_PATH": str(self.input_path.absolute()),
+            "OUTPUT_PATH": str(self.output_path.absolute()),
+            "WORKING_PATH": str(self.working_path.absolute()),
+            "QUERY_SIGNERS": ",".join(self.query_signers),
+            "TRAINER_DTYPE": self.dtype,
+        }
+        if self.query_engine_url:
+            variables["QUERY_ENGINE_URL"] = self.query_engine_url
+        return variables
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -56,56 +85,30 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     `(string job_id)`.
 
     `model` is the base of the tuned models that this service answers with, a hub name, a folder or
-    the embedded one; None answers with none. `inference` are further `LanguageModelArguments`, all
-    other arguments the service's settings.
+    the embedded one; None answers with none. The other arguments are those of `TrainerArguments`
+    and further `LanguageModelArguments`; `dtype` is that of the training.
     """
 
     extra = "trainer"
 
-    def __init__(
-        self,
-        model: str | None = None,
-        *,
-        input_path: str | Path = "/mnt/input",
-        output_path: str | Path = "/mnt/output",
-        working_path: str | Path = "/mnt/working",
-        query_engine_url: str | None = None,
-        query_signers: list[str] | None = None,
-        database_url: str | None = None,
-        job_slots: int = 1,
-        grace_seconds: float = 45,
-        resume_interrupted: bool = False,
-        allowed_models: list[str] | None = None,
-        dtype: str = "auto",
-        **inference: Any,
-    ) -> None:
+    def __init__(self, model: str | None = None, **arguments: Any) -> None:
         super().__init__()
-        self.input_path, self.output_path = Path(input_path), Path(output_path)
-        self.working_path = Path(working_path)
-        self.query_engine_url = query_engine_url and checked_web_address(
-            "query_engine_url", query_engine_url
-        )
-        self.query_signers = query_signers or []
-        self.allowed_models = allowed_models or []
-        self._dtype = dtype
+        checked, inference = _read_arguments(model, arguments)
+        self.arguments = checked
+        self.input_path, self.output_path = checked.input_path, checked.output_path
+        self.working_path = checked.working_path
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
         self._engine = JobEngine(
             self.working_path,
-            database_url=database_url,
-            slots=job_slots,
-            grace_seconds=grace_seconds,
-            resume_interrupted=resume_interrupted,
-            environment=self._job_environment(),
+            database_url=checked.store_url,
+            slots=checked.job_slots,
+            grace_seconds=checked.grace_seconds,
+            resume_interrupted=checked.resume_interrupted,
+            environment=checked.job_environment(),
         )
         self._language_model: LanguageModel | None = None
         if model is not None:
-            arguments = checked_arguments(
-                LanguageModelArguments,
-                model=model,
-                adapters_path=str(self.output_path),
-                **inference,
-            )
-            self._language_model = LanguageModel(arguments)
+            self._language_model = LanguageModel(inference)
 
     @property
     def text_generation(self) -> LanguageModel | None:
@@ -174,7 +177,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     def compute_capability(self) -> dict[str, Any]:
         """Return this workflow's entry in the `/service-resources` document."""
-        models = self.allowed_models
+        models = list(self.arguments.allowed_models)
         return {"id": "ml", "type": "trainer", "task": ["fine_tuning"], "models": models}
 
     # --- jobs ---------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if request.query_params is not None:
             from ml.finetuning.queries.signature import check_signature
 
-            check_signature(request.query_params, tuple(self.query_signers))
+            check_signature(request.query_params, self.arguments.query_signers)
             await self.in_thread(self._judge_query, request.query_params)
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
@@ -219,7 +222,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.queries.embedded import EmbeddedQueryEngine
         from ml.finetuning.queries.results import QueryResults
 
-        if not self.query_engine_url:
+        if not self.arguments.query_engine_url:
             results = QueryResults(self.working_path / "queries")
             EmbeddedQueryEngine(self.input_path, results).judge(query, _stay)
 
@@ -273,8 +276,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.start import Start
 
         start = Start.of(request.model_name, self.output_path)
-        if self.allowed_models and start.base not in self.allowed_models:
-            known = ", ".join(self.allowed_models)
+        allowed = self.arguments.allowed_models
+        if allowed and start.base not in allowed:
+            known = ", ".join(allowed)
             raise UnprocessableInput(f"model_name: {request.model_name!r} is none of {known}")
         start.require()
         request = start.fitted(request)
@@ -340,17 +344,26 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if not self.input_path.is_dir():
             raise ConfigurationError(f"INPUT_PATH: there is no folder {self.input_path}")
 
-    def _job_environment(self) -> dict[str, str]:
-        variables = {
-            "INPUT_PATH": str(self.input_path.absolute()),
-            "OUTPUT_PATH": str(self.output_path.absolute()),
-            "WORKING_PATH": str(self.working_path.absolute()),
-            "QUERY_SIGNERS": ",".join(self.query_signers),
-            "TRAINER_DTYPE": self._dtype,
-        }
-        if self.query_engine_url:
-            variables["QUERY_ENGINE_URL"] = self.query_engine_url
-        return variables
+
+def _read_arguments(
+    model: str | None, given: dict[str, Any]
+) -> tuple[TrainerArguments, LanguageModelArguments]:
+    """Return the trainer's arguments and those of the model that answers, if one does."""
+    faults = Faults()
+    names = TrainerArguments.model_fields
+    own = {name: value for name, value in given.items() if name in names}
+    inference = {name: value for name, value in given.items() if name not in names}
+    if "adapters_path" in inference:
+        faults.add("adapters_path: tuned models are found in output_path")
+    if model is not None:
+        inference["model"] = model
+    inference["adapters_path"] = str(own.get("output_path", names["output_path"].default))
+    checked = (
+        faults.of(partial(checked_arguments, TrainerArguments, **own)),
+        faults.of(partial(checked_arguments, LanguageModelArguments, names, **inference)),
+    )
+    faults.tell()
+    return checked
 
 
 def _stay() -> None:
