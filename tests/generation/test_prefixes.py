@@ -123,3 +123,49 @@ async def test_a_crowd_of_conversations_that_come_and_go_is_answered_right(
 
     await asyncio.gather(*(converse(number) for number in range(6)))
     assert sum(known.tokens) > len(known.tokens) * len(SYSTEM) / 2
+
+
+LONG = [number % 497 for number in range(400)]
+
+
+async def test_prompts_at_once_that_begin_alike_are_read_once(
+    model: Any,
+    engine: TransformersEngine,
+    known: Known,
+) -> None:
+    """As the answers to one prompt do, and conversations about the same document."""
+    prompts = [LONG, LONG, [*LONG[:300], 7, 8, 9], LONG, [3, 4, 5], LONG]
+    answers = await asyncio.gather(*(generate(engine, prompt) for prompt in prompts))
+    assert [ids for ids, _ in answers] == [reference(model, prompt) for prompt in prompts]
+    assert known.tokens == [0, 399, 300, 399, 0, 399]
+
+
+async def test_who_waits_for_a_beginning_does_not_wait_for_one_that_left(
+    model: Any,
+    engine: TransformersEngine,
+) -> None:
+    first = asyncio.ensure_future(generate(engine, LONG))
+    others = [asyncio.ensure_future(generate(engine, LONG)) for _ in range(2)]
+    await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*others)
+    assert [ids for ids, _ in answers] == [reference(model, LONG)] * 2
+
+
+async def test_prompts_at_once_are_read_whole_where_beginnings_are_not_reused(
+    model: Any, known: Known
+) -> None:
+    engine = TransformersEngine(
+        model,
+        end_tokens=[],
+        slots=4,
+        max_length=MAX_LENGTH,
+        observer=known,
+        reuse_prefixes=False,
+    )
+    try:
+        await asyncio.gather(*(generate(engine, LONG) for _ in range(3)))
+    finally:
+        engine.close()
+    assert known.tokens == [0, 0, 0]

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from llguidance import LLMatcher, LLParserLimits
+from llguidance import LLMatcher, LLParserLimits, regex_to_lark
 
 from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
@@ -54,7 +54,8 @@ def grammar_of(form: AnswerForm) -> str:
         return LLMatcher.grammar_from_lark(f"start: {_json(form.schema)}\n")
     if isinstance(form, RegexAnswer):
         _require_short(form, form.pattern)
-        return LLMatcher.grammar_from_regex(form.pattern)
+        # `\d` and `\w` are ASCII, as in JavaScript and JSON Schemas.
+        return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(form.pattern, 'dw')}/\n")
     _require_short(form, *(text for tag in form.tags for text in (tag.begin, tag.schema, tag.end)))
     return LLMatcher.grammar_from_lark(_tagged(form))
 

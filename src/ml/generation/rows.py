@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ml.generation.slots import SlotCache
 
-__all__ = ["Row", "Rows"]
+__all__ = ["Row", "Rows", "common_prefix"]
 
 #: Shorter beginnings are read as fast as they are found and copied.
 _LEAST_PREFIX = 8
@@ -32,7 +32,7 @@ class Rows:
 
     def __init__(self, cache: SlotCache, *, reuse_prefixes: bool = True) -> None:
         self._cache = cache
-        self._reuse_prefixes = reuse_prefixes
+        self.reuses_prefixes = reuse_prefixes
         self._rows = [Row() for _ in range(cache.slots)]
         self._clock = itertools.count(1)
 
@@ -41,7 +41,7 @@ class Rows:
 
         At least the prompt's last token is left to read.
         """
-        known = self._fill(number, prompt, adapter) if self._reuse_prefixes else 0
+        known = self._fill(number, prompt, adapter) if self.reuses_prefixes else 0
         self._rows[number] = Row(prompt[:known], adapter, next(self._clock))
         return self._rows[number]
 
@@ -64,6 +64,10 @@ class Rows:
             self._copy(place, number, known)
         return known
 
+    def known(self, prompt: list[int], adapter: object) -> int:
+        """Return how much of a prompt need not be read."""
+        return self._longest_prefix(prompt, adapter)[1]
+
     def swap(self, first: int, second: int) -> None:
         """Let two rows change places."""
         if first != second:
@@ -79,7 +83,7 @@ class Rows:
         """Return the row that begins most like a prompt, and how many tokens they share."""
         place, known = 0, 0
         for number, row in enumerate(self._rows):
-            common = _common(row.tokens, prompt) if row.adapter is adapter else 0
+            common = common_prefix(row.tokens, prompt) if row.adapter is adapter else 0
             if common > known:
                 place, known = number, common
         known = min(known, len(prompt) - 1)
@@ -90,7 +94,7 @@ class Rows:
             self._cache.copy(source, target, length)
 
 
-def _common(first: list[int], second: list[int]) -> int:
+def common_prefix(first: list[int], second: list[int]) -> int:
     """Return how many tokens at the beginning two texts share."""
     for number, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:

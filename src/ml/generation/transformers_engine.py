@@ -33,8 +33,9 @@ from ml.generation.request import (
     Step,
     Token,
 )
-from ml.generation.rows import Row, Rows
+from ml.generation.rows import Row, Rows, common_prefix
 from ml.generation.sampling import Sampler, choose
+from ml.generation.scoring import Scoring
 from ml.generation.slots import SlotCache, Span
 
 __all__ = ["TransformersEngine"]
@@ -47,6 +48,8 @@ _BUCKET = 64
 _PREFILL_TOKENS = 256
 #: Prompts are read in multiples of it: oneDNN keeps a kernel of some MB for each number of rows.
 _PREFILL_MULTIPLE = 8
+#: A prompt waits for another one that begins with so many of the same tokens, which are read once.
+_WORTH_WAITING = 64
 
 
 @dataclass(eq=False, slots=True)
@@ -102,6 +105,7 @@ class TransformersEngine:
         self._waiting: deque[_Request] = deque()
         self._running: list[_Request] = []
         self._joining: list[_Request] = []
+        self._scoring: deque[Scoring] = deque()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
@@ -158,8 +162,19 @@ class TransformersEngine:
     async def score(
         self, prompt: Sequence[int], *, top_logprobs: int = 0, adapter: Lease | None = None
     ) -> list[Token]:
-        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
-        raise InvalidInput("engine transformers gives no probabilities of prompts")
+        """Return the tokens of a prompt behind its first, each with its logprob in its place.
+
+        A piece of the prompt is read between two steps of the others. Raises `NotReady` once the
+        engine is closed.
+        """
+        scoring = Scoring(prompt, top_logprobs=top_logprobs)
+        with self._wake:
+            if self._stopping:
+                raise NotReady("The model is being unloaded.")
+            scoring.adapter = adapter and adapter.share()
+            self._scoring.append(scoring)
+            self._wake.notify()
+        return await asyncio.wrap_future(scoring.result)
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -175,9 +190,12 @@ class TransformersEngine:
 
     def _wait_for_work(self) -> bool:
         with self._wake:
-            while not (self._stopping or self._waiting or self._running or self._joining):
+            while not (self._stopping or self._has_work()):
                 self._wake.wait()
             return not self._stopping
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._running or self._joining or self._scoring)
 
     def _round(self) -> None:
         self._dismiss_cancelled()
@@ -186,6 +204,22 @@ class TransformersEngine:
             self._read()
         if self._running:
             self._step()
+        if self._scoring:
+            self._score()
+
+    def _score(self) -> None:
+        """Read on in one prompt whose probabilities are asked for."""
+        scoring = self._scoring[0]
+        if not scoring.is_over:
+            try:
+                if self._adapters is not None:
+                    self._adapters.select([scoring.adapter])
+                scoring.read_on(self._model)
+            except Exception as error:
+                log.exception("a prompt could not be scored")
+                scoring.error = _seen_by_callers(error)
+        if scoring.is_over:
+            self._scoring.popleft().end()
 
     def _dismiss_cancelled(self) -> None:
         for row in range(len(self._running) - 1, -1, -1):
@@ -209,13 +243,26 @@ class TransformersEngine:
         """Give the free rows to those who wait."""
         while self._waiting:
             row = len(self._running) + len(self._joining)
-            if row == self._cache.slots:
+            if row == self._cache.slots or self._is_being_read(self._waiting[0]):
                 return
             request = self._waiting.popleft()
             adapter = request.adapter and request.adapter.identity
             request.row = self._rows.take(row, request.prompt, adapter)
             self._joining.append(request)
             self._observer.taken_in(time.monotonic() - request.arrived, request.length)
+
+    def _is_being_read(self, request: _Request) -> bool:
+        """Whether so much of a prompt is read for another now that it is worth the wait."""
+        if not self._rows.reuses_prefixes:
+            return False
+        adapter = request.adapter and request.adapter.identity
+        shared = [
+            common_prefix(request.prompt, other.prompt)
+            for other in self._joining
+            if other.row.adapter is adapter
+        ]
+        known = self._rows.known(request.prompt, adapter)
+        return max(shared, default=0) >= known + _WORTH_WAITING
 
     def _read(self) -> None:
         """Read on in the prompts of those who join; who is through with it starts to run."""
@@ -349,17 +396,25 @@ class TransformersEngine:
         request.send(Step(token, finished))
 
     def _fail_all(self, error: Exception | None) -> None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        ):
-            error = OutOfMemory()
+        error = error and _seen_by_callers(error)
         reason = FinishReason.CANCELLED if error is None else FinishReason.ERROR
         ended = [*self._running, *self._joining]
         if error is None:
             ended += self._waiting
             self._waiting.clear()
+            while self._scoring:
+                self._scoring[0].error = NotReady("The model is being unloaded.")
+                self._scoring.popleft().end()
         self._running.clear()
         self._joining.clear()
         self._rows.forget()
         for request in ended:
             self._finish(request, reason, error=error)
+
+
+def _seen_by_callers(error: Exception) -> Exception:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    ):
+        return OutOfMemory()
+    return error
