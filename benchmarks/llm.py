@@ -67,8 +67,8 @@ Rounds = dict[tuple[str, int], dict[int, LLMRun]]
 def llm_servers() -> list[LLMServer]:
     folder = install()
     return [
-        our_llm("ours", folder),
-        our_llm("ours, int8", folder, quantization="int8"),
+        our_llm("ours", folder, engine="transformers"),
+        our_llm("ours, int8", folder, engine="openvino"),
         bare_generate(folder),
         transformers_serve(folder, continuous_batching=False),
         transformers_serve(folder, continuous_batching=True),

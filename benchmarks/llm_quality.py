@@ -1,25 +1,26 @@
-"""Measures what bfloat16 and 8-bit weights change in the embedded model's predictions.
+"""Measures what bfloat16 and OpenVINO's weights change in the embedded model's predictions.
 
     python -m benchmarks.llm_quality
 
 Reads short texts token by token (teacher-forced) and compares the distributions over the next
-token with those of float32. For `int8` every row goes through the 8-bit weights, prompt included;
-a service reads prompts with the bfloat16 ones.
+token with those of float32; of OpenVINO, whose engine scores the texts, the perplexity alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import asyncio
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from ml.models.causal_lm import CausalLM, CausalLMOptions, load_causal_lm
+from ml.generation.arguments import LanguageModelArguments
+from ml.generation.language_model import LanguageModel
+from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
-from ml.models.int8_linear import Int8Linear
+from ml.models.openvino_model import Weights
 
 #: Two in the public domain (Carroll, Lincoln), three written for this file.
 TEXTS = (
@@ -77,18 +78,10 @@ class Predictions:
         return float((ours == theirs).float().mean())
 
 
-def load(dtype: str, quantization: str | None) -> CausalLM:
-    options = {"dtype": dtype, "device": "cpu", "quantization": quantization}
-    loaded = load_causal_lm(EMBEDDED_LLM, CausalLMOptions.model_validate(options))
-    for module in loaded.model.modules():
-        if isinstance(module, Int8Linear):
-            module.most_rows = sys.maxsize
-    return loaded
-
-
 @torch.inference_mode()
-def predictions(dtype: str, quantization: str | None = None) -> Predictions:
-    loaded: Any = load(dtype, quantization)
+def predictions(dtype: str) -> Predictions:
+    options = CausalLMOptions.model_validate({"dtype": dtype, "device": "cpu"})
+    loaded = load_causal_lm(EMBEDDED_LLM, options)
     expected, following = [], []
     for text in TEXTS:
         ids = loaded.tokenizer(text, return_tensors="pt").input_ids
@@ -98,15 +91,24 @@ def predictions(dtype: str, quantization: str | None = None) -> Predictions:
     return Predictions(torch.cat(expected), torch.cat(following))
 
 
+def openvino_perplexity(weights: Weights) -> float:
+    """Return it by OpenVINO, which tells the probability of the tokens that do follow alone."""
+    model = LanguageModel(LanguageModelArguments(engine="openvino", weights=weights))
+    model.load()
+    try:
+        read = model.loaded.tokenizer
+        scored = [asyncio.run(model.score(model.complete(read(text).input_ids))) for text in TEXTS]
+    finally:
+        model.close()
+    logprobs = [token.logprob for tokens in scored for token in tokens]
+    return math.exp(-sum(logprobs) / len(logprobs))
+
+
 def main() -> None:
     """Print the table."""
     argparse.ArgumentParser(prog="benchmarks.llm_quality", description=__doc__).parse_args()
     reference = predictions("float32")
-    measured = {
-        "float32": reference,
-        "bfloat16": predictions("bfloat16"),
-        "int8": predictions("bfloat16", "int8"),
-    }
+    measured = {"float32": reference, "bfloat16": predictions("bfloat16")}
     print(f"{len(TEXTS)} texts, {len(reference.following)} predicted tokens\n")
     print("| weights | perplexity | KL(float32), mean | 99 % | largest | same likeliest token |")
     print("|---|---|---|---|---|---|")
@@ -117,6 +119,8 @@ def main() -> None:
             f"| {divergence.quantile(0.99):.4f} | {divergence.max():.4f} "
             f"| {one.agreement(reference):.1%} |"
         )
+    for weights in ("fp16", "int8"):
+        print(f"| openvino, {weights} | {openvino_perplexity(weights):.3f} | | | | |")
 
 
 if __name__ == "__main__":

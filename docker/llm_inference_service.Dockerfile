@@ -1,12 +1,16 @@
-# Text in, text out, by a language model on this machine. VARIANT=cuda for GPUs.
+# Text in, text out, by a language model on this machine. On a CPU without torch, unless
+# ENGINES=transformers; VARIANT=cuda for GPUs.
 ARG BASE=infernet-ml-base
 FROM ${BASE}
 USER 0:0
 
 ARG VARIANT=cpu
+ARG ENGINES=
 ARG PIP_NO_INDEX=
 ARG PIP_EXTRA_INDEX_URL=
-RUN --mount=type=bind,source=docker/wheels,target=/wheels /opt/infernet/build/install.sh llm
+RUN --mount=type=bind,source=docker/wheels,target=/wheels \
+    if [ "$VARIANT" = cuda ]; then ENGINES=transformers; fi; \
+    /opt/infernet/build/install.sh llm $ENGINES
 RUN --mount=type=bind,target=/source --mount=type=bind,source=docker/wheels,target=/wheels \
     /opt/infernet/build/install-project.sh /source
 

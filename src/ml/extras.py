@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
-__all__ = ["missing_of_extra", "why_not_imported"]
+__all__ = ["how_to_install", "missing_of_extra", "why_not_imported"]
 
 _DISTRIBUTION = "infernet-ml-services"
 #: A requirement of an extra, such as `sqlalchemy[asyncio]>=2.0; extra == 'trainer'`.
@@ -24,7 +24,7 @@ def missing_of_extra(extra: str) -> str | None:
     if not missing:
         return None
     verb = "are" if len(missing) > 1 else "is"
-    return f"{', '.join(missing)} {verb} not installed: {_command(extra)}"
+    return f"{', '.join(missing)} {verb} not installed: {how_to_install(extra)}"
 
 
 def why_not_imported(error: ImportError) -> str:
@@ -34,7 +34,7 @@ def why_not_imported(error: ImportError) -> str:
         return str(error)
     for extra, packages in _packages().items():
         if name in map(_module, packages):
-            return f"{name} is not installed: {_command(extra)}"
+            return f"{name} is not installed: {how_to_install(extra)}"
     return f"{error.name} is not installed"
 
 
@@ -57,7 +57,8 @@ def _requirements(lines: list[str]) -> Iterator[tuple[str, str]]:
             yield match[1], match[2]
 
 
-def _command(extra: str) -> str:
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra."""
     return f"pip install '{_DISTRIBUTION}[{extra}]'"
 
 

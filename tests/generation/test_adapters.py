@@ -14,7 +14,6 @@ from typing import Any
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ml.errors import InvalidInput, NotFound, NotReady, Overloaded
@@ -22,7 +21,6 @@ from ml.generation.adapter_leases import AdapterState, Lease
 from ml.generation.adapters import Adapters
 from ml.generation.request import Finished, FinishReason, SamplingParameters
 from ml.generation.transformers_engine import TransformersEngine
-from ml.models.int8_linear import Int8Linear, quantize_linears
 from tests.support.adapters import (
     MAX_LENGTH,
     SHAPES,
@@ -199,26 +197,6 @@ def test_a_step_without_adapters_computes_what_the_model_alone_does(
             logits = model(ids).logits
         assert torch.equal(logits, expected)
     assert none.count == alone.count < mixed.count
-
-
-def test_layers_with_8_bit_weights_take_adapters(root: Path) -> None:
-    model = new_model().bfloat16()
-    quantize_linears(model)
-    assert isinstance(model.lm_head, Int8Linear)
-    adapters = Adapters(model, root, max_adapters=2, max_rank=16)
-    with adapters.acquire("attention") as lease, torch.inference_mode():
-        layer = model.model.layers[0].self_attn.q_proj
-        inputs = torch.randn(2, 1, 64, dtype=torch.bfloat16)
-        adapters.select([None, None])
-        plain = layer(inputs)
-        adapters.select([None, lease])
-        changed = layer(inputs)
-    tensors = load_file(root / "attention" / "adapter_model.safetensors")
-    prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
-    a, b = (tensors[f"{prefix}{letter}.weight"] for letter in "AB")
-    added = inputs[1].float() @ a.T @ b.T * (4 / 16)
-    assert torch.equal(changed[0], plain[0])
-    torch.testing.assert_close(changed[1].float(), plain[1].float() + added, rtol=0.02, atol=0.02)
 
 
 # --- leases -----------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from ml.errors import ConfigurationError
 from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM
-from ml.models.int8_linear import Int8Linear
 
 WORDS = {"<end>": 0, "a": 1, "b": 2, "c": 3}
 
@@ -81,11 +80,6 @@ def test_a_folder_is_loaded_with_its_ends_and_its_length(folder: Path) -> None:
     ("arguments", "fault"),
     [
         ({"dtype": "int8"}, "dtype\n  Input should be 'auto', 'bfloat16'"),
-        ({"quantization": "int4"}, "quantization\n  Input should be 'int8'"),
-        ({"quantization": 8}, "quantization\n  Input should be 'int8'"),
-        ({"quantization": "int8", "dtype": "float32"}, "int8 needs dtype bfloat16, not float32"),
-        ({"quantization": "int8", "dtype": "float16"}, "int8 needs dtype bfloat16, not float16"),
-        ({"quantization": "int8", "device": "cuda"}, "CPU only; give device cpu, not cuda"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_before_anything_is_loaded(
@@ -145,28 +139,3 @@ def test_an_adapter_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> 
     missing = str(tmp_path / "missing")
     with pytest.raises(ConfigurationError, match=f"adapter '{missing}' cannot be loaded"):
         load_causal_lm(str(folder), CausalLMOptions(adapter=missing))
-
-
-def test_8_bit_weights_are_made_with_the_adapter_merged(folder: Path, adapter: Path) -> None:
-    def query(**arguments: Any) -> Any:
-        loaded = load_causal_lm(str(folder), CausalLMOptions(device="cpu", **arguments))
-        return loaded.model.model.layers[0].self_attn.q_proj
-
-    base, merged = query(dtype="bfloat16"), query(dtype="bfloat16", adapter=str(adapter))
-    quantized = query(quantization="int8", adapter=str(adapter))
-    assert isinstance(quantized, Int8Linear)
-    assert torch.equal(quantized.weight, merged.weight)
-    assert not torch.equal(base.weight, merged.weight)
-    assert torch.equal(quantized.codes, Int8Linear(merged).codes)
-
-
-def test_the_embedded_model_answers_with_8_bit_weights() -> None:
-    loaded = load_causal_lm(EMBEDDED_LLM, CausalLMOptions(device="cpu", quantization="int8"))
-    assert loaded.model.dtype == torch.bfloat16
-    assert isinstance(loaded.model.lm_head, Int8Linear)
-    question = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = loaded.tokenizer.apply_chat_template(
-        question, add_generation_prompt=True, return_tensors="pt"
-    )
-    output = loaded.model.generate(**prompt, max_new_tokens=12, do_sample=False)
-    assert "Paris" in loaded.tokenizer.decode(output[0, prompt.input_ids.shape[1] :])

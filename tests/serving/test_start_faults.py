@@ -62,7 +62,12 @@ ARGUMENTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "ml.workflows.training.unsloth_trainer_workflow.UnslothTrainerWorkflow",
         {"model": "m", "slots": 0, "max_length": 1, "dtype": "float16", "quantization": "int4"},
-        ["slots: ", "max_length: ", "quantization: "],
+        [
+            "dtype: ",
+            "no such argument: 'quantization': say weights",
+            "slots: ",
+            "max_length: ",
+        ],
     ),
 ]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from ml.generation.sampling_options import SamplingOptions
 from ml.models.causal_lm import CausalLMOptions
 from ml.models.embedded_llm import EMBEDDED_LLM
+from ml.models.openvino_model import Weights
 
 __all__ = ["LanguageModelArguments"]
 
@@ -21,6 +22,9 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
     """What is loaded, how it serves, and how it answers requests that do not say so themselves."""
 
     model_config = ConfigDict(extra="forbid")
+
+    #: What became of arguments that there were.
+    replaced: ClassVar = {"quantization": "say weights, such as int8, with engine openvino"}
 
     model: str = Field(
         default=EMBEDDED_LLM,
@@ -48,6 +52,11 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
         description="What runs the model: openvino a GGUF file or a folder of OpenVINO's on the "
         "CPU, transformers the others, adapters, and what runs on a GPU; auto chooses",
     )
+    weights: Weights = Field(
+        default="int8",
+        description="Of openvino, where there is a choice: of the embedded model (fp16, int8), "
+        "and of what python -m ml.models.convert made",
+    )
     cache_gib: _Count | None = Field(
         default=None,
         description="Memory of openvino's cache; without it there is room for the slots",
@@ -60,12 +69,12 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
             raise ValueError(f"openvino does not take {', '.join(refused)}; transformers does")
         return engine
 
-    @field_validator("cache_gib")
+    @field_validator("weights", "cache_gib")
     @classmethod
-    def _has_a_cache(cls, cache_gib: int | None, info: ValidationInfo) -> int | None:
-        if cache_gib is not None and info.data.get("engine") == "transformers":
+    def _is_for_openvino(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("engine") == "transformers":
             raise ValueError("only engine openvino takes it")
-        return cache_gib
+        return value
 
     def only_by_transformers(self) -> list[str]:
         """Return the names of what is given and engine openvino does not take."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml.errors import ConfigurationError
-from ml.extras import missing_of_extra
+from ml.extras import how_to_install
 from ml.models.openvino_model import openvino_source
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class EngineChoice:
         """Raise `ConfigurationError` with the extra to install where a package is missing."""
         package, extra = _NEEDS[self.name]
         if find_spec(package) is None:
-            why = missing_of_extra(extra) or f"{package} is not installed"
+            why = f"{package} is not installed: {how_to_install(extra)}"
             raise ConfigurationError(f"engine {self.name} ({self.reason}): {why}")
 
 
@@ -43,7 +43,8 @@ def choose_engine(arguments: LanguageModelArguments) -> EngineChoice:
         return EngineChoice("transformers", f"auto, and only it takes {', '.join(forced)}")
     if _has_gpu() and find_spec("torch") is not None:
         return EngineChoice("transformers", "auto, and there is a GPU")
-    if openvino_source(arguments.model) is None:
+    asked_for_weights = "weights" in arguments.model_fields_set
+    if not asked_for_weights and openvino_source(arguments.model) is None:
         return EngineChoice("transformers", "auto, and openvino does not read the model")
     if find_spec("openvino_genai") is None and find_spec("torch") is not None:
         return EngineChoice("transformers", "auto, and openvino-genai is not installed")

@@ -100,7 +100,7 @@ class LanguageModel:
         self.chosen.require_installed()
         loaded: CausalLM | OpenVINOModel
         if self.chosen.name == "openvino":
-            loaded = load_openvino_model(arguments.model)
+            loaded = load_openvino_model(arguments.model, arguments.weights)
         else:
             loaded = load_causal_lm(arguments.model, arguments)
         self._loaded = loaded

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from ml.errors import ConfigurationError, UpstreamError
 from ml.models.local_models import is_broken_off, model_source, why_missing
@@ -28,21 +28,6 @@ class CausalLMOptions(BaseModel):
         description="auto is bfloat16 where the processor has instructions for it, else float32",
     )
     device: str | None = Field(default=None, description="A GPU where there is one by default")
-    quantization: Literal["int8"] | None = Field(
-        default=None,
-        description="int8 reads 8-bit weights while at most 8 answers are made at once; on the "
-        "CPU in bfloat16, which auto then is, with 1.5 times the memory",
-    )
-
-    @field_validator("quantization")
-    @classmethod
-    def _can_be_had(cls, quantization: str | None, info: ValidationInfo) -> str | None:
-        others = info.data  # without those at fault, which are told by themselves
-        if quantization is not None:
-            faults = _quantization_faults(others.get("dtype", "auto"), others.get("device"))
-            if faults:
-                raise ValueError("; ".join(faults))
-        return quantization
 
 
 @dataclass(frozen=True)
@@ -88,7 +73,7 @@ def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalL
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    chosen = _chosen_dtype(options, place.type)
+    chosen = _best_dtype(place.type) if options.dtype == "auto" else options.dtype
     source = model_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -109,33 +94,12 @@ def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalL
     if options.adapter is not None:
         model = _with_adapter(model, options.adapter)
     model = model.eval().to(place)
-    if options.quantization is not None:
-        from ml.models.int8_linear import quantize_linears
-
-        quantize_linears(model)
     ends = end_tokens_of(model.generation_config.eos_token_id, tokenizer)
     return CausalLM(model, tokenizer, ends, _max_length(model))
 
 
 def _fault(reason: str, may_pass: bool) -> Exception:
     return UpstreamError(reason) if may_pass else ConfigurationError(reason)
-
-
-def _quantization_faults(dtype: str, device: str | None) -> list[str]:
-    faults = []
-    if device not in (None, "cpu"):
-        faults.append(f"int8 runs on the CPU only; give device cpu, not {device}")
-    if dtype not in ("auto", "bfloat16"):
-        faults.append(f"int8 needs dtype bfloat16, not {dtype}")
-    return faults
-
-
-def _chosen_dtype(options: CausalLMOptions, device: str) -> str:
-    if options.quantization is None:
-        return _best_dtype(device) if options.dtype == "auto" else options.dtype
-    if faults := _quantization_faults(options.dtype, device):  # where CUDA was found
-        raise ConfigurationError("\n".join(f"quantization: {fault}" for fault in faults))
-    return "bfloat16"
 
 
 def _best_dtype(device: str) -> str:

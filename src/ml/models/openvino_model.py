@@ -8,16 +8,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ml.errors import ConfigurationError
 from ml.models.causal_lm import end_tokens_of
+from ml.models.converted_models import converted_source
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
 from ml.models.local_models import folder_here
 
-__all__ = ["OpenVINOModel", "load_openvino_model", "openvino_source"]
+__all__ = ["OpenVINOModel", "Weights", "load_openvino_model", "openvino_source"]
+
+Weights = Literal["fp16", "int8", "int4"]
 
 _OPENVINO_FILE = "openvino_model.xml"
+#: What is in the names of GGUF files.
+_KINDS: dict[Weights, tuple[str, ...]] = {
+    "fp16": ("F16",),
+    "int8": ("Q8_0",),
+    "int4": ("Q4_0", "Q4_K"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,14 @@ class OpenVINOModel:
         return "cpu"
 
 
-def load_openvino_model(name: str) -> OpenVINOModel:
+def load_openvino_model(name: str, weights: Weights = "int8") -> OpenVINOModel:
     """Return a model by its name or folder, which also holds its config and its tokenizer.
 
     Raises `ConfigurationError` saying what is missing, or which engine can read it.
     """
-    source = openvino_source(name)
+    source = openvino_source(name, weights)
     if source is None:
-        raise ConfigurationError(f"model {name!r}: {_why_unread(name)}")
+        raise ConfigurationError(f"model {name!r}: {_why_unread(name, weights)}")
     folder = source if source.is_dir() else source.parent
     from transformers import AutoTokenizer
 
@@ -80,24 +89,31 @@ def load_openvino_model(name: str) -> OpenVINOModel:
     )
 
 
-def openvino_source(name: str) -> Path | None:
-    """Return the folder or GGUF file of a model that OpenVINO reads, if it is on this machine."""
+def openvino_source(name: str, weights: Weights = "int8") -> Path | None:
+    """Return the folder or GGUF file of a model that OpenVINO reads, if it is on this machine.
+
+    `weights` chooses among the files of a folder, and among what `ml.models.convert` made.
+    """
     folder = folder_here(name)
-    if folder is not None:
-        if (folder / _OPENVINO_FILE).is_file():
-            return folder
-        for file in sorted(folder.glob("*.gguf")):
-            return file
-    return None
+    if folder is not None and (folder / _OPENVINO_FILE).is_file():
+        return folder
+    if converted := converted_source(name, weights, folder):
+        return converted
+    files = sorted(folder.glob("*.gguf")) if folder is not None else []
+    fitting = [file for file in files if any(kind in file.name for kind in _KINDS[weights])]
+    if name == EMBEDDED_LLM or len(files) > 1:
+        files = fitting
+    return files[0] if files else None
 
 
-def _why_unread(name: str) -> str:
-    if name == EMBEDDED_LLM:
+def _why_unread(name: str, weights: Weights) -> str:
+    if name == EMBEDDED_LLM and weights != "int4":
         return (
             f"its GGUF, which engine openvino reads, is not in {embedded_llm_path()}: run python "
             "-m ml.models.embedded_llm"
         )
     return (
         "engine openvino reads folders on this machine with a GGUF file or "
-        f"{_OPENVINO_FILE}; engine transformers reads safetensors, and models of the hub"
+        f"{_OPENVINO_FILE}; python -m ml.models.convert {name} --weights {weights} makes one, and "
+        "engine transformers reads safetensors, and models of the hub"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from os import PathLike
 from typing import Annotated, Any, TypeVar
 
@@ -53,11 +53,14 @@ def checked_arguments(kind: type[M], /, _beside: Collection[str] = (), **given: 
     """Return the arguments that a workflow was given.
 
     Raises `ConfigurationError` with all faults, one a line: values that do not fit, and names that
-    the model does not have. A wrong name may also be meant for one of those `_beside` it.
+    the model does not have. A wrong name may also be meant for one of those `_beside` it; the
+    model's `replaced` says what some names became.
     """
     known = list(kind.model_fields)
+    replaced: Mapping[str, str] = getattr(kind, "replaced", {})
     faults = [
-        f"no such argument: {name!r}{did_you_mean(name, [*known, *_beside])}"
+        f"no such argument: {name!r}"
+        + (f": {replaced[name]}" if name in replaced else did_you_mean(name, [*known, *_beside]))
         for name in given
         if name not in known
     ]
