@@ -17,7 +17,8 @@ from huggingface_hub.errors import (
 
 from ml.caller import set_deadline
 from ml.upstream.failures import is_transient
-from ml.upstream.retries import RetryParameters, with_retries
+from ml.upstream.retries import with_retries
+from ml.upstream.retry_parameters import RetryParameters
 
 REQUEST = httpx.Request("POST", "http://127.0.0.1/")
 QUICK = RetryParameters(delay=0.01, jitter=0.0)

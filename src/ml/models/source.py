@@ -9,7 +9,16 @@ from pathlib import Path
 from ml.errors import ConfigurationError, UpstreamError
 from ml.models.built_in import BUILT_IN_MODELS, built_in_path
 
-__all__ = ["BuiltInSource", "HubSource", "LocalSource", "ModelSource", "is_repo_id"]
+__all__ = [
+    "BuiltInSource",
+    "HubSource",
+    "LocalSource",
+    "ModelSource",
+    "built_in_fault",
+    "filename_fault",
+    "is_repo_id",
+    "repo_id_fault",
+]
 
 # https://huggingface.co/docs/hub: an owner (absent for a few old models) and a name
 _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}")
@@ -18,6 +27,24 @@ _REPO_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}")
 def is_repo_id(text: str) -> bool:
     """Return whether a text has the form of a hub repository, `owner/name` or `name`."""
     return _REPO_ID.fullmatch(text) is not None
+
+
+def repo_id_fault(text: str) -> str | None:
+    """Return why a text names no repository of the hub, or None."""
+    return None if is_repo_id(text) else f"{text!r} is not of the form owner/name"
+
+
+def filename_fault(text: str) -> str | None:
+    """Return why a text names no file of a repository, or None."""
+    parts = text.split("/")
+    return f"{text!r} is not a file of a repository" if ".." in parts or "" in parts else None
+
+
+def built_in_fault(name: str) -> str | None:
+    """Return why there is no built-in model of a name, or None."""
+    if name in BUILT_IN_MODELS:
+        return None
+    return f"there is no built-in model {name!r}; use {', '.join(BUILT_IN_MODELS)}"
 
 
 @dataclass(frozen=True)
@@ -33,12 +60,8 @@ class HubSource:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        faults = []
-        if not is_repo_id(self.repo_id):
-            faults.append(f"repo_id: {self.repo_id!r} is not of the form owner/name")
-        parts = self.filename.split("/")
-        if ".." in parts or "" in parts:
-            faults.append(f"filename: {self.filename!r} is not a file of a repository")
+        checks = {"repo_id": repo_id_fault(self.repo_id), "filename": filename_fault(self.filename)}
+        faults = [f"{name}: {fault}" for name, fault in checks.items() if fault]
         if faults:
             raise ConfigurationError("\n".join(faults))
 
@@ -143,9 +166,8 @@ class BuiltInSource:
     name: str
 
     def __post_init__(self) -> None:
-        if self.name not in BUILT_IN_MODELS:
-            known = ", ".join(BUILT_IN_MODELS)
-            raise ConfigurationError(f"name: there is no built-in model {self.name!r}; use {known}")
+        if fault := built_in_fault(self.name):
+            raise ConfigurationError(f"name: {fault}")
 
     def __str__(self) -> str:
         return f"built-in {self.name}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from ml.proving.circuit_input import MODEL_DTYPES
 from ml.proving.line import Line
 from ml.proving.manifest import Manifest
 from ml.proving.prover import ProvedAnswer
-from ml.proving.provers import limit_faults, start_provers
+from ml.proving.provers import start_provers
 
-__all__ = ["ModelProof", "ModelProofs", "find_proofs"]
+__all__ = ["ModelProof", "ModelProofs"]
 
 Array = npt.NDArray[Any]
 
@@ -47,38 +46,6 @@ class ModelProof:
         """Return the circuit's answer as the proof workflow has it, and the difference."""
         document = answer_document(self.manifest, self.proved)
         return {**document, "largest_difference": self.largest_difference}
-
-
-def find_proofs(
-    *,
-    proof_artifact: str | PathLike[str] | None,
-    proof_seconds: float,
-    proof_memory_limit_bytes: int | None,
-    proof_tolerance: float | None,
-) -> ModelProofs | None:
-    """Return what proves a model's answers by a workflow's arguments, None without an artifact.
-
-    Raises `ConfigurationError` with every fault.
-    """
-    options = {
-        "proof_memory_limit_bytes": proof_memory_limit_bytes,
-        "proof_tolerance": proof_tolerance,
-    }
-    faults = limit_faults({"proof_seconds": proof_seconds}, options)
-    if proof_artifact is None:
-        faults += [f"{name}: needs proof_artifact" for name in options if options[name] is not None]
-    elif not isinstance(proof_artifact, str | PathLike) or not str(proof_artifact).strip():
-        faults.append(f"proof_artifact: give the path of a folder, not {proof_artifact!r}")
-    if faults:
-        raise ConfigurationError("; ".join(faults))
-    if proof_artifact is None:
-        return None
-    return ModelProofs(
-        Path(proof_artifact),
-        seconds=proof_seconds,
-        memory_limit_bytes=proof_memory_limit_bytes,
-        tolerance=proof_tolerance,
-    )
 
 
 class ModelProofs:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ml.proving.artifact import Artifact
 from ml.proving.prover import Prover
 from ml.proving.worker import Worker
 
-__all__ = ["limit_faults", "start_provers"]
-
-
-def limit_faults(due: Mapping[str, Any], optional: Mapping[str, Any]) -> list[str]:
-    """Return a line for each argument that is no positive, finite number, or None if optional."""
-    given = {name: value for name, value in optional.items() if value is not None}
-    return [
-        f"{name}: give a positive number, not {value!r}"
-        for name, value in {**due, **given}.items()
-        if not _is_positive(value)
-    ]
+__all__ = ["start_provers"]
 
 
 def start_provers(
@@ -51,8 +39,3 @@ def start_provers(
         worker.close()
         raise
     return worker, provers
-
-
-def _is_positive(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 < value < math.inf

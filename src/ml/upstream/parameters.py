@@ -6,11 +6,14 @@ Source: its OpenAPI document, `GenerateParameters`. `details`, `decoder_input_de
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["GenerationParameters"]
+__all__ = ["Api", "GenerationParameters"]
+
+#: What a server may speak.
+Api = Literal["tgi", "openai"]
 
 _SMALLEST_SHARE = 1e-6
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import aiohttp
 import httpx
@@ -18,14 +18,14 @@ from huggingface_hub import AsyncInferenceClient
 
 from ml.errors import ConfigurationError, GenerationFailed, NotReady, UpstreamError
 from ml.upstream.failures import FAILURES, as_service_error, lacks_chat
-from ml.upstream.parameters import GenerationParameters
-from ml.upstream.retries import RetryParameters, with_retries
+from ml.upstream.parameters import Api, GenerationParameters
+from ml.upstream.retries import with_retries
+from ml.upstream.retry_parameters import RetryParameters
 
-__all__ = ["Api", "TextGenerationServer"]
+__all__ = ["TextGenerationServer"]
 
 log = structlog.get_logger(__name__)
 
-Api = Literal["tgi", "openai"]
 #: The longest silence of the server: the node's own patience.
 _READ_SECONDS = 180.0
 _PROBE_SECONDS = 5.0

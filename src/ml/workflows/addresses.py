@@ -18,7 +18,6 @@ __all__ = [
     "SignerAddress",
     "WebAddress",
     "address_fault",
-    "checked_web_address",
 ]
 
 _URL: TypeAdapter[AnyUrl] = TypeAdapter(AnyUrl)
@@ -35,14 +34,6 @@ def address_fault(text: str) -> str | None:
         [fault] = error.errors(include_url=False, include_input=False)
         return fault["msg"].removeprefix("Input should be a valid URL, ")
     return "invalid port number" if port == 0 else None
-
-
-def checked_web_address(name: str, value: Any) -> str:
-    """Return an address. Raises `ConfigurationError` that names the argument for what is none."""
-    try:
-        return _web_address(value)
-    except ValueError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
 
 
 def _web_address(value: Any) -> str:

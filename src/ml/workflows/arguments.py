@@ -6,13 +6,30 @@ from collections.abc import Collection, Mapping
 from os import PathLike
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+)
 
 from ml.errors import ConfigurationError, fault_lines
 from ml.workflows.addresses import DatabaseAddress
 from ml.workflows.loading import did_you_mean
 
-__all__ = ["Arguments", "Flag", "JobArguments", "Location", "Positive", "checked_arguments"]
+__all__ = [
+    "Arguments",
+    "DottedPath",
+    "Flag",
+    "JobArguments",
+    "Location",
+    "Positive",
+    "PositiveCount",
+    "checked_arguments",
+]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,11 +40,20 @@ def _location(value: Any) -> str:
     return str(value)
 
 
+def _dotted(value: str) -> str:
+    if "." not in value:
+        raise ValueError("give a dotted path such as package.Class")
+    return value
+
+
 #: A path, or the name of something that is elsewhere.
 Location = Annotated[str, BeforeValidator(_location)]
+#: A class or a function, such as `package.Class`.
+DottedPath = Annotated[str, AfterValidator(_dotted)]
 Flag = StrictBool
 #: A number that is written as one.
 Positive = Annotated[float, Field(gt=0, strict=True)]
+PositiveCount = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Arguments(BaseModel):
@@ -40,7 +66,7 @@ class JobArguments(Arguments):
     """Those of a workflow that has jobs."""
 
     database_url: DatabaseAddress | None = None
-    job_slots: int = Field(default=1, ge=1, strict=True)
+    job_slots: PositiveCount = 1
     grace_seconds: Positive = 10.0
 
     @property
@@ -49,17 +75,20 @@ class JobArguments(Arguments):
         return self.database_url.get_secret_value() if self.database_url is not None else None
 
 
-def checked_arguments(kind: type[M], /, _beside: Collection[str] = (), **given: Any) -> M:
-    """Return the arguments that a workflow was given.
+def checked_arguments(
+    kind: type[M], /, _beside: Collection[str] = (), _under: str = "", **given: Any
+) -> M:
+    """Return the arguments that a workflow was given, or those `_under` one of them.
 
     Raises `ConfigurationError` with all faults, one a line: values that do not fit, and names that
     the model does not have. A wrong name may also be meant for one of those `_beside` it; the
     model's `replaced` says what some names became.
     """
+    where = f"{_under}: " if _under else ""
     known = list(kind.model_fields)
     replaced: Mapping[str, str] = getattr(kind, "replaced", {})
     faults = [
-        f"no such argument: {name!r}"
+        f"{where}no such argument: {name!r}"
         + (f": {replaced[name]}" if name in replaced else did_you_mean(name, [*known, *_beside]))
         for name in given
         if name not in known
@@ -67,7 +96,7 @@ def checked_arguments(kind: type[M], /, _beside: Collection[str] = (), **given: 
     try:
         arguments = kind(**{name: given[name] for name in given if name in known})
     except ValidationError as error:
-        faults += fault_lines(error)
+        faults += fault_lines(error, under=_under)
     if faults:
         raise ConfigurationError("\n".join(faults))
     return arguments

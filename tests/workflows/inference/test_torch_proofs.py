@@ -271,9 +271,9 @@ async def test_a_circuit_coarser_than_the_tolerance_is_refused_at_the_start() ->
             {"proof_artifact": 3, "proof_seconds": 0, "proof_tolerance": -1},
             ["proof_artifact: ", "proof_seconds: ", "proof_tolerance: "],
         ),
-        ({"proof_memory_limit_bytes": True}, ["proof_memory_limit_bytes: give a positive"]),
+        ({"proof_memory_limit_bytes": True}, ["proof_memory_limit_bytes: Input should be"]),
         ({"proof_tolerance": 0.1}, ["proof_tolerance: needs proof_artifact"]),
-        ({"proof_artifact": " "}, ["proof_artifact: give the path"]),
+        ({"proof_artifact": " "}, ["proof_artifact: give a text"]),
         ({"proof_artefact": "a"}, ["did you mean 'proof_artifact'"]),
     ],
 )

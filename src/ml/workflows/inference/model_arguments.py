@@ -2,119 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from os import PathLike
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ml.errors import ConfigurationError
+from pydantic import AfterValidator, Field
+
 from ml.models.built_in import BUILT_IN_MODELS
-from ml.models.source import BuiltInSource, HubSource, LocalSource, ModelSource, is_repo_id
+from ml.models.source import (
+    BuiltInSource,
+    HubSource,
+    LocalSource,
+    ModelSource,
+    built_in_fault,
+    filename_fault,
+    is_repo_id,
+    repo_id_fault,
+)
+from ml.workflows.arguments import Arguments, Location, checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.loading import did_you_mean
 
-__all__ = ["checked_dotted_paths", "checked_flag", "find_source"]
+__all__ = ["ModelArguments", "checked_source"]
 
-#: What `model_args` may hold for each `model_source`; the first one has to be there.
-_MODEL_ARGS = {
-    "HUGGINGFACE_HUB": ("repo_id", "filename", "revision"),
-    "LOCAL": ("path",),
-    "BUILT_IN": ("name",),
-}
 _FORMS = "give one of: model (a path or owner/name), repo_id, path, or model_source with model_args"
 
 
-def find_source(
-    *,
-    model: str | PathLike[str] | None,
-    repo_id: str | None,
-    filename: str | None,
-    revision: str | None,
-    path: str | PathLike[str] | None,
-    model_source: str | None,
-    model_args: Mapping[str, Any] | None,
-    default_filename: str,
-) -> ModelSource:
-    """Return the source that the arguments name, in whichever of the forms they name it.
+def _without(fault_of: Callable[[str], str | None]) -> AfterValidator:
+    def check(text: str) -> str:
+        if fault := fault_of(text):
+            raise ValueError(fault)
+        return text
 
-    Raises `ConfigurationError` with all faults, each with its argument: none, several, or
-    impossible ones.
-    """
-    ways = {"model": model, "repo_id": repo_id, "path": path, "model_source": model_source}
-    given = [name for name, value in ways.items() if value is not None]
-    faults = Faults()
-    if model_args is not None and model_source is None:
-        faults.add(f"model_args: needs model_source: {', '.join(_MODEL_ARGS)}")
-    if len(given) > 1 or (not given and model_args is None):
-        faults.add(f"{_FORMS}; given {' and '.join(given) or 'none'}")
-    source: ModelSource | None = None
-    if model_source is not None:
-        if filename is not None or revision is not None:
-            faults.add("filename and revision belong into model_args")
-        source = faults.of(_from_model_args, model_source, model_args, default_filename)
-    else:
-        chosen = faults.of(_text, "filename", filename) or default_filename
-        wished = faults.of(_text, "revision", revision) or None
-        for name in given:
-            location = faults.of(_text, name, ways[name])
-            if location:
-                source = faults.of(_located, name, location, chosen, wished)
-    faults.tell()
-    assert source is not None  # noqa: S101  (else there is a fault)
-    return source
-
-
-def _located(name: str, location: str, filename: str, revision: str | None) -> ModelSource:
-    """Return the source at what was given as `model`, `repo_id` or `path`."""
-    if name == "path" or (name == "model" and _is_path(location)):
-        if revision is not None:
-            raise ConfigurationError("revision: a local path has none")
-        return LocalSource(Path(location), filename)
-    if name == "model" and "/" not in location:
-        raise ConfigurationError(_unclear(location))
-    return HubSource(location, filename, revision)
-
-
-def _from_model_args(
-    model_source: str, model_args: Mapping[str, Any] | None, default_filename: str
-) -> ModelSource:
-    if model_source not in _MODEL_ARGS:
-        hint = did_you_mean(str(model_source).upper(), list(_MODEL_ARGS))
-        raise ConfigurationError(
-            f"model_source: {model_source!r} is none of {', '.join(_MODEL_ARGS)}{hint}"
-        )
-    if not isinstance(model_args, Mapping):
-        raise ConfigurationError(f"model_args: give an object with {_MODEL_ARGS[model_source][0]}")
-    texts = _checked_model_args(model_args, _MODEL_ARGS[model_source])
-    if model_source == "BUILT_IN":
-        return BuiltInSource(texts["name"])
-    if model_source == "LOCAL":
-        return LocalSource(Path(texts["path"]), default_filename)
-    filename = texts.get("filename") or default_filename
-    return HubSource(texts["repo_id"], filename, texts.get("revision") or None)
-
-
-def _checked_model_args(model_args: Mapping[str, Any], known: Sequence[str]) -> dict[str, str]:
-    faults = Faults()
-    texts: dict[str, str] = {}
-    for name, value in model_args.items():
-        if name in known:
-            texts[name] = faults.of(_text, f"model_args.{name}", value)
-        else:
-            hint = did_you_mean(str(name), known)
-            faults.add(f"model_args: {name!r} is none of {', '.join(known)}{hint}")
-    if texts.get(known[0], "") == "":
-        faults.add(f"model_args: {known[0]} is missing")
-    faults.tell()
-    return texts
-
-
-def _text(name: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str | PathLike) or not str(value).strip():
-        raise ConfigurationError(f"{name}: give a text that is not empty")
-    return str(value)
+    return AfterValidator(check)
 
 
 def _is_path(text: str) -> bool:
@@ -124,26 +45,120 @@ def _is_path(text: str) -> bool:
     return path.exists() or not is_repo_id(text) or ending
 
 
-def _unclear(text: str) -> str:
+def _model_fault(text: str) -> str | None:
+    if _is_path(text) or "/" in text:
+        return None
     hint = did_you_mean(text, BUILT_IN_MODELS)
     if text in BUILT_IN_MODELS:
         hint = (
             f"; for the built-in model set model_source 'BUILT_IN', model_args {{'name': {text!r}}}"
         )
-    return f"model: {text!r} is neither a path that exists nor owner/name{hint}"
+    return f"{text!r} is neither a path that exists nor owner/name{hint}"
 
 
-def checked_flag(name: str, value: Any) -> bool:
-    """Return a value. Raises `ConfigurationError` unless it is true or false."""
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}: give true or false, not {value!r}")
-    return value
+RepoId = Annotated[Location, _without(repo_id_fault)]
+Filename = Annotated[Location, _without(filename_fault)]
 
 
-def checked_dotted_paths(paths: Any) -> tuple[str, ...]:
-    """Return the `safe_classes`. Raises `ConfigurationError` where one is no dotted path."""
-    if not isinstance(paths, list | tuple) or not all(
-        isinstance(path, str) and "." in path for path in paths
-    ):
-        raise ConfigurationError("safe_classes: give a list of dotted paths such as package.Class")
-    return tuple(paths)
+class _Hub(Arguments):
+    repo_id: RepoId
+    filename: Filename | None = None
+    revision: Location | None = None
+
+    def source(self, default_filename: str) -> ModelSource:
+        return HubSource(self.repo_id, self.filename or default_filename, self.revision)
+
+
+class _Local(Arguments):
+    path: Location
+
+    def source(self, default_filename: str) -> ModelSource:
+        return LocalSource(Path(self.path), default_filename)
+
+
+class _BuiltIn(Arguments):
+    name: Annotated[Location, _without(built_in_fault)]
+
+    def source(self, default_filename: str) -> ModelSource:
+        return BuiltInSource(self.name)
+
+
+_Model = _Hub | _Local | _BuiltIn
+#: What `model_args` are for each `model_source`.
+_MODELS: dict[str, type[_Model]] = {
+    "HUGGINGFACE_HUB": _Hub,
+    "LOCAL": _Local,
+    "BUILT_IN": _BuiltIn,
+}
+
+
+def _kind_fault(text: str) -> str | None:
+    if text in _MODELS:
+        return None
+    hint = did_you_mean(text.upper(), list(_MODELS))
+    return f"{text!r} is none of {', '.join(_MODELS)}{hint}"
+
+
+class ModelArguments(Arguments):
+    """Where a model is, in one of several forms."""
+
+    model: Annotated[Location, _without(_model_fault)] | None = Field(
+        default=None, description="A path, or a repository of the hub"
+    )
+    repo_id: RepoId | None = Field(default=None, description="A repository of the hub")
+    filename: Filename | None = Field(default=None, description="Its file, or the folder's")
+    revision: Location | None = Field(default=None, description="Its branch, tag or commit")
+    path: Location | None = Field(default=None, description="A file or a folder")
+    model_source: Annotated[Location, _without(_kind_fault)] | None = Field(
+        default=None, description=f"One of {', '.join(_MODELS)}"
+    )
+    model_args: Any = Field(default=None, description="An object with what that needs")
+
+
+def checked_source(
+    arguments: ModelArguments | None, given: Mapping[str, Any], default_filename: str
+) -> ModelSource | None:
+    """Return the source that the arguments name; None where they have faults already.
+
+    Raises `ConfigurationError` with what does not go together in all that was `given`.
+    """
+    faults = Faults()
+    given = {name: value for name, value in given.items() if value is not None}
+    faults.add(*_faults_between(given))
+    model: _Model | None = None
+    kind = _MODELS.get(str(given.get("model_source")))
+    if kind is not None:
+        values = given.get("model_args")
+        if isinstance(values, Mapping):
+            check = partial(checked_arguments, kind, (), "model_args")
+            model = faults.of(check, **{str(name): value for name, value in values.items()})
+        else:
+            faults.add(f"model_args: give an object with {next(iter(kind.model_fields))}")
+    faults.tell()
+    if arguments is None:
+        return None
+    return (model or _named_directly(arguments)).source(arguments.filename or default_filename)
+
+
+def _faults_between(given: Mapping[str, Any]) -> list[str]:
+    ways = [name for name in ("model", "repo_id", "path", "model_source") if name in given]
+    faults = []
+    if "model_args" in given and "model_source" not in given:
+        faults.append(f"model_args: needs model_source: {', '.join(_MODELS)}")
+    if len(ways) > 1 or (not ways and "model_args" not in given):
+        faults.append(f"{_FORMS}; given {' and '.join(ways) or 'none'}")
+    if "model_source" in given and {"filename", "revision"} & given.keys():
+        faults.append("filename and revision belong into model_args")
+    is_local = "path" in given or ("model" in given and _is_path(str(given["model"])))
+    if is_local and "revision" in given:
+        faults.append("revision: a local path has none")
+    return faults
+
+
+def _named_directly(arguments: ModelArguments) -> _Model:
+    if arguments.path is not None:
+        return _Local(path=arguments.path)
+    name = arguments.repo_id or arguments.model or ""
+    if arguments.repo_id is None and _is_path(name):
+        return _Local(path=name)
+    return _Hub(repo_id=name, revision=arguments.revision)

@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import AsyncIterator
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, SecretStr
 
-from ml.errors import ConfigurationError, InvalidInput, fault_lines
-from ml.upstream.parameters import GenerationParameters
-from ml.workflows.addresses import checked_web_address
-from ml.workflows.arguments import checked_arguments
-from ml.workflows.faults import Faults
+from ml.errors import InvalidInput
+from ml.upstream.parameters import Api, GenerationParameters
+from ml.upstream.retry_parameters import RetryParameters
+from ml.workflows.addresses import WebAddress
+from ml.workflows.arguments import Arguments, Positive, checked_arguments
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.text_input import TextInput
 
-if TYPE_CHECKING:
-    from ml.upstream.retries import RetryParameters
-    from ml.upstream.text_generation_server import Api
-
-__all__ = ["TGIClientInferenceWorkflow", "TGIRequest"]
+__all__ = ["TGIClientArguments", "TGIClientInferenceWorkflow", "TGIRequest"]
 
 
 class TGIRequest(TextInput, GenerationParameters):
     """A text to go on with. Parameters that are not given are the service's own."""
 
 
+class TGIClientArguments(GenerationParameters, Arguments):
+    """Where a server is and how it is asked, and its generation parameters."""
+
+    server_url: WebAddress = Field(description="The server's address")
+    connection_timeout: Positive = Field(
+        default=30.0, description="Seconds that a connection may take"
+    )
+    headers: dict[str, str] | None = Field(default=None, description="Sent with each request")
+    cookies: dict[str, str] | None = Field(default=None, description="Likewise")
+    retry_params: RetryParameters | None = Field(
+        default=None, description="When a request is sent again"
+    )
+    api: Api | None = Field(
+        default=None,
+        description="Found out if it is not given: OpenAI's where the server has no /info",
+    )
+    token: SecretStr | None = Field(default=None, description="Sent as a bearer token")
+
+
 class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
     """Passes texts to a server of Text Generation Inference, or of OpenAI's API.
 
-    `server_url` is its address and `connection_timeout` the seconds a connection may take;
-    `headers` and `cookies` go along with each request, as does `token` as a bearer. `retry_params`
-    are those of `RetryParameters`. `api`, "tgi" or "openai", is found out if it is not given:
-    OpenAI's is spoken where the server has no `/info`. All other keyword arguments are TGI's
-    generation parameters, for requests that do not give their own; `max_new_tokens` is also the
-    most that a request may ask for.
+    Its arguments are those of `TGIClientArguments`; with the generation parameters among them,
+    requests are answered that do not give their own. `max_new_tokens` is also the most that a
+    request may ask for.
     """
 
     extra = "tgi"
@@ -49,31 +59,29 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         connection_timeout: float = 30,
         headers: dict[str, str] | None = None,
         cookies: dict[str, str] | None = None,
-        *,
-        retry_params: dict[str, Any] | None = None,
-        api: Api | None = None,
-        token: str | None = None,
-        **inference_params: Any,
+        **arguments: Any,
     ) -> None:
         super().__init__()
         from ml.upstream.text_generation_server import TextGenerationServer
 
-        faults = Faults()
-        self.parameters = faults.of(
-            partial(checked_arguments, GenerationParameters, **inference_params)
+        self.arguments = checked_arguments(
+            TGIClientArguments,
+            server_url=server_url,
+            connection_timeout=connection_timeout,
+            headers=headers,
+            cookies=cookies,
+            **arguments,
         )
-        make_server = partial(
-            TextGenerationServer,
-            faults.of(checked_web_address, "server_url", server_url),
-            connect_seconds=faults.of(_checked_seconds, connection_timeout),
-            headers=faults.of(_checked_texts, "headers", headers),
-            cookies=faults.of(_checked_texts, "cookies", cookies),
-            token=token,
-            api=faults.of(_checked_api, api),
-            retries=faults.of(_checked_retries, retry_params),
+        token = self.arguments.token
+        self.server = TextGenerationServer(
+            self.arguments.server_url,
+            connect_seconds=self.arguments.connection_timeout,
+            headers=self.arguments.headers,
+            cookies=self.arguments.cookies,
+            token=None if token is None else token.get_secret_value(),
+            api=self.arguments.api,
+            retries=self.arguments.retry_params,
         )
-        faults.tell()
-        self.server = make_server()
 
     async def do_setup(self) -> None:
         """Connect, and look at the server."""
@@ -96,12 +104,12 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
             request: TGIRequest = self.decode_offchain(input_data)
         else:
             request = input_data
-        most = self.parameters.max_new_tokens
+        most = self.arguments.max_new_tokens
         if most is not None and (request.max_new_tokens or 0) > most:
             raise InvalidInput(
                 f"data.max_new_tokens: {request.max_new_tokens} is over the {most} of this service"
             )
-        return TGIRequest(text=request.text, **(self.parameters.given() | request.given()))
+        return TGIRequest(text=request.text, **(self.arguments.given() | request.given()))
 
     async def do_run_model(self, preprocessed_data: TGIRequest) -> str:
         """Return the server's answer."""
@@ -127,33 +135,3 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
             "models": [self.server.model] if self.server.model else [],
             "inference_engine": "tgi",
         }
-
-
-def _checked_seconds(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ConfigurationError("connection_timeout: give a number of seconds over 0")
-    return float(value)
-
-
-def _checked_texts(name: str, value: Any) -> dict[str, str]:
-    value = value or {}
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise ConfigurationError(f"{name}: give a JSON object whose values are texts")
-    return value
-
-
-def _checked_api(api: Any) -> Api | None:
-    if api not in (None, "tgi", "openai"):
-        raise ConfigurationError(f'api: {api!r} is none of "tgi", "openai"')
-    checked: Api | None = api
-    return checked
-
-
-def _checked_retries(values: Any) -> RetryParameters:
-    from ml.upstream.retries import RetryParameters
-
-    try:
-        return RetryParameters.model_validate(values or {})
-    except ValidationError as error:
-        raise ConfigurationError("\n".join(fault_lines(error, under="retry_params"))) from None

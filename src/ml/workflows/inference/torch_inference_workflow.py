@@ -13,16 +13,9 @@ import structlog
 
 from ml.errors import ConfigurationError, InvalidInput, OutOfMemory
 from ml.models.torch_file import TorchFile
-from ml.models.torch_settings import TorchSettings
-from ml.proving.model_proofs import ModelProof, find_proofs
-from ml.workflows.faults import Faults
+from ml.proving.model_proofs import ModelProof
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
-)
-from ml.workflows.inference.model_arguments import (
-    checked_dotted_paths,
-    checked_flag,
-    find_source,
 )
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
 from ml.workflows.inference.tensor_output import (
@@ -31,6 +24,7 @@ from ml.workflows.inference.tensor_output import (
     tensor_form,
     tensors_of,
 )
+from ml.workflows.inference.torch_arguments import read_arguments
 from ml.workflows.inference.torch_batching import all_close, group_alike, split_rows
 from ml.workflows.inference.torch_faults import explain, torch_dtype_name
 
@@ -77,14 +71,8 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         TorchInferenceWorkflow(model_source="LOCAL", model_args={"path": "folder/model.torch"})
         TorchInferenceWorkflow(model_source="BUILT_IN", model_args={"name": "iris"})
 
-    `use_jit` (by default `USE_JIT`) loads TorchScript. A file saved by `torch.save` may hold layers
-    of `torch.nn` and `safe_classes` (dotted paths); `allow_pickle` lifts that limit and lets the
-    file run code, which `.pt2` files need too. `device` is one of torch's, such as "cuda:1".
-
-    With `proof_artifact`, a folder that `python -m ml.proving.artifacts` built of this model, its
-    answers can be proved. `proof_seconds` bounds one proof, beside the request's own deadline;
-    `proof_memory_limit_bytes` the process that proves; `proof_tolerance` by how much an output of
-    the circuit may differ from the model's.
+    The others are those of `TorchArguments`. `use_jit` is by default `USE_JIT`; `.pt2` files need
+    `allow_pickle`. With a `proof_artifact` of this model its answers can be proved.
 
     Raises `ConfigurationError` for arguments that cannot work; the model is loaded by `setup()`,
     which raises it for an artifact that cannot be used or is of another model.
@@ -92,55 +80,16 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
 
     extra = "classic"
 
-    def __init__(
-        self,
-        model: str | PathLike[str] | None = None,
-        *,
-        repo_id: str | None = None,
-        filename: str | None = None,
-        revision: str | None = None,
-        path: str | PathLike[str] | None = None,
-        model_source: str | None = None,
-        model_args: Mapping[str, Any] | None = None,
-        use_jit: bool | None = None,
-        safe_classes: Sequence[str] = (),
-        allow_pickle: bool = False,
-        device: str | None = None,
-        proof_artifact: str | PathLike[str] | None = None,
-        proof_seconds: float = 600.0,
-        proof_memory_limit_bytes: int | None = None,
-        proof_tolerance: float | None = None,
-    ) -> None:
+    def __init__(self, model: str | PathLike[str] | None = None, **arguments: Any) -> None:
         super().__init__()
-        settings = TorchSettings.from_environment()
-        faults = Faults()
-        self.source = faults.of(
-            find_source,
-            model=model,
-            repo_id=repo_id,
-            filename=filename,
-            revision=revision,
-            path=path,
-            model_source=model_source,
-            model_args=model_args,
-            default_filename=settings.torch_model_file_name,
-        )
+        checked, self.source = read_arguments({"model": model, **arguments})
         self._file = TorchFile(
-            use_jit=faults.of(
-                checked_flag, "use_jit", settings.use_jit if use_jit is None else use_jit
-            ),
-            safe_classes=faults.of(checked_dotted_paths, safe_classes),
-            allow_pickle=faults.of(checked_flag, "allow_pickle", allow_pickle),
+            use_jit=checked.use_jit,
+            safe_classes=checked.safe_classes,
+            allow_pickle=checked.allow_pickle,
         )
-        self._device_name = device
-        self._proofs = faults.of(
-            find_proofs,
-            proof_artifact=proof_artifact,
-            proof_seconds=proof_seconds,
-            proof_memory_limit_bytes=proof_memory_limit_bytes,
-            proof_tolerance=proof_tolerance,
-        )
-        faults.tell()
+        self._device_name = checked.device
+        self._proofs = checked.proofs()
         self._may_batch = True
         self._batching_is_proved = False
         self._first_layer: torch.nn.Linear | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+from pydantic import field_validator
 
 from ml.caller import is_cancelled, seconds_left, takes_jobs, takes_proof
 from ml.errors import ConfigurationError, InternalError, InvalidInput, NotFound
@@ -20,9 +21,15 @@ from ml.proving.artifact import Artifact
 from ml.proving.line import DoesNotFit, Line
 from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import ProvedAnswer, Prover
-from ml.proving.provers import limit_faults, start_provers
+from ml.proving.provers import start_provers
 from ml.workflows.accepted import Accepted
-from ml.workflows.faults import Faults
+from ml.workflows.arguments import (
+    JobArguments,
+    Location,
+    Positive,
+    PositiveCount,
+    checked_arguments,
+)
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
@@ -31,7 +38,7 @@ from ml.workflows.inference.tensor_input import TensorInput
 from ml.workflows.inference.tensor_output import tensor_form
 from ml.workflows.proof.proof_input import JobQuestion, OnchainProofInput, ProofInput
 
-__all__ = ["CircuitAnswer", "EZKLProofWorkflow"]
+__all__ = ["CircuitAnswer", "EZKLArguments", "EZKLProofWorkflow"]
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +61,22 @@ class CircuitAnswer:
     def answer_with(self, answer: Any) -> Any:
         """Return the off-chain answer, which holds its proof already."""
         return answer
+
+
+class EZKLArguments(JobArguments):
+    """The folders of artifacts, and what proofs of them may cost."""
+
+    artifacts: tuple[Location, ...]
+    proof_seconds: Positive = 600.0
+    memory_limit_bytes: PositiveCount | None = None
+    working_path: Location | None = None
+
+    @field_validator("artifacts", mode="before")
+    @classmethod
+    def _has_some(cls, artifacts: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not artifacts:
+            raise ValueError("give the paths of one or more folders")
+        return artifacts
 
 
 class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
@@ -80,41 +103,26 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     extra = "ezkl"
     input_model = ProofInput
 
-    def __init__(
-        self,
-        *artifacts: str | PathLike[str],
-        proof_seconds: float = 600.0,
-        memory_limit_bytes: int | None = None,
-        working_path: str | PathLike[str] | None = None,
-        database_url: str | None = None,
-        job_slots: int = 1,
-        grace_seconds: float = 10.0,
-    ) -> None:
+    def __init__(self, *artifacts: str | PathLike[str], **arguments: Any) -> None:
         super().__init__()
-        faults = Faults()
-        if not artifacts or not all(isinstance(folder, str | PathLike) for folder in artifacts):
-            faults.add("artifacts: give the paths of one or more folders")
-        limits = {"proof_seconds": proof_seconds}, {"memory_limit_bytes": memory_limit_bytes}
-        faults.add(*limit_faults(*limits))
-        faults.tell()
-        self.folders = [Path(folder) for folder in artifacts]
-        self._proof_seconds = proof_seconds
-        self._memory_limit_bytes = memory_limit_bytes
+        checked = checked_arguments(EZKLArguments, artifacts=artifacts, **arguments)
+        self.folders = [Path(folder) for folder in checked.artifacts]
+        self._arguments = checked
         self.provers: list[Prover] = []
         #: Told the seconds of each stage of a proof.
         self.observer: Callable[[Mapping[str, float]], None] = lambda _: None
         self._line = Line()
         self.jobs: ProofJobs | None = None
-        if working_path is not None:
+        if checked.working_path is not None:
             self.jobs = ProofJobs(
                 # Not the path itself: a trainer that shares it would take proofs for its own jobs.
-                Path(working_path) / "proofs",
+                Path(checked.working_path) / "proofs",
                 self.folders,
-                memory_limit_bytes=memory_limit_bytes,
+                memory_limit_bytes=checked.memory_limit_bytes,
                 proved=lambda seconds: self.observer(seconds),
-                database_url=database_url,
-                slots=job_slots,
-                grace_seconds=grace_seconds,
+                database_url=checked.store_url,
+                slots=checked.job_slots,
+                grace_seconds=checked.grace_seconds,
             )
 
     async def do_setup(self) -> None:
@@ -144,8 +152,8 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
             raise ConfigurationError(f"artifacts: two have one name: {', '.join(sorted(names))}")
         self._worker, provers = start_provers(
             artifacts,
-            seconds=self._proof_seconds,
-            memory_limit_bytes=self._memory_limit_bytes,
+            seconds=self._arguments.proof_seconds,
+            memory_limit_bytes=self._arguments.memory_limit_bytes,
             # Those of long ones are jobs: nobody shall wait for one at the start.
             proves_long_ones=self.jobs is None,
         )
@@ -255,7 +263,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         return self._line.place(prover.expected_seconds, self._seconds())
 
     def _seconds(self) -> float:
-        return min(self._proof_seconds, seconds_left())
+        return min(self._arguments.proof_seconds, seconds_left())
 
 
 def _forms(outputs: tuple[Array, ...]) -> Any:

@@ -1,0 +1,83 @@
+"""The arguments of a torch workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ml.models.source import ModelSource
+from ml.models.torch_settings import TorchSettings
+from ml.proving.model_proofs import ModelProofs
+from ml.workflows.arguments import (
+    DottedPath,
+    Flag,
+    Location,
+    Positive,
+    PositiveCount,
+    checked_arguments,
+)
+from ml.workflows.faults import Faults
+from ml.workflows.inference.model_arguments import ModelArguments, checked_source
+
+__all__ = ["TorchArguments", "read_arguments"]
+
+
+class TorchArguments(ModelArguments):
+    """Where a model is, how its file is loaded, and what proves its answers."""
+
+    use_jit: Flag = Field(default=False, description="The file is TorchScript")
+    safe_classes: tuple[DottedPath, ...] = Field(
+        default=(), description="Classes that the file may hold beside the layers of torch.nn"
+    )
+    allow_pickle: Flag = Field(default=False, description="Let the file run any code in it")
+    device: str | None = Field(default=None, description='One of torch\'s, such as "cuda:1"')
+    proof_artifact: Location | None = Field(
+        default=None, description="A folder that python -m ml.proving.artifacts made of the model"
+    )
+    proof_seconds: Positive = Field(default=600.0, description="For one proof")
+    proof_memory_limit_bytes: PositiveCount | None = Field(
+        default=None, description="Of the process that proves"
+    )
+    proof_tolerance: Positive | None = Field(
+        default=None, description="How far an output of the circuit may be from the model's"
+    )
+
+    def proofs(self) -> ModelProofs | None:
+        """Return what proves the model's answers, if there is an artifact."""
+        if self.proof_artifact is None:
+            return None
+        return ModelProofs(
+            Path(self.proof_artifact),
+            seconds=self.proof_seconds,
+            memory_limit_bytes=self.proof_memory_limit_bytes,
+            tolerance=self.proof_tolerance,
+        )
+
+
+def read_arguments(given: Mapping[str, Any]) -> tuple[TorchArguments, ModelSource]:
+    """Return the arguments that are given, and the source of the model that they name.
+
+    The environment's settings stand for what is left out. Raises `ConfigurationError` with all
+    faults.
+    """
+    settings = TorchSettings.from_environment()
+    faults = Faults()
+    if given.get("use_jit") is None:
+        given = {**given, "use_jit": settings.use_jit}
+    arguments = faults.of(partial(checked_arguments, TorchArguments, **given))
+    source = faults.of(checked_source, arguments, given, settings.torch_model_file_name)
+    faults.add(*_without_artifact(given))
+    faults.tell()
+    assert source is not None  # noqa: S101  (else there is a fault)
+    return arguments, source
+
+
+def _without_artifact(given: Mapping[str, Any]) -> list[str]:
+    if given.get("proof_artifact") is not None:
+        return []
+    needing = ("proof_memory_limit_bytes", "proof_tolerance")
+    return [f"{name}: needs proof_artifact" for name in needing if given.get(name) is not None]
