@@ -96,7 +96,7 @@ def add_proofs(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
     async def _view(job: Job) -> dict[str, Any]:
         return await view_of(jobs.store, job, proof_view)
 
-    def _tensor(body: bytes) -> ProofInput:
+    def _tensor(body: str | bytes) -> ProofInput:
         try:
             data = orjson.loads(body)
         except orjson.JSONDecodeError as error:

@@ -170,9 +170,7 @@ class _Work:
         reporter = Reporter(
             self.context, log, learning_rate=request.learning_rate, data=data.report.counts()
         )
-        train(
-            self.context, backend, model, tokenizer, data.train, data.validation, request, reporter
-        )
+        train(self.context, backend, model, tokenizer, data, request, reporter)
         outcome = outcome_of(self.checkpoints, request)
         if outcome is None:
             raise TrainingFailed("the training ended without a complete checkpoint")

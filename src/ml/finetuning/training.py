@@ -8,6 +8,7 @@ from typing import Any
 from ml.finetuning.backends.backend import Backend
 from ml.finetuning.callbacks import CheckpointKeeper, EarlyStopping, Reporter, StopOnRequest
 from ml.finetuning.checkpoints import Checkpoints
+from ml.finetuning.data.prepare import TrainingData
 from ml.finetuning.outcome import outcome_of
 from ml.finetuning.request import TrainingParameters
 from ml.jobs.context import JobContext, Stopped
@@ -20,16 +21,14 @@ def train(
     backend: Backend,
     model: Any,
     tokenizer: Any,
-    examples: Any,
-    validation: Any,
+    data: TrainingData,
     request: TrainingParameters,
     reporter: Reporter,
 ) -> None:
     """Train a model's LoRA layers, from the newest complete checkpoint if there is one.
 
-    `examples` and `validation` are as of `ml.finetuning.data.prepare`. What comes of it is the
-    newest checkpoint, of which `ml.finetuning.outcome` tells. Raises `ml.jobs.context.Stopped`
-    after a checkpoint was saved because of a stop request, and
+    What comes of it is the newest checkpoint, of which `ml.finetuning.outcome` tells. Raises
+    `ml.jobs.context.Stopped` after a checkpoint was saved because of a stop request, and
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
     checkpoints = Checkpoints.of_job(context.folder, keep=request.save_total_limit)
@@ -39,16 +38,13 @@ def train(
     callbacks = [StopOnRequest(context), reporter, CheckpointKeeper(checkpoints, context, reporter)]
     if request.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(request.early_stopping_patience))
-    trainer = _trainer(
-        context,
-        backend,
-        model,
-        tokenizer,
-        examples,
-        validation,
-        request,
-        checkpoints.folder,
-        callbacks,
+    trainer = _trainer_class(backend, context, request)(
+        model=model,
+        args=_arguments(backend, request, checkpoints.folder, evaluating=bool(data.validation)),
+        train_dataset=data.train,
+        eval_dataset=data.validation or None,
+        processing_class=tokenizer,
+        callbacks=callbacks,
     )
     try:
         trainer.train(resume_from_checkpoint=str(newest.folder) if newest else None)
@@ -65,17 +61,7 @@ def fitting_warmup(wished: int, steps: int) -> int:
     return min(wished, steps // (10 if wished == default else 2))
 
 
-def _trainer(
-    context: JobContext,
-    backend: Backend,
-    model: Any,
-    tokenizer: Any,
-    examples: Any,
-    validation: Any,
-    request: TrainingParameters,
-    folder: Path,
-    callbacks: list[Any],
-) -> Any:
+def _trainer_class(backend: Backend, context: JobContext, request: TrainingParameters) -> type[Any]:
     class Trainer(backend.trainer_class()):  # type: ignore[misc]
         """Writes no model card: each checkpoint would ask the hub about the base model.
 
@@ -95,14 +81,7 @@ def _trainer(
             self.args.warmup_steps = warmup
             return super().create_scheduler(num_training_steps, *args, **options)
 
-    return Trainer(
-        model=model,
-        args=_arguments(backend, request, folder, evaluating=bool(validation)),
-        train_dataset=examples,
-        eval_dataset=validation or None,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
+    return Trainer
 
 
 def _arguments(

@@ -57,6 +57,8 @@ class LanguageModel:
         self.arguments = arguments
         #: Tokens that a prompt and its answer may have together; loading may lower it.
         self.max_length = arguments.max_length
+        #: The model's name for clients; of a folder, they learn its last part once it is loaded.
+        self.served_name = arguments.model
         #: The adapters that requests may name; there once the model is loaded.
         self.adapters: AdapterLeases | None = None
         #: Hears of what the engine does; set it before `load()`.
@@ -104,6 +106,8 @@ class LanguageModel:
         else:
             loaded = load_causal_lm(arguments.model, arguments)
         self._loaded = loaded
+        folder = Path(arguments.model)
+        self.served_name = folder.name if folder.is_dir() else arguments.model
         self._controls = ControlTokens(loaded.tokenizer)
         self._token_texts = TokenTexts(loaded.tokenizer)
         self._tool_format = tool_format_of(loaded.tokenizer.chat_template)
@@ -168,12 +172,6 @@ class LanguageModel:
             self._engine = None
 
     # --- names --------------------------------------------------------------------------------
-
-    @property
-    def served_name(self) -> str:
-        """The model's name for clients; of a folder, they learn its last part."""
-        path = Path(self.arguments.model)
-        return path.name if path.is_dir() else self.arguments.model
 
     def model_names(self) -> list[str]:
         """Return the names that a request may give as its model: its own and its adapters'."""

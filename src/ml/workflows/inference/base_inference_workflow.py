@@ -21,11 +21,11 @@ import contextlib
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple, final
 
 from pydantic import BaseModel, ValidationError
 
@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
 T = TypeVar("T")
+Given = TypeVarTuple("Given")
 Model = TypeVar("Model", bound=BaseModel)
 _END = object()
 #: What the model ran on for the output that is being proved.
-_preprocessed: ContextVar[Any] = ContextVar("preprocessed")
+_preprocessed: ContextVar[object] = ContextVar("preprocessed")
 
 
 class Batcher(Protocol):
@@ -162,7 +163,7 @@ class BaseInferenceWorkflow(ABC):
 
     @final
     async def in_thread(
-        self, function: Callable[..., T], *args: Any, flag: threading.Event | None = None
+        self, function: Callable[[*Given], T], *args: *Given, flag: threading.Event | None = None
     ) -> T:
         """Return `function(*args)`, run in a thread; `flag` is set when the caller is cancelled."""
         flag = flag or threading.Event()
@@ -171,7 +172,7 @@ class BaseInferenceWorkflow(ABC):
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(
-                self._executor, partial(context.run, _shielded, function, *args)
+                self._executor, partial(context.run, _shielded, partial(function, *args))
             )
         except asyncio.CancelledError:
             flag.set()
@@ -214,13 +215,13 @@ class BaseInferenceWorkflow(ABC):
 
     # --- what a subclass fills in -------------------------------------------------------------
 
-    def do_setup(self) -> Any:  # noqa: B027 (nothing to load is fine)
+    def do_setup(self) -> Awaitable[None] | None:  # noqa: B027 (nothing to load is fine)
         """Load what the model needs. Heavy imports belong here."""
 
-    def do_close(self) -> Any:  # noqa: B027
+    def do_close(self) -> Awaitable[None] | None:  # noqa: B027
         """Give back what `do_setup` took, such as a connection pool."""
 
-    def do_check(self) -> Any:  # noqa: B027
+    def do_check(self) -> Awaitable[None] | None:  # noqa: B027
         """Raise a `ServiceError` if what the model needs is not there, such as a server behind it.
 
         Readiness asks this every few seconds at most.
@@ -336,12 +337,12 @@ class BaseInferenceWorkflow(ABC):
         output = await self._call(self.do_postprocessing, input_data, output)
         return await self.in_thread(encode, input_data, preprocessed, output)
 
-    async def _call(self, hook: Callable[..., Any], *args: Any) -> Any:
+    async def _call(self, hook: Callable[[*Given], Any], *args: *Given) -> Any:
         if inspect.iscoroutinefunction(hook):
             return await hook(*args)
         return await self.in_thread(hook, *args)
 
-    async def _iterate_in_thread(self, pieces: Iterator[Any]) -> AsyncIterator[Any]:
+    async def _iterate_in_thread(self, pieces: Iterator[str]) -> AsyncIterator[str]:
         flag = threading.Event()
         close: Callable[[], None] = getattr(pieces, "close", lambda: None)
         inside = False
@@ -366,9 +367,9 @@ class BaseInferenceWorkflow(ABC):
                 asyncio.get_running_loop().run_in_executor(self._executor, close)
 
 
-def _shielded(function: Callable[..., T], *args: Any) -> T:
+def _shielded(function: Callable[[], T]) -> T:
     try:
-        return function(*args)
+        return function()
     except StopIteration as error:  # no future takes it, so its caller would wait for ever
         raise RuntimeError("a hook raised StopIteration") from error
 
