@@ -40,6 +40,7 @@ def require_schema(text: str) -> None:
     [
         {"response_format": STRICT},
         {"response_format": LOOSE},
+        {"response_format": {"type": "json_object", "value": SCHEMA}},
         {"guided_json": SCHEMA},
         {"guided_json": json.dumps(SCHEMA)},
         {"structured_outputs": {"json": SCHEMA}},
@@ -195,6 +196,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "json_schema"}}, "response_format: "),
     ({"response_format": {**STRICT, "type": "json_object"}}, "response_format: "),
     ({"response_format": {"type": "json_object", "schema": SCHEMA}}, "response_format.schema: "),
+    ({"response_format": {**STRICT, "value": SCHEMA}}, "response_format: "),
+    ({"response_format": {"type": "json_object", "value": 7}}, "response_format.value: "),
     ({"response_format": schema([])}, "response_format.json_schema.schema: "),
     ({"response_format": schema(DEEP)}, "response_format.json_schema.schema: a schema may have"),
     (

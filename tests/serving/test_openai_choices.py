@@ -138,6 +138,43 @@ async def test_an_ignored_end_of_turn_does_not_end_an_answer(make_llm: MakeLLM) 
     assert (await answer(app, **ends, ignore_eos=True))["usage"]["completion_tokens"] == 5
 
 
+@pytest.mark.parametrize("echoed", ["The capital of France is", [504, 3575, 282]])
+async def test_an_echo_begins_with_the_prompt_and_how_likely_it_was(
+    make_llm: MakeLLM, echoed: Any
+) -> None:
+    app = await make_llm()
+    [plain] = (await answer(app, TEXT, prompt=echoed))["choices"]
+    [choice] = (await answer(app, TEXT, prompt=echoed, echo=True, logprobs=1))["choices"]
+    prompt = "The capital of France is" if isinstance(echoed, str) else "The capital of"
+    assert text_of(choice) == prompt + text_of(plain)
+    told = choice["logprobs"]
+    assert "".join(told["tokens"]) == text_of(choice)
+    assert told["token_logprobs"][0] is None
+    assert told["top_logprobs"][0] is None
+    assert all(logprob < 0 for logprob in told["token_logprobs"][1:])
+    document = await answer(app, TEXT, prompt=echoed, echo=True, logprobs=1, max_tokens=0)
+    [only] = document["choices"]
+    assert text_of(only) == prompt
+    assert only["logprobs"]["tokens"] == told["tokens"][: len(only["logprobs"]["tokens"])]
+    assert document["usage"]["completion_tokens"] == 0
+    chunks = (await events(app, TEXT, prompt=echoed, echo=True, logprobs=1))[:-1]
+    assert "".join(text_of(chunk["choices"][0]) for chunk in chunks) == text_of(choice)
+
+
+async def test_what_an_engine_gives_for_a_prompt_is_what_it_gave_when_it_made_it(
+    make_llm: MakeLLM,
+) -> None:
+    """The probability of a token is the same whether it was made or read."""
+    app = await make_llm(arguments={"dtype": "float32"})
+    [made] = (await answer(app, TEXT, prompt=[504, 3575], logprobs=0))["choices"]
+    text = "The capital" + text_of(made)
+    [read] = (await answer(app, TEXT, prompt=text, echo=True, logprobs=0, max_tokens=0))["choices"]
+    assert read["logprobs"]["tokens"][2:] == made["logprobs"]["tokens"]
+    assert read["logprobs"]["token_logprobs"][2:] == pytest.approx(
+        made["logprobs"]["token_logprobs"], abs=1e-4
+    )
+
+
 #: Fields at fault, with what the message begins with.
 FAULTS: list[tuple[str, dict[str, Any], str]] = [
     *(

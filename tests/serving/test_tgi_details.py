@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from huggingface_hub import TextGenerationOutput
 
 from tests.serving.conftest import MakeLLM
-from tests.serving.test_tgi import answer, ask, events
+from tests.serving.test_tgi import INPUTS, answer, ask, events
 
 SAMPLED = {"temperature": 2, "seed": 7}
 
@@ -16,6 +17,7 @@ SAMPLED = {"temperature": 2, "seed": 7}
 async def test_the_likeliest_tokens_come_with_each_token(make_llm: MakeLLM) -> None:
     app = await make_llm(arguments={"dtype": "float32"})
     whole = await answer(app, parameters={"details": True, "top_n_tokens": 3})
+    assert TextGenerationOutput.parse_obj_as_instance(whole).details.top_tokens
     details = whole["details"]
     for token, top in zip(details["tokens"], details["top_tokens"], strict=True):
         assert len(top) == 3
@@ -24,6 +26,15 @@ async def test_the_likeliest_tokens_come_with_each_token(make_llm: MakeLLM) -> N
     streamed = await events(app, parameters={"top_n_tokens": 3})
     assert [event["top_tokens"] for event in streamed] == details["top_tokens"]
     assert "top_tokens" not in (await answer(app, parameters={"details": True}))["details"]
+
+
+async def test_the_prompts_tokens_come_with_their_probabilities(make_llm: MakeLLM) -> None:
+    app = await make_llm()
+    parameters = {"details": True, "decoder_input_details": True}
+    prefill = (await answer(app, parameters=parameters))["details"]["prefill"]
+    assert "".join(token["text"] for token in prefill) == INPUTS
+    assert prefill[0]["logprob"] is None
+    assert all(token["logprob"] < 0 for token in prefill[1:])
 
 
 async def test_the_best_of_several_comes_with_the_others(make_llm: MakeLLM) -> None:

@@ -1,6 +1,7 @@
 """`response_format`: the form that a client asks an answer to have.
 
-Source: OpenAI's API reference, "Chat completions".
+Source: OpenAI's API reference, "Chat completions". A `value` is Text Generation Inference's way to
+give a schema, which huggingface_hub puts in place of OpenAI's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ml.generation.answer_form import AnswerForm, JsonAnswer
-from ml.generation.schema_bounds import BoundedSchema, compact
+from ml.generation.closed_schema import closed
+from ml.generation.schema_bounds import BoundedSchema, SchemaOrText, compact
 
 __all__ = ["ANY_OBJECT", "JsonSchema", "ResponseFormat"]
 
@@ -29,8 +31,8 @@ class JsonSchema(BaseModel):
     strict: bool | None = None
 
     def text(self) -> str:
-        """Return the schema's JSON."""
-        return ANY_OBJECT if self.json_schema is None else compact(self.json_schema)
+        """Return the JSON of the schema, closed."""
+        return ANY_OBJECT if self.json_schema is None else compact(closed(self.json_schema))
 
 
 class ResponseFormat(BaseModel):
@@ -40,15 +42,20 @@ class ResponseFormat(BaseModel):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+    value: SchemaOrText | None = Field(default=None, description="A schema for json_object")
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError("give json_schema with type json_schema, and with no other")
+        if self.value is not None and self.type != "json_object":
+            raise ValueError("give value with type json_object, and with no other")
         return self
 
     def form(self) -> AnswerForm | None:
         """Return what the answer has to look like."""
         if self.json_schema is not None:
             return JsonAnswer(self.json_schema.text())
+        if self.value is not None:
+            return JsonAnswer(compact(closed(self.value)))
         return JsonAnswer(ANY_OBJECT) if self.type == "json_object" else None

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ml.errors import InvalidInput, describe_faults
+from ml.generation.closed_schema import closed
 from ml.generation.schema_bounds import BoundedSchema
 
 __all__ = [
@@ -57,12 +58,10 @@ class Function(BaseModel):
     strict: bool | None = Field(default=None, description="Arguments fit their schema anyway")
 
     def schema_of_arguments(self) -> dict[str, Any]:
-        """Return the schema that arguments are made by: no argument that it does not name."""
-        if not self.parameters:
-            closed = self.parameters is None
-            return {"type": "object"} | ({"additionalProperties": False} if closed else {})
-        closing = {"additionalProperties": False} if "properties" in self.parameters else {}
-        return {"type": "object", **closing, **self.parameters}
+        """Return the schema that arguments are made by, closed."""
+        if self.parameters is None:
+            return {"type": "object", "additionalProperties": False}
+        return {"type": "object", **closed(self.parameters)}
 
 
 class Tool(BaseModel):

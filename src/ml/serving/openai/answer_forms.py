@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, Field, model_validator
 
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer
+from ml.generation.closed_schema import closed
 from ml.generation.response_format import ANY_OBJECT, ResponseFormat
 from ml.generation.schema_bounds import Regex, SchemaOrText, compact
 from ml.serving.client_request import ClientRequest
@@ -85,7 +86,7 @@ def _forms(
 ) -> list[AnswerForm]:
     forms: list[AnswerForm] = []
     if schema is not None:
-        forms.append(JsonAnswer(compact(schema)))
+        forms.append(JsonAnswer(compact(closed(schema))))
     if regex is not None:
         forms.append(RegexAnswer(regex))
     if choices:

@@ -73,6 +73,8 @@ def _checked(text: str) -> str:
 class CalledFunction(ClientRequest):
     """The function of a call."""
 
+    ignored: ClassVar = frozenset({"parsed_arguments"})
+
     name: ToolName
     arguments: Annotated[str, AfterValidator(_checked)] = ""
 
@@ -103,7 +105,8 @@ class Message(ClientRequest):
         "reasoning": (),
         "reasoning_content": (),
     }
-    ignored: ClassVar = frozenset({"name", "annotations"})
+    #: `parsed` is what OpenAI's own client adds to an answer that is sent back.
+    ignored: ClassVar = frozenset({"annotations", "name", "parsed"})
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     tool_calls: list[ToolCall] | None = Field(default=None, max_length=128)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer
+from ml.generation.closed_schema import closed
 from ml.generation.response_format import JsonSchema
 from ml.generation.schema_bounds import Regex, SchemaOrText, compact
 
@@ -23,7 +24,7 @@ class JsonGrammar(BaseModel):
 
     def form(self) -> AnswerForm:
         """Return what the answer has to look like."""
-        return JsonAnswer(compact(self.value))
+        return JsonAnswer(compact(closed(self.value)))
 
 
 class NamedJsonGrammar(BaseModel):
