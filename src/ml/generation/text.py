@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from tokenizers.decoders import DecodeStream
-
 from ml.errors import NotReady
 from ml.generation.request import Finished, FinishReason, Piece, Step
 
@@ -57,6 +55,8 @@ class TextStream:
     def __init__(
         self, tokenizer: Any, stops: Sequence[str] = (), *, keeps_stop: bool = False
     ) -> None:
+        from tokenizers.decoders import DecodeStream  # whoever only refuses requests needs none
+
         self._tokenizer = tokenizer.backend_tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
         self._stream = DecodeStream(skip_special_tokens=True)
