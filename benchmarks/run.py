@@ -6,7 +6,8 @@
     small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
     heavy   a model of eight layers of 1024: with and without batching, LitServe; overload
     codecs  ABI tensors: ours and infernet-ml's
-    llm     a language model: ours, bare `generate`, `transformers serve`, llama.cpp
+    llm     a language model: ours on each engine, the engines' libraries without a server,
+            `transformers serve`, llama.cpp; vLLM where `make test-vllm` made its environment
     tgi     the TGI client: what it adds to its upstream, and while the upstream is down
     trainer a job's training steps beside a bare TRL script's; events
     proofs  the proof service beside bare ezkl, for circuits of several sizes
@@ -26,8 +27,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.llm import closed_loops, llm_servers, open_loops
-from benchmarks.llm_report import report
+from benchmarks.bandwidth import read_bandwidth
+from benchmarks.llm import OPENVINO, VLLM, closed_loops, llm_servers, open_loops
+from benchmarks.llm_behaviour import behaviour, with_neighbours
+from benchmarks.llm_report import Measured, report
+from benchmarks.llm_servers import LLMServer
 from benchmarks.measure import load, ratio_row, rounds
 from benchmarks.servers import (
     PEERS_PYTHON,
@@ -162,10 +166,22 @@ def codecs() -> None:
 
 def llm(count: int, answers: int) -> None:
     """One language model, the same weights; all servers are up, one at a time is loaded."""
+    own = [server for server in llm_servers() if server.name in (OPENVINO, VLLM)]
+    behaviours = {server.name: behaviour(server) for server in own if isinstance(server, LLMServer)}
+    bandwidth = read_bandwidth()
     with running(*llm_servers()) as servers:
-        rounds_ = closed_loops(servers, count=count, answers=answers)
-        open_runs = open_loops(servers)
-    report(rounds_, open_runs)
+        measured = Measured(
+            rounds=closed_loops(servers, count=count, answers=answers),
+            open_runs=open_loops(servers),
+            busy={
+                server.name: with_neighbours(server)
+                for server in servers
+                if isinstance(server, LLMServer) and server.name in behaviours
+            },
+            behaviours=behaviours,
+            bandwidth=bandwidth,
+        )
+    report(measured)
 
 
 def tgi(count: int, seconds: float) -> None:

@@ -39,7 +39,7 @@ REQUEST = ROOT / "benchmarks" / "request.json"
 #: The command `serve`, whether or not it is installed.
 SERVE = [sys.executable, "-c", "import sys; from ml.serving.command import main; sys.exit(main())"]
 KEY = "a-key-for-the-benchmark"
-READY_WITHIN_SECONDS = 60
+READY_WITHIN_SECONDS = 180
 OUR_PREFIXES = (
     "CLASSIC_INF_",
     "EZKL_",
@@ -70,11 +70,10 @@ class Server:
             **settings,
         }
 
-    def start(self) -> None:
+    def start(self, **pipes: int) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
-        self._process = subprocess.Popen(
-            self._command, cwd=ROOT, env=self._environment, stdout=self._log, stderr=self._log
-        )
+        told = {"stdout": self._log, "stderr": self._log, **pipes}
+        self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, **told)
 
     def wait_until_it_answers(self) -> None:
         end = time.monotonic() + READY_WITHIN_SECONDS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.asking import ask
+from benchmarks.asking import ask
 from benchmarks.gpu.finding import Finding, Scale
 from benchmarks.heavy_model import save_heavy_model
 from benchmarks.measure import load

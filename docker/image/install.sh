@@ -3,7 +3,7 @@
 set -eu
 build=$(dirname "$0")
 
-"$build/constraints.sh" "${VARIANT:-}"
+"$build/constraints.sh" "${VARIANT:-}" "$@"
 python "$build/requirements.py" "$build/pyproject.toml" "$@" > /tmp/requirements.txt
 pip install --no-cache-dir --no-compile --find-links /wheels --requirement /tmp/requirements.txt || {
     echo "Where a build reaches no index: docker/wheels.sh ${*:-classic}, then PIP_NO_INDEX=1." >&2

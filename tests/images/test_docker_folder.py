@@ -153,12 +153,19 @@ def test_the_constraints_of_each_variant_hold_torch_to_its_build(tmp_path: Path)
     assert {"nvidia-cublas", "triton", "unsloth"} <= cuda.keys() - cpu.keys()
 
 
-def constraints(folder: Path, variant: str) -> dict[str, SpecifierSet]:
+def test_with_vllm_nothing_is_held_to_what_it_pins_itself(tmp_path: Path) -> None:
+    plain, cuda = (constraints(tmp_path, *given) for given in (("",), ("cuda", "vllm")))
+    assert plain.keys() - cuda.keys() == {"llguidance", "numpy"}
+    assert not cuda["torch"].contains(f"{str(plain['torch']).removeprefix('==')}+cpu")
+    assert cuda.keys() <= plain.keys()
+
+
+def constraints(folder: Path, *arguments: str) -> dict[str, SpecifierSet]:
     """Return the versions by package that a build of this variant is held to, each package once."""
     shutil.copy(ROOT / "constraints.txt", folder)
     for name in ("constraints.sh", "cuda-constraints.txt"):
         shutil.copy(DOCKER / "image" / name, folder)
-    subprocess.run([folder / "constraints.sh", variant], check=True)
+    subprocess.run([folder / "constraints.sh", *arguments], check=True)
     lines = (folder / "constraints.txt").read_text().splitlines()
     requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
     versions = {found.name: found.specifier for found in requirements}

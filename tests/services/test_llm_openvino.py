@@ -115,7 +115,7 @@ def test_what_only_openvino_takes_and_what_is_no_engine_are_told() -> None:
     with pytest.raises(ConfigurationError, match="cache_gib: only engine openvino takes it"):
         LLMInferenceWorkflow(engine="transformers", cache_gib=1)
     with pytest.raises(ConfigurationError, match=r"engine: .*openvino"):
-        LLMInferenceWorkflow(engine="vllm")
+        LLMInferenceWorkflow(engine="tgi")
 
 
 def test_a_hub_name_is_refused_without_asking_the_hub() -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from ml.errors import ServiceError, UnprocessableInput
 from ml.finetuning.backends.choice import choose_backend
-from ml.finetuning.backends.gpu import gpu_in_sight
 from ml.finetuning.exports import check_tools
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.start import Start
+from ml.models.gpu import gpu_in_sight
 from ml.models.local_models import folder_here
 
 __all__ = ["require_feasible"]

@@ -39,6 +39,10 @@ _JSON_OPTIONS: dict[str, Any] = {
     "json_allowed_escapes": r"nrbtf\"u",
     "json_allow_general_unicode_escapes": False,
 }
+if LLMatcher.validate_grammar("start: %json " + json.dumps({"x-guidance": _JSON_OPTIONS})):
+    # vLLM pins an llguidance that does not know these: its JSON may have all escapes.
+    for _option in ("json_allowed_escapes", "json_allow_general_unicode_escapes"):
+        del _JSON_OPTIONS[_option]
 
 
 def require_form(form: AnswerForm) -> None:

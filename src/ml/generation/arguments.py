@@ -47,10 +47,10 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
         description="Read the common beginning of prompts once; who measures times closely can "
         "learn from that what others asked",
     )
-    engine: Literal["auto", "openvino", "transformers"] = Field(
+    engine: Literal["auto", "openvino", "vllm", "transformers"] = Field(
         default="auto",
         description="What runs the model: openvino a GGUF file or a folder of OpenVINO's on the "
-        "CPU, transformers the others, adapters, and what runs on a GPU; auto chooses",
+        "CPU, vllm what runs on a GPU, transformers all of it; auto chooses",
     )
     weights: Weights = Field(
         default="int8",
@@ -61,20 +61,43 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
         default=None,
         description="Memory of openvino's cache; without it there is room for the slots",
     )
+    tensor_parallel: _Count | None = Field(
+        default=None, description="GPUs that share the model, with vllm (1)"
+    )
+    gpu_memory: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="The part of a GPU's memory that vllm takes for weights and cache (0.9)",
+    )
 
     @field_validator("engine")
     @classmethod
     def _takes_the_others(cls, engine: str, info: ValidationInfo) -> str:
         if engine == "openvino" and (refused := _only_by_transformers(info.data)):
             raise ValueError(f"openvino does not take {', '.join(refused)}; transformers does")
+        if engine == "vllm" and (refused := _refused_by_vllm(info.data)):
+            raise ValueError(f"vllm does not take {', '.join(refused)}; transformers does")
         return engine
 
     @field_validator("weights", "cache_gib")
     @classmethod
     def _is_for_openvino(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is not None and info.data.get("engine") == "transformers":
+        others = ("transformers", "vllm") if info.field_name == "weights" else ("transformers",)
+        if value is not None and info.data.get("engine") in others:
             raise ValueError("only engine openvino takes it")
         return value
+
+    @field_validator("tensor_parallel", "gpu_memory")
+    @classmethod
+    def _is_for_vllm(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("engine") in ("openvino", "transformers"):
+            raise ValueError("only engine vllm takes it")
+        return value
+
+    def refused_by_vllm(self) -> list[str]:
+        """Return the names of what is given and engine vllm does not take."""
+        return _refused_by_vllm(dict(self))
 
     def only_by_transformers(self) -> list[str]:
         """Return the names of what is given and engine openvino does not take."""
@@ -88,3 +111,8 @@ def _only_by_transformers(given: Mapping[str, Any]) -> list[str]:
         for name in (*CausalLMOptions.model_fields, "adapters_path")
         if given.get(name) not in (None, *anywhere.get(name, ()))
     ]
+
+
+def _refused_by_vllm(given: Mapping[str, Any]) -> list[str]:
+    refused = {"adapter": (None,), "device": (None, "cuda")}
+    return [name for name, harmless in refused.items() if given.get(name) not in harmless]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml.errors import ConfigurationError
 from ml.extras import how_to_install
+from ml.models.gpu import gpu_in_sight
 from ml.models.openvino_model import openvino_source
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["EngineChoice", "choose_engine"]
 
 #: The package without which an engine cannot run, and the extra that brings it.
-_NEEDS = {"openvino": ("openvino_genai", "llm"), "transformers": ("torch", "transformers")}
+_NEEDS = {
+    "openvino": ("openvino_genai", "llm"),
+    "transformers": ("torch", "transformers"),
+    "vllm": ("vllm", "vllm"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,11 @@ def choose_engine(arguments: LanguageModelArguments) -> EngineChoice:
     """Return the engine that the arguments name, or that `auto` is for them on this machine."""
     if arguments.engine != "auto":
         return EngineChoice(arguments.engine, f"engine is {arguments.engine}")
+    if gpu_in_sight() and find_spec("vllm") is not None and not arguments.refused_by_vllm():
+        return EngineChoice("vllm", "auto, and there is a GPU")
     if forced := arguments.only_by_transformers():
         return EngineChoice("transformers", f"auto, and only it takes {', '.join(forced)}")
-    if _has_gpu() and find_spec("torch") is not None:
+    if gpu_in_sight() and find_spec("torch") is not None:
         return EngineChoice("transformers", "auto, and there is a GPU")
     asked_for_weights = "weights" in arguments.model_fields_set
     if not asked_for_weights and openvino_source(arguments.model) is None:
@@ -49,7 +55,3 @@ def choose_engine(arguments: LanguageModelArguments) -> EngineChoice:
     if find_spec("openvino_genai") is None and find_spec("torch") is not None:
         return EngineChoice("transformers", "auto, and openvino-genai is not installed")
     return EngineChoice("openvino", "auto, on a CPU")
-
-
-def _has_gpu() -> bool:
-    return Path("/dev/nvidiactl").exists()

@@ -33,6 +33,7 @@ from ml.generation.tools import ToolWish
 from ml.models.causal_lm import CausalLM, load_causal_lm
 from ml.models.control_tokens import ControlTokens, texts_in
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
+from ml.models.vllm_model import VLLMModel, load_vllm_model
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import AdapterLeases, Lease
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel"]
 
 log = structlog.get_logger(__name__)
+
+_AnyModel = CausalLM | OpenVINOModel | VLLMModel
 
 #: Messages and tools as a chat template reads them.
 _Asked = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
@@ -72,7 +75,7 @@ class LanguageModel:
         return choose_engine(self.arguments)
 
     @property
-    def loaded(self) -> CausalLM | OpenVINOModel:
+    def loaded(self) -> _AnyModel:
         """The model and its tokenizer; there once they are loaded."""
         return self._loaded
 
@@ -100,9 +103,11 @@ class LanguageModel:
         arguments = self.arguments
         log.info("engine_chosen", engine=self.chosen.name, reason=self.chosen.reason)
         self.chosen.require_installed()
-        loaded: CausalLM | OpenVINOModel
+        loaded: _AnyModel
         if self.chosen.name == "openvino":
             loaded = load_openvino_model(arguments.model, arguments.weights)
+        elif self.chosen.name == "vllm":
+            loaded = load_vllm_model(arguments.model, arguments)
         else:
             loaded = load_causal_lm(arguments.model, arguments)
         self._loaded = loaded
@@ -121,8 +126,10 @@ class LanguageModel:
             self.close()
             raise
 
-    def _started_engine(self, loaded: CausalLM | OpenVINOModel) -> Engine:
+    def _started_engine(self, loaded: _AnyModel) -> Engine:
         arguments = self.arguments
+        if isinstance(loaded, VLLMModel):
+            return self._started_vllm(loaded)
         common: dict[str, Any] = {
             "end_tokens": loaded.end_tokens,
             "slots": arguments.slots,
@@ -158,6 +165,19 @@ class LanguageModel:
             loaded.tokenizer, vocabulary=loaded.vocabulary, end_tokens=loaded.end_tokens
         )
         return TransformersEngine(loaded.model, adapters=adapters, matchers=matchers, **common)
+
+    def _started_vllm(self, loaded: VLLMModel) -> Engine:
+        from ml.generation.vllm_engine import VLLMEngine
+
+        engine = VLLMEngine(
+            loaded.source,
+            self.arguments,
+            end_tokens=loaded.end_tokens,
+            max_length=self.max_length,
+            observer=self.observer,
+        )
+        self.adapters = engine.adapters
+        return engine
 
     async def _warm_up(self) -> None:
         """Answer once: the first steps are slow, and a model that cannot answer is not ready."""

@@ -69,9 +69,7 @@ class LoraFile:
         `features` gives `(in_features, out_features)` by module name. Raises `InvalidInput` saying
         what does not fit.
         """
-        config = self._read_config()
-        for fault in config.faults(max_rank):
-            raise self._fault(fault)
+        config = self.require_servable(max_rank)
         tensors = self._read_tensors(features, max_rank)
         modules: dict[str, dict[str, torch.Tensor]] = {}
         for key, tensor in sorted(tensors.items()):
@@ -90,6 +88,13 @@ class LoraFile:
             self._check(module, found, config.rank_of(module), features[module])
             pairs[module] = self._pair(module, found, config.scaling_of(module), dtype)
         return Lora(pairs)
+
+    def require_servable(self, max_rank: int) -> LoraConfig:
+        """Return its configuration. Raises `InvalidInput` for one that cannot be served."""
+        config = self._read_config()
+        for fault in config.faults(max_rank):
+            raise self._fault(fault)
+        return config
 
     def _read_config(self) -> LoraConfig:
         data = self._read_bytes(CONFIG_FILE, at_most=_CONFIG_BYTES)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ml.errors import UnprocessableInput
 from ml.finetuning.backends.backend import Backend
-from ml.finetuning.backends.gpu import gpu_in_use
 from ml.finetuning.backends.trl_backend import TrlBackend
 from ml.finetuning.backends.unsloth_backend import UnslothBackend
 from ml.finetuning.request import TrainingParameters
+from ml.models.gpu import gpu_in_use
 
 __all__ = ["Choice", "choose_backend"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ml.errors import ConfigurationError, UnprocessableInput
-from ml.finetuning.backends.gpu import gpu_in_use
 from ml.finetuning.request import TrainingParameters
+from ml.models.gpu import gpu_in_use
 
 __all__ = ["UnslothBackend"]
 
