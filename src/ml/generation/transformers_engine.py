@@ -13,8 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import torch
@@ -25,15 +24,9 @@ from ml.generation.adapters import Adapters
 from ml.generation.answer_matcher import AnswerMatcher, AnswerMatchers
 from ml.generation.attention import use_grouped_attention
 from ml.generation.engine import StepStream
-from ml.generation.request import (
-    Finished,
-    FinishReason,
-    Observer,
-    SamplingParameters,
-    Step,
-    Token,
-)
-from ml.generation.rows import Row, Rows, common_prefix
+from ml.generation.request import FinishReason, Observer, SamplingParameters, Step, Token
+from ml.generation.rows import Rows, common_prefix
+from ml.generation.running_request import RunningRequest
 from ml.generation.sampling import Sampler, choose
 from ml.generation.scoring import Scoring
 from ml.generation.slots import SlotCache, Span
@@ -50,24 +43,6 @@ _PREFILL_TOKENS = 256
 _PREFILL_MULTIPLE = 8
 #: A prompt waits for another one that begins with so many of the same tokens, which are read once.
 _WORTH_WAITING = 64
-
-
-@dataclass(eq=False, slots=True)
-class _Request:
-    prompt: list[int]
-    parameters: SamplingParameters
-    send: Callable[[Step], None]
-    sampler: Sampler
-    arrived: float
-    adapter: Lease | None = None
-    cancelled: bool = False
-    made: int = 0  # tokens generated
-    last: int = 0  # the newest token, which is not in the cache yet
-    row: Row = field(default_factory=Row)  # what of it is in the cache
-
-    @property
-    def length(self) -> int:
-        return len(self.row.tokens)
 
 
 class TransformersEngine:
@@ -102,9 +77,9 @@ class TransformersEngine:
         layers = model.config.get_text_config().num_hidden_layers
         self._cache = SlotCache(layers, slots, max_length)
         self._rows = Rows(self._cache, reuse_prefixes=reuse_prefixes)
-        self._waiting: deque[_Request] = deque()
-        self._running: list[_Request] = []
-        self._joining: list[_Request] = []
+        self._waiting: deque[RunningRequest] = deque()
+        self._running: list[RunningRequest] = []
+        self._joining: list[RunningRequest] = []
         self._scoring: deque[Scoring] = deque()
         self._wake = threading.Condition()
         self._stopping = False
@@ -135,7 +110,7 @@ class TransformersEngine:
         steps = StepStream()
         matcher = await asyncio.to_thread(self._matcher, parameters) if parameters.form else None
         sampler = Sampler(parameters, prompt, matcher)
-        request = _Request(list(prompt), parameters, steps.send, sampler, time.monotonic())
+        request = RunningRequest(list(prompt), parameters, steps.send, sampler, time.monotonic())
         with self._wake:
             if self._stopping:
                 raise NotReady("The model is being unloaded.")
@@ -231,13 +206,13 @@ class TransformersEngine:
             self._rows.swap(len(self._running) + place, len(self._running) + last)
             self._joining[place] = self._joining[last]
             self._joining.pop()
-            self._finish(request, FinishReason.CANCELLED)
+            request.finish(FinishReason.CANCELLED)
         with self._wake:
             cancelled = [r for r in self._waiting if r.cancelled]
             for request in cancelled:
                 self._waiting.remove(request)
         for request in cancelled:
-            self._finish(request, FinishReason.CANCELLED)
+            request.finish(FinishReason.CANCELLED)
 
     def _take_in(self) -> None:
         """Give the free rows to those who wait."""
@@ -246,16 +221,15 @@ class TransformersEngine:
             if row == self._cache.slots or self._is_being_read(self._waiting[0]):
                 return
             request = self._waiting.popleft()
-            adapter = request.adapter and request.adapter.identity
-            request.row = self._rows.take(row, request.prompt, adapter)
+            request.row = self._rows.take(row, request.prompt, request.loaded_adapter)
             self._joining.append(request)
             self._observer.taken_in(time.monotonic() - request.arrived, request.length)
 
-    def _is_being_read(self, request: _Request) -> bool:
+    def _is_being_read(self, request: RunningRequest) -> bool:
         """Whether so much of a prompt is read for another now that it is worth the wait."""
         if not self._rows.reuses_prefixes:
             return False
-        adapter = request.adapter and request.adapter.identity
+        adapter = request.loaded_adapter
         shared = [
             common_prefix(request.prompt, other.prompt)
             for other in self._joining
@@ -286,9 +260,9 @@ class TransformersEngine:
             self._running += requests
             self._accept(requests, logits)
 
-    def _next_pieces(self) -> tuple[list[_Request], list[list[int]]]:
+    def _next_pieces(self) -> tuple[list[RunningRequest], list[list[int]]]:
         """Return whose prompts are read next: one alone for a piece of it, or all of several."""
-        requests: list[_Request] = []
+        requests: list[RunningRequest] = []
         pieces: list[list[int]] = []
         width = 0
         for request in self._joining:
@@ -316,7 +290,7 @@ class TransformersEngine:
 
     def _forward(
         self,
-        requests: list[_Request],
+        requests: list[RunningRequest],
         ids: list[list[int]],
         positions: torch.Tensor,
         mask: torch.Tensor,
@@ -334,7 +308,7 @@ class TransformersEngine:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def _accept(self, requests: list[_Request], logits: torch.Tensor) -> None:
+    def _accept(self, requests: list[RunningRequest], logits: torch.Tensor) -> None:
         """Give each request its next token; those that end with it leave."""
         tokens = choose(logits, [request.sampler for request in requests])
         for request, token in zip(requests, tokens, strict=True):
@@ -343,26 +317,13 @@ class TransformersEngine:
                 error = request.sampler.fault or InternalError("The logits are not finite.")
                 self._leave(row, FinishReason.ERROR, error=error)
                 continue
-            request.last = token.id
-            request.made += 1
+            reason = request.accept(token, self._end_tokens, self.max_length)
             if request.made == 1:
                 self._observer.began(time.monotonic() - request.arrived, len(request.prompt))
-            if self._is_complete(request):
-                self._leave(row, FinishReason.STOP, token=token)
-            elif self._is_full(request):
-                self._leave(row, FinishReason.LENGTH, token=token)
+            if reason is not None:
+                self._leave(row, reason, token=token)
             else:
                 request.send(Step(token))
-
-    def _is_complete(self, request: _Request) -> bool:
-        ends = request.last in self._end_tokens and not request.parameters.ignore_eos
-        return ends or request.sampler.is_complete
-
-    def _is_full(self, request: _Request) -> bool:
-        return (
-            request.made >= request.parameters.max_new_tokens
-            or request.length + 1 >= self.max_length
-        )
 
     def _leave(
         self,
@@ -380,20 +341,7 @@ class TransformersEngine:
         if self._joining:  # they move up, by the last of them going first
             self._rows.swap(last, last + len(self._joining))
             self._joining.insert(0, self._joining.pop())
-        self._finish(request, reason, token=token, error=error)
-
-    def _finish(
-        self,
-        request: _Request,
-        reason: FinishReason,
-        *,
-        token: Token | None = None,
-        error: Exception | None = None,
-    ) -> None:
-        if request.adapter is not None:
-            request.adapter.close()
-        finished = Finished(reason, len(request.prompt), request.made, error)
-        request.send(Step(token, finished))
+        request.finish(reason, token=token, error=error)
 
     def _fail_all(self, error: Exception | None) -> None:
         error = error and _seen_by_callers(error)
@@ -409,7 +357,7 @@ class TransformersEngine:
         self._joining.clear()
         self._rows.forget()
         for request in ended:
-            self._finish(request, reason, error=error)
+            request.finish(reason, error=error)
 
 
 def _seen_by_callers(error: Exception) -> Exception:
