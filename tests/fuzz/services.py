@@ -18,6 +18,7 @@ from tests.support.circuits import SETOSA, iris_artifact
 from tests.support.finetuning import save_small_llm, write_rows
 from tests.support.processes import clean_environment
 from tests.support.requests import abi_text, eventually
+from tests.support.tiny_embedder import save_tiny_embedder
 
 __all__ = ["SERVICES", "Target", "running"]
 
@@ -31,11 +32,67 @@ SERVICES = {
 }
 _TENSOR = {"dtype": "float", "values": [SETOSA]}
 _CHAT = {"model": "tgi", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+_SCHEMA = {"type": "object", "properties": {"a": {"enum": ["b"]}}, "required": ["a"]}
+_FUNCTION = {"name": "look", "description": "Looks", "parameters": _SCHEMA}
+_CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"a": "b"}'}}
+_CALLED = [
+    {"role": "user", "content": [{"type": "text", "text": "hello"}]},
+    {"role": "assistant", "tool_calls": [_CALL]},
+    {"role": "tool", "tool_call_id": "1", "content": "b"},
+]
+_TOOLS = {"tools": [{"type": "function", "function": _FUNCTION}], "tool_choice": "required"}
+_FORM = {"type": "json_schema", "json_schema": {"name": "a", "schema": _SCHEMA, "strict": True}}
+_ITEMS = [
+    {"role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+    {"type": "function_call", "call_id": "1", "name": "look", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "1", "output": "b"},
+]
+_RESPONSE = {"input": "hello", "max_output_tokens": 4}
+_ODDS = {
+    "n": 2,
+    "logit_bias": {"5": 1.5},
+    "min_p": 0.1,
+    "frequency_penalty": 1,
+    "presence_penalty": 1,
+    "repetition_penalty": 1.2,
+    "ignore_eos": True,
+}
+_TGI = {"max_new_tokens": 4, "details": True, "top_n_tokens": 2, "decoder_input_details": True}
 _LANGUAGE: dict[str, list[Any]] = {
-    "/v1/chat/completions": [_CHAT, {**_CHAT, "stream": True, "temperature": 0.7, "seed": 1}],
-    "/v1/completions": [{"model": "tgi", "prompt": "hello", "max_tokens": 4}],
-    "/generate": [{"inputs": "hello", "parameters": {"max_new_tokens": 4, "stop": ["x"]}}],
-    "/generate_stream": [{"inputs": "hello", "parameters": {"max_new_tokens": 4}}],
+    "/v1/chat/completions": [
+        _CHAT,
+        {**_CHAT, "stream": True, "temperature": 0.7, "seed": 1},
+        {**_CHAT, **_TOOLS, "messages": _CALLED, "parallel_tool_calls": False},
+        {**_CHAT, **_TOOLS, "stream": True},
+        {**_CHAT, **_ODDS, "response_format": _FORM, "logprobs": True, "top_logprobs": 2},
+        {**_CHAT, "structured_outputs": {"json": _SCHEMA}},
+    ],
+    "/v1/completions": [
+        {"model": "tgi", "prompt": "hello", "max_tokens": 4},
+        {"prompt": [[1, 2], "b"], **_ODDS, "best_of": 3, "logprobs": 2, "echo": True}
+        | {"max_tokens": 2},
+        {"prompt": "hello", "guided_regex": "a|b", "max_tokens": 4, "stream": True},
+    ],
+    "/v1/responses": [
+        _RESPONSE,
+        {**_RESPONSE, "stream": True, "top_logprobs": 2},
+        {**_RESPONSE, "input": _ITEMS, "tools": [{"type": "function", **_FUNCTION}]},
+        {**_RESPONSE, "text": {"format": {"type": "json_schema", "name": "a", "schema": _SCHEMA}}},
+    ],
+    "/v1/embeddings": [{"input": "hello"}, {"input": [[1, 2], "b"], "encoding_format": "base64"}],
+    "/tokenize": [{"prompt": "hello"}, {"messages": _CALLED, **_TOOLS}, {"inputs": "hello"}],
+    "/detokenize": [{"tokens": [1, 2, 3]}],
+    "/generate": [
+        {"inputs": "hello", "parameters": {"max_new_tokens": 4, "stop": ["x"]}},
+        {
+            "inputs": "hello",
+            "parameters": {**_TGI, "best_of": 2, "grammar": {"type": "regex", "value": "a|b"}},
+        },
+        {"inputs": "hello", "parameters": {"grammar": {"type": "json", "value": _SCHEMA}}},
+    ],
+    "/generate_stream": [
+        {"inputs": "hello", "parameters": {"max_new_tokens": 4, "top_n_tokens": 2}}
+    ],
 }
 _TUNING = {
     "model_name": "small",
@@ -84,7 +141,8 @@ def _settings(name: str, folder: Path, stack: contextlib.ExitStack) -> dict[str,
         own["WORKFLOW_KW_ARGS"] = {"model_source": "BUILT_IN", "model_args": {"name": "iris"}}
     elif name == "llm_inference_service":
         own["WORKFLOW_POSITIONAL_ARGS"] = [str(save_small_llm(folder / "model"))]
-        own["WORKFLOW_KW_ARGS"] = {"max_new_tokens": 4}
+        embedder = str(save_tiny_embedder(folder / "embedder"))
+        own["WORKFLOW_KW_ARGS"] = {"max_new_tokens": 4, "embedding_model": embedder}
     elif name == "tgi_client_inference_service":
         url = stack.enter_context(TGIServer().serving_in_thread())
         own["WORKFLOW_POSITIONAL_ARGS"] = [url, 5]
@@ -121,6 +179,7 @@ def _bodies(name: str) -> dict[str, list[Any]]:
     on_chain = abi_text("hello")
     if name == "llm_inference_service":
         data = ["hello", {"text": "hello", "history": [{"user": "a"}]}]
+        data += [{"text": "hello", **_TOOLS}, {"text": "hello", "response_format": _FORM}]
         bodies = dict(_LANGUAGE)
     elif name == "tgi_client_inference_service":
         data = ["hello", {"text": "hello", "max_new_tokens": 2}]
