@@ -196,6 +196,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         tool(name="a", parameters={"description": "x" * 40_000}),
         "tools.0.function.parameters: a schema may have",
     ),
+    (tool(name="a", parameters={"maxProperties": 2**64}), "tools.0.function.parameters: "),
     (tool(name="a", parameters={"properties": {"b": {"type": "colour"}}}), "tools: "),
     (tool(name="a", parameters={"properties": {"b": {"pattern": "("}}}), "tools: "),
     ({"tool_choice": "required"}, "tool_choice: "),

@@ -28,7 +28,7 @@ def _all_as_zero(value: Any) -> Any:
     return 0 if value == -1 else value
 
 
-MaxNewTokens = Annotated[int, Field(ge=1)]
+MaxNewTokens = Annotated[int, Field(ge=1, lt=2**31)]
 Temperature = Annotated[float, Field(ge=0, le=5)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]

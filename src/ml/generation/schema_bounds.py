@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
 
 __all__ = ["BoundedSchema", "Regex", "SchemaOrText", "compact"]
@@ -23,6 +24,10 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"a schema may have {_MOST_LEVELS} levels")
     if len(compact(schema)) > _MOST_CHARACTERS:
         raise ValueError(f"a schema may have {_MOST_CHARACTERS} characters")
+    try:
+        orjson.dumps(schema)
+    except TypeError:
+        raise ValueError("a schema's numbers may have 64 bits") from None
     return schema
 
 

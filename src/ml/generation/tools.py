@@ -108,9 +108,11 @@ def _read_choice(value: Any) -> Any:
             return NamedTool.model_validate(value)
         except ValidationError as error:
             raise ValueError(describe_faults(error)) from None
-    if value not in ("none", "auto", "required"):
+    if not isinstance(value, str):
         raise ValueError("give none, auto, required, or the function that has to be called")
-    return value
+    # Text Generation Inference's clients give a function by its name alone.
+    is_word = value in ("none", "auto", "required")
+    return value if is_word else NamedTool(function=FunctionName(name=value))
 
 
 ToolChoice = Annotated[

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, ClassVar
 
+from ml import __version__
 from ml.errors import ServiceError
 from ml.generation.language_model import LanguageModel
 from ml.generation.request import Finished, FinishReason, Prompt
@@ -36,7 +37,8 @@ class _Endpoint:
 
     def _form(self, request: ChatCompletionRequest | CompletionRequest) -> CompletionForm:
         name = request.model_name or self._model.served_name
-        return CompletionForm(name, self._is_chat, with_usage=request.wants_usage)
+        fingerprint = f"{__version__}-{self._model.dtype}-{self._model.device_type}"
+        return CompletionForm(name, fingerprint, self._is_chat, with_usage=request.wants_usage)
 
     async def _stream(
         self, form: CompletionForm, prompts: Sequence[Prompt], choices: Sequence[Choice]

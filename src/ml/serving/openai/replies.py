@@ -16,9 +16,13 @@ __all__ = ["CompletionForm", "model_list", "model_object", "usage"]
 
 @dataclass(frozen=True)
 class CompletionForm:
-    """Writes one reply, whole or in chunks, for a chat or for a text."""
+    """Writes one reply, whole or in chunks, for a chat or for a text.
+
+    `fingerprint` tells apart what may answer the same seed with other tokens.
+    """
 
     model: str
+    fingerprint: str
     is_chat: bool
     with_usage: bool = False
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -51,7 +55,7 @@ class CompletionForm:
             "created": self.created,
             "model": self.model,
             "choices": choices,
-            "system_fingerprint": None,
+            "system_fingerprint": self.fingerprint,
         }
 
 
