@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ml.generation.request import SamplingParameters
-from ml.generation.sampling import choose, new_generator
+from ml.generation.sampling import Sampler, choose
 from ml.upstream.parameters import GenerationParameters
 from tests.serving.conftest import MakeLLM
 from tests.support.requests import JSON
@@ -60,7 +60,7 @@ async def test_the_likeliest_tokens_are_taken_however_hot_it_is(
 def test_a_nucleus_of_nothing_still_has_its_likeliest_token(top_k: int) -> None:
     parameters = SamplingParameters(temperature=5.0, top_p=0.0, top_k=top_k)
     logits = torch.tensor([[0.0, 0.1, 0.3, 0.2]]).repeat(20, 1)
-    chosen = choose(logits, [(parameters, new_generator(parameters))] * 20)
+    chosen = choose(logits, [Sampler(parameters, []) for _ in range(20)])
     assert {token.id for token in chosen if token} == {2}
 
 
