@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from jinja2 import TemplateError
 
 from ml.errors import InvalidInput, NotReady
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.engine_choice import EngineChoice, choose_engine
+from ml.generation.prompt_reader import PromptReader
 from ml.generation.request import (
     FinishReason,
     ModelNotFound,
@@ -27,11 +27,9 @@ from ml.generation.request import (
     Token,
 )
 from ml.generation.sampling_options import SamplingOptions
-from ml.generation.token_texts import TokenTexts
-from ml.generation.tool_format import ToolUse, tool_format_of
+from ml.generation.tool_format import ToolUse
 from ml.generation.tools import ToolWish
 from ml.models.causal_lm import CausalLM, load_causal_lm
-from ml.models.control_tokens import ControlTokens, texts_in
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
 from ml.models.vllm_model import VLLMModel, load_vllm_model
 
@@ -44,9 +42,6 @@ __all__ = ["LanguageModel"]
 log = structlog.get_logger(__name__)
 
 _AnyModel = CausalLM | OpenVINOModel | VLLMModel
-
-#: Messages and tools as a chat template reads them.
-_Asked = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 
 
 class LanguageModel:
@@ -80,9 +75,9 @@ class LanguageModel:
         return self._loaded
 
     @property
-    def token_texts(self) -> TokenTexts:
-        """What single tokens stand for; there once the model is loaded."""
-        return self._token_texts
+    def reader(self) -> PromptReader:
+        """What makes tokens of texts; there once the model is loaded."""
+        return self._reader
 
     @property
     def dtype(self) -> str:
@@ -113,12 +108,10 @@ class LanguageModel:
         self._loaded = loaded
         folder = Path(arguments.model)
         self.served_name = folder.name if folder.is_dir() else arguments.model
-        self._controls = ControlTokens(loaded.tokenizer)
-        self._token_texts = TokenTexts(loaded.tokenizer)
-        self._tool_format = tool_format_of(loaded.tokenizer.chat_template)
         self.max_length = min(self.max_length, loaded.max_length)
-        #: A text of more characters has too many tokens, whichever they are.
-        self._longest_text = self.max_length * max(map(len, loaded.tokenizer.get_vocab()))
+        self._reader = PromptReader(
+            loaded.tokenizer, vocabulary=loaded.vocabulary, max_length=self.max_length
+        )
         self._engine = self._started_engine(loaded)
         try:
             asyncio.run(self._warm_up())
@@ -225,38 +218,14 @@ class LanguageModel:
         """
         tools = tools or ToolWish(None)
         ids = self.tokens_of_chat(messages, tools)
-        return self._prompt(ids, options, model, tools=self._tool_format.use(tools))
+        return self._prompt(ids, options, model, tools=self.reader.tool_format.use(tools))
 
     def tokens_of_chat(self, messages: Sequence[Mapping[str, Any]], tools: ToolWish) -> list[int]:
         """Return the tokens of the prompt of a conversation, as `chat` makes it."""
         system = self.arguments.system_prompt
         if system and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
-        messages = self._tool_format.messages(messages, tools)
-        told = [tool.for_template() for tool in tools.tools] if self._tool_format.native else []
-        self._require_countable(sum(map(len, texts_in([messages, told]))))
-        return self._read_chat(messages, told)
-
-    def _read_chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
-    ) -> list[int]:
-        controls, tokenizer = self._controls, self._loaded.tokenizer
-        if tokenizer.chat_template is None:
-            text = "\n".join(message["content"] for message in messages)
-            return list(controls.text_tokenizer(text)(text).input_ids)
-        try:
-            chat = controls.render([(messages, tools)], self._render)
-        except TemplateError as error:  # such as roles that a template does not know
-            raise InvalidInput(f"the model's chat template refuses this: {error}") from error
-        read = controls.tokenizer(chat.aliased)
-        return list(read(chat.texts[0], add_special_tokens=False).input_ids)
-
-    def _render(self, asked: Sequence[_Asked]) -> list[str]:
-        apply = self._loaded.tokenizer.apply_chat_template
-        return [
-            apply(messages, tools=tools or None, tokenize=False, add_generation_prompt=True)
-            for messages, tools in asked
-        ]
+        return self.reader.conversation(messages, tools)
 
     def complete(
         self,
@@ -274,30 +243,11 @@ class LanguageModel:
         of the answer. Raises `PromptTooLong` as `chat` does.
         """
         if isinstance(text, str):
-            if truncate:
-                text = text[-self._longest_text :]
-            self._require_countable(len(text))
-            ids = self._loaded.tokenizer(text).input_ids
+            ids = self.reader.text(text, truncate=truncate)
         else:
-            self._require_known("prompt", text)
-            ids = text
-        ids = ids[-truncate:] if truncate else ids
+            self.reader.require_known("prompt", text)
+            ids = text[-truncate:] if truncate else text
         return self._prompt(ids, options, model, keeps_stop=keeps_stop)
-
-    def places(
-        self, text: str, *, add_special_tokens: bool = True
-    ) -> list[tuple[int, tuple[int, int]]]:
-        """Return the tokens of a text with where each begins and ends in it."""
-        self._require_countable(len(text))
-        read = self._loaded.tokenizer(
-            text, add_special_tokens=add_special_tokens, return_offsets_mapping=True
-        )
-        return list(zip(read.input_ids, read.offset_mapping, strict=True))
-
-    def text_of(self, ids: list[int]) -> str:
-        """Return the text of tokens, control tokens by their names."""
-        self._require_known("tokens", ids)
-        return str(self._loaded.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _prompt(
         self,
@@ -316,7 +266,7 @@ class LanguageModel:
             raise InvalidInput("prompt: the prompt is empty")
         if len(ids) >= self.max_length:
             raise PromptTooLong(str(len(ids)), self.max_length)
-        self._require_known("logit_bias", parameters.logit_bias)
+        self.reader.require_known("logit_bias", parameters.logit_bias)
         name_of_form = "tools" if options is None or tools else options.name_of_form
         if tools is not None:
             if parameters.form is not None:
@@ -339,17 +289,6 @@ class LanguageModel:
             self._engine.require_supported(parameters)
         except InvalidInput as error:
             raise InvalidInput(f"{name_of_form}: {error}") from error
-
-    def _require_countable(self, characters: int) -> None:
-        """Refuse a text before its tokens are made, which take a hundred times its memory."""
-        if characters > self._longest_text:
-            raise PromptTooLong(f"over {self.max_length}", self.max_length)
-
-    def _require_known(self, name: str, ids: Iterable[int]) -> None:
-        number = self._loaded.vocabulary
-        for token_id in ids:
-            if not 0 <= token_id < number:
-                raise InvalidInput(f"{name}: {token_id} is none of the model's {number} token ids")
 
     # --- answers ------------------------------------------------------------------------------
 

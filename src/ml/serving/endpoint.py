@@ -7,12 +7,19 @@ Requests to it pass admission, deadline and the watch for clients that leave; se
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ml.errors import ServiceError
+from pydantic import BaseModel
+from quart import Response
+from quart_schema import document_request
+
+from ml.errors import NotFound, ServiceError
 from ml.serving.reply import Reply
 
-__all__ = ["Endpoint", "Headers", "InThread"]
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
+
+__all__ = ["Endpoint", "Headers", "InThread", "add_endpoint"]
 
 #: Names in lower case, as ASGI has them.
 Headers = Mapping[bytes, bytes]
@@ -31,3 +38,16 @@ class Endpoint(Protocol):
 
     def refusal(self, error: ServiceError) -> Reply:
         """Return a failure in the form that this protocol's clients read."""
+
+
+def add_endpoint(
+    app: ServiceApp, path: str, endpoint: Endpoint, reads: type[BaseModel], what_it_does: str
+) -> None:
+    """Let an endpoint answer what is posted to an address; the API's document describes it."""
+    app.endpoints[path] = endpoint
+
+    async def view() -> Response:
+        raise NotFound  # as written in `path`, the address is answered by ml.serving.entry
+
+    view.__doc__ = what_it_does
+    app.post(path, endpoint=f"post {path}")(document_request(reads)(view))

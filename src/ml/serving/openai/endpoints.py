@@ -82,7 +82,7 @@ class ChatCompletions(_Endpoint):
         request = ChatCompletionRequest.read(body)
         prompt = await self._in_thread(self._prompt, request)
         logprobs = (request.top_logprobs or 0) if request.logprobs else None
-        texts = self._model.token_texts
+        texts = self._model.reader.token_texts
         choices = [ChatChoice(one, texts, logprobs) for one in prompt.several(request.n or 1)]
         form = self._form(request)
         if request.stream:
@@ -126,7 +126,7 @@ class Completions(_Endpoint):
     async def _choices(
         self, request: CompletionRequest, given: str | list[int], prompt: Prompt
     ) -> list[TextChoice]:
-        texts, logprobs = self._model.token_texts, request.logprobs is not None
+        texts, logprobs = self._model.reader.token_texts, request.logprobs is not None
         echo, scored = "", None
         if request.echo:
             echo = given if isinstance(given, str) else "".join(texts.pieces(given))

@@ -76,7 +76,7 @@ class _Response:
         self.prompt = prompt
         self._request = request
         self._model = request.model_name or model.served_name
-        self._texts = model.token_texts
+        self._texts = model.reader.token_texts
         self._reader = None if prompt.tools is None else CallReader(prompt.tools)
         self._items = ResponseItems()
         self._unheard: list[Token] = []

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Response
-from quart_schema import document_request
-
-from ml.errors import NotFound
 from ml.models.local_models import NAMES_OF_ANY_MODEL
+from ml.serving.endpoint import add_endpoint
 from ml.serving.openai.embeddings import EmbeddingRequest, Embeddings
 from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.errors import error_reply
@@ -41,13 +38,54 @@ def add_openai(
     in_thread = app.workflow.in_thread
     for path in (OPENAI_PATHS, "/tokenize", "/detokenize"):
         app.error_forms[path] = error_reply
-    app.endpoints["/v1/responses"] = Responses(language_model, in_thread)
-    app.endpoints["/v1/embeddings"] = Embeddings(embedder, in_thread)
-    app.endpoints["/tokenize"] = Tokenize(language_model, in_thread)
-    app.endpoints["/detokenize"] = Detokenize(language_model, in_thread)
-    app.endpoints["/v1/chat/completions"] = ChatCompletions(language_model, in_thread)
-    app.endpoints["/v1/completions"] = Completions(language_model, in_thread)
+    add_endpoint(
+        app,
+        "/v1/chat/completions",
+        ChatCompletions(language_model, in_thread),
+        ChatCompletionRequest,
+        "Go on with a conversation; with `stream`, as server-sent events.",
+    )
+    add_endpoint(
+        app,
+        "/v1/completions",
+        Completions(language_model, in_thread),
+        CompletionRequest,
+        "Go on with a text; with `stream`, as server-sent events.",
+    )
+    add_endpoint(
+        app,
+        "/v1/responses",
+        Responses(language_model, in_thread),
+        ResponseRequest,
+        "Go on with a conversation of items; with `stream`, as events. Nothing is stored.",
+    )
+    add_endpoint(
+        app,
+        "/v1/embeddings",
+        Embeddings(embedder, in_thread),
+        EmbeddingRequest,
+        "Make a vector of each text, if an embedding model is configured.",
+    )
+    add_endpoint(
+        app,
+        "/tokenize",
+        Tokenize(language_model, in_thread),
+        TokenizeRequest,
+        "Return the tokens of a text or of a conversation.",
+    )
+    add_endpoint(
+        app,
+        "/detokenize",
+        Detokenize(language_model, in_thread),
+        DetokenizeRequest,
+        "Return the text of tokens.",
+    )
+    _add_models(app, language_model, embedder)
 
+
+def _add_models(
+    app: ServiceApp, language_model: LanguageModel, embedder: TextEmbedder | None
+) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """Return the names that `model` may have, the embedding model's last."""
@@ -58,41 +96,5 @@ def add_openai(
     async def model(name: str) -> dict[str, Any]:
         """Return one model, or 404; names that stand for the service's own are found, too."""
         if name not in NAMES_OF_ANY_MODEL and not (embedder and name == embedder.served_name):
-            await in_thread(language_model.require_model, name)
+            await app.workflow.in_thread(language_model.require_model, name)
         return model_object(name)
-
-    @app.post("/v1/chat/completions")
-    @document_request(ChatCompletionRequest)
-    async def chat_completions() -> Response:
-        """Go on with a conversation; with `stream`, as server-sent events."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/v1/completions")
-    @document_request(CompletionRequest)
-    async def completions() -> Response:
-        """Go on with a text; with `stream`, as server-sent events."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/v1/responses")
-    @document_request(ResponseRequest)
-    async def responses() -> Response:
-        """Go on with a conversation of items; with `stream`, as events. Nothing is stored."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/v1/embeddings")
-    @document_request(EmbeddingRequest)
-    async def embeddings() -> Response:
-        """Make a vector of each text, if an embedding model is configured."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/tokenize")
-    @document_request(TokenizeRequest)
-    async def tokenize() -> Response:
-        """Return the tokens of a text or of a conversation."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/detokenize")
-    @document_request(DetokenizeRequest)
-    async def detokenize() -> Response:
-        """Return the text of tokens."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry

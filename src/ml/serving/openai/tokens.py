@@ -89,26 +89,26 @@ class Tokenize(_Endpoint):
         return json_reply(await self._in_thread(self._told, request))
 
     def _told(self, request: TokenizeRequest) -> Any:
-        model = self._model
+        model, reader = self._model, self._model.reader
         request.require_model(model)
         special = request.add_special_tokens is not False
         if request.inputs is not None:
             return [
                 {"id": id_, "text": request.inputs[start:stop], "start": start, "stop": stop}
-                for id_, (start, stop) in model.places(request.inputs, add_special_tokens=special)
+                for id_, (start, stop) in reader.places(request.inputs, add_special_tokens=special)
             ]
         if request.messages is not None:
             messages = [message.for_template() for message in request.messages]
             ids = model.tokens_of_chat(messages, ToolWish(request.tools))
         else:
-            places = model.places(request.prompt or "", add_special_tokens=special)
+            places = reader.places(request.prompt or "", add_special_tokens=special)
             ids = [id_ for id_, _ in places]
-        texts = [model.token_texts.text(id_) for id_ in ids] if request.return_token_strs else None
+        texts = map(reader.token_texts.text, ids) if request.return_token_strs else None
         return {
             "count": len(ids),
             "max_model_len": model.max_length,
             "tokens": ids,
-            "token_strs": texts,
+            "token_strs": texts and list(texts),
         }
 
 
@@ -119,4 +119,6 @@ class Detokenize(_Endpoint):
         """Return it as `prompt`."""
         request = DetokenizeRequest.read(body)
         request.require_model(self._model)
-        return json_reply({"prompt": await self._in_thread(self._model.text_of, request.tokens)})
+        return json_reply(
+            {"prompt": await self._in_thread(self._model.reader.text_of, request.tokens)}
+        )

@@ -65,7 +65,7 @@ class Generate:
         return sorted(answers, key=lambda answer: answer.mean_logprob, reverse=True)
 
     async def _details(self, request: GenerateRequest, prompt: Prompt) -> Details:
-        texts, tokens = self._model.token_texts, []
+        texts, tokens = self._model.reader.token_texts, []
         if request.asked.decoder_input_details:
             tokens = prefill(prompt.ids, await self._model.score(prompt), texts)
         return Details(texts, tokens, with_top=bool(request.asked.top_n_tokens))
@@ -78,7 +78,7 @@ class Generate:
     async def _events(
         self, request: GenerateRequest, prompt: Prompt
     ) -> AsyncGenerator[bytes, None]:
-        top = self._model.token_texts if request.asked.top_n_tokens else None
+        top = self._model.reader.token_texts if request.asked.top_n_tokens else None
         text, index = _before(request), 0
         async with contextlib.aclosing(self._model.generate(prompt)) as pieces:
             async for piece in pieces:

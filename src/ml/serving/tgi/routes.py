@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Response
-from quart_schema import document_request
-
-from ml.errors import NotFound
 from ml.generation.sampling_options import MOST_ANSWERS, MOST_STOP_STRINGS
+from ml.serving.endpoint import add_endpoint
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
 from ml.serving.tgi.replies import error_reply
 from ml.serving.tgi.requests import GenerateRequest
@@ -25,9 +22,27 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
     in_thread = app.workflow.in_thread
     for path in ("/info", "/generate", "/generate_stream"):
         app.error_forms[path] = error_reply
-    app.endpoints["/generate"] = Generate(language_model, in_thread)
-    app.endpoints["/generate_stream"] = GenerateStream(language_model, in_thread)
-    app.endpoints["/"] = GenerateEither(language_model, in_thread)
+    add_endpoint(
+        app,
+        "/generate",
+        Generate(language_model, in_thread),
+        GenerateRequest,
+        "Go on with a text.",
+    )
+    add_endpoint(
+        app,
+        "/generate_stream",
+        GenerateStream(language_model, in_thread),
+        GenerateRequest,
+        "Go on with a text, as server-sent events.",
+    )
+    add_endpoint(
+        app,
+        "/",
+        GenerateEither(language_model, in_thread),
+        GenerateRequest,
+        "Go on with a text; with `stream`, as server-sent events.",
+    )
 
     @app.get("/info")
     async def info() -> dict[str, Any]:
@@ -49,21 +64,3 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
             "sha": None,
             "docker_label": None,
         }
-
-    @app.post("/generate")
-    @document_request(GenerateRequest)
-    async def generate() -> Response:
-        """Go on with a text."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/generate_stream")
-    @document_request(GenerateRequest)
-    async def generate_stream() -> Response:
-        """Go on with a text, as server-sent events."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
-
-    @app.post("/")
-    @document_request(GenerateRequest)
-    async def generate_either() -> Response:
-        """Go on with a text; with `stream`, as server-sent events."""
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
