@@ -100,7 +100,8 @@ def main() -> None:
     library = open_pipeline(source, **settings, reuse_prefixes=True, cache_gib=None)
     measure("openvino-genai", by_library(library), loaded.tokenizer)
     del library
-    ours = OpenVINOEngine(loaded.source, end_tokens=[], vocabulary=loaded.vocabulary, **settings)
+    ours = OpenVINOEngine(loaded, end_tokens=[], **settings)
+    ours.open()
     measure("openvino", by_engine(ours), loaded.tokenizer)
     ours.close()
     torch_engine = TransformersEngine(load_causal_lm(EMBEDDED_LLM).model, end_tokens=[], **settings)

@@ -20,6 +20,7 @@ from ml.generation.request import Finished, FinishReason, SamplingParameters, To
 from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM, install
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
+from tests.support.openvino_folder import save_openvino_folder
 
 MAX_LENGTH = 512
 GREEDY = SamplingParameters(max_new_tokens=24)
@@ -73,14 +74,8 @@ def loaded() -> OpenVINOModel:
 
 @pytest.fixture(scope="module")
 def engine(loaded: OpenVINOModel) -> Iterator[OpenVINOEngine]:
-    engine = OpenVINOEngine(
-        loaded.source,
-        end_tokens=loaded.end_tokens,
-        vocabulary=loaded.vocabulary,
-        positive_logits=loaded.positive_logits,
-        slots=8,
-        max_length=MAX_LENGTH,
-    )
+    engine = OpenVINOEngine(loaded, slots=8, max_length=MAX_LENGTH)
+    engine.open()
     yield engine
     engine.close()
 
@@ -352,3 +347,86 @@ async def test_logprobs_are_those_before_temperature_penalties_and_form(
     rows = log_softmax(logits.float(), dim=-1)
     differences = [abs(t.logprob - float(rows[n, t.id])) for n, t in enumerate(tokens)]
     assert sum(differences) / len(differences) < 0.3
+
+
+# --- guesses ----------------------------------------------------------------------------------
+
+COPIED = (
+    "Repeat the text exactly.\nText: Alice was beginning to get very tired of sitting by her "
+    "sister on the bank, and of having nothing to do: once or twice she had peeped into the book "
+    "her sister was reading.\nCopy: Alice was beginning"
+)
+
+
+@pytest.fixture(scope="module", params=["prompt lookup", "a draft model"])
+def guessing(
+    request: pytest.FixtureRequest,
+    loaded: OpenVINOModel,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[OpenVINOEngine]:
+    """An engine that guesses tokens; the draft model is the model itself, in 8 bits."""
+    how: dict[str, Any] = {"prompt_lookup": 8}
+    if request.param == "a draft model":
+        folder = tmp_path_factory.mktemp("draft") / "model"
+        how = {"draft": save_openvino_folder(loaded, folder)}
+    engine = OpenVINOEngine(loaded, slots=4, max_length=MAX_LENGTH, **how)
+    engine.open()
+    yield engine
+    engine.close()
+
+
+async def test_guesses_change_no_greedy_answer_but_where_two_tokens_are_as_likely(
+    guessing: OpenVINOEngine, loaded: OpenVINOModel, exact: Any
+) -> None:
+    agreed = 0.0
+    texts = (COPIED, *TEXTS)
+    for text in texts:
+        prompt = loaded.tokenizer(text).input_ids
+        tokens, finished = await generate(guessing, prompt)
+        made = [token.id for token in tokens]
+        assert finished.error is None
+        assert len(made) == GREEDY.max_new_tokens or made[-1] in loaded.end_tokens
+        agreed += agreement(exact, prompt, made, GREEDY) / len(texts)
+        assert all(token.logprob <= 0 for token in tokens)
+    assert agreed >= 0.9
+    copied = loaded.tokenizer.decode(
+        [t.id for t in (await generate(guessing, loaded.tokenizer(COPIED).input_ids))[0]]
+    )
+    assert copied.startswith(" to get very tired of sitting by her sister on the bank")
+
+
+async def test_guesses_keep_forms_penalties_and_ends(
+    guessing: OpenVINOEngine, loaded: OpenVINOModel
+) -> None:
+    person, call, penalised = await asyncio.gather(
+        text_of(guessing, loaded, "Describe a person.", form=JsonAnswer(PERSON)),
+        text_of(guessing, loaded, "What is the weather?", form=replace(CALL, several=False)),
+        text_of(guessing, loaded, COPIED, max_new_tokens=24, repetition_penalty=1.2),
+    )
+    assert set(json.loads(person)) == {"name", "age"}
+    assert re.fullmatch(r"<tool_call>[^<]*</tool_call>", call)
+    assert penalised
+
+
+async def test_sampled_answers_are_made_or_refused_where_tokens_are_guessed(
+    guessing: OpenVINOEngine, loaded: OpenVINOModel
+) -> None:
+    """With a draft model the library would end."""
+    sampled = SamplingParameters(max_new_tokens=24, temperature=1.0, seed=5)
+    refused = ""
+    try:
+        guessing.require_supported(sampled)
+    except InvalidInput as error:
+        refused = str(error)
+    assert not refused or "draft_model" in refused
+    if not refused:
+        tokens, finished = await generate(guessing, loaded.tokenizer(COPIED).input_ids, sampled)
+        assert tokens
+        assert finished.error is None
+
+
+async def test_prompts_are_scored_where_answers_are_guessed(
+    guessing: OpenVINOEngine, loaded: OpenVINOModel
+) -> None:
+    ids = loaded.tokenizer(COPIED).input_ids
+    assert len(await guessing.score(ids)) == len(ids) - 1

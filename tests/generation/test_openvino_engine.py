@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
@@ -15,12 +14,14 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
-from ml.errors import ConfigurationError, InternalError, NotReady
+from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
+from ml.generation.answer_form import RegexAnswer
 from ml.generation.openvino_engine import OpenVINOEngine
 from ml.generation.request import Finished, FinishReason, Observer, SamplingParameters, Step, Token
 from ml.models.causal_lm import load_causal_lm
 from ml.models.embedded_llm import EMBEDDED_LLM, install
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
+from tests.support.openvino_folder import save_openvino_folder
 from tests.support.requests import eventually
 
 SLOTS, MAX_LENGTH = 4, 512
@@ -69,9 +70,9 @@ def new_engine(loaded: OpenVINOModel) -> Iterator[NewEngine]:
     engines: list[OpenVINOEngine] = []
 
     def new(**options: Any) -> OpenVINOEngine:
-        settings = {"end_tokens": loaded.end_tokens, "slots": SLOTS, "max_length": MAX_LENGTH}
-        settings["vocabulary"] = loaded.vocabulary
-        engines.append(OpenVINOEngine(loaded.source, **settings | options))
+        settings = {"slots": SLOTS, "max_length": MAX_LENGTH}
+        engines.append(OpenVINOEngine(loaded, **settings | options))
+        engines[-1].open()
         return engines[-1]
 
     yield new
@@ -81,13 +82,8 @@ def new_engine(loaded: OpenVINOModel) -> Iterator[NewEngine]:
 
 @pytest.fixture(scope="module")
 def engine(loaded: OpenVINOModel) -> Iterator[OpenVINOEngine]:
-    engine = OpenVINOEngine(
-        loaded.source,
-        end_tokens=loaded.end_tokens,
-        vocabulary=loaded.vocabulary,
-        slots=8,
-        max_length=MAX_LENGTH,
-    )
+    engine = OpenVINOEngine(loaded, slots=8, max_length=MAX_LENGTH)
+    engine.open()
     yield engine
     engine.close()
 
@@ -152,29 +148,18 @@ async def test_greedy_answers_make_sense(
 async def test_a_folder_of_openvino_is_read_without_its_own_tokenizer(
     loaded: OpenVINOModel, tmp_path: Path
 ) -> None:
-    folder = save_folder(loaded, tmp_path / "model")
+    folder = save_openvino_folder(loaded, tmp_path / "model", with_own=False)
     model = load_openvino_model(str(folder))
     assert (model.source, model.dtype) == (folder, "openvino")
-    engine = OpenVINOEngine(
-        folder, end_tokens=model.end_tokens, vocabulary=model.vocabulary, slots=1, max_length=64
-    )
+    engine = OpenVINOEngine(model, slots=1, max_length=64)
+    engine.open()
     try:
         ids = await ids_of(engine, model.tokenizer("The capital of France is").input_ids)
+        with pytest.raises(InvalidInput, match="engine transformers can"):
+            engine.require_supported(SamplingParameters(form=RegexAnswer("a")))
     finally:
         engine.close()
     assert model.tokenizer.decode(ids).startswith(" Paris")
-
-
-def save_folder(loaded: OpenVINOModel, folder: Path) -> Path:
-    """Write a model as OpenVINO has it, with transformers' tokenizer and config."""
-    import openvino_genai
-
-    shutil.copytree(loaded.source.parent, folder, ignore=lambda *_: {"model.safetensors"})
-    gguf = folder / loaded.source.name
-    openvino_genai.LLMPipeline(gguf, "CPU", enable_save_ov_model=True)
-    for path in [gguf, *folder.glob("openvino_*tokenizer.*")]:
-        path.unlink()
-    return folder
 
 
 async def test_greedy_answers_are_the_same_again(
@@ -383,5 +368,8 @@ async def test_what_the_library_refuses_fails_that_request_alone(
 def test_what_openvino_cannot_read_is_told(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF but nothing more")
+    model = OpenVINOModel(file, None, max_length=64, vocabulary=1, positive_logits=False)
+    engine = OpenVINOEngine(model, end_tokens=[])
     with pytest.raises(ConfigurationError, match=r"broken\.gguf"):
-        OpenVINOEngine(file, end_tokens=[], vocabulary=1)
+        engine.open()
+    engine.close()

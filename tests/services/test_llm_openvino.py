@@ -64,7 +64,7 @@ def test_the_service_tells_which_engine_runs_and_why(service: Server) -> None:
 
     assert get("/config")["engine"] == {"name": "openvino", "reason": "engine is openvino"}
     assert get("/service-resources")["compute_capability"][0]["inference_engine"] == "openvino"
-    assert get("/info")["model_dtype"] == "gguf"
+    assert get("/info")["model_dtype"] == "openvino"
 
 
 def test_the_engine_needs_no_torch() -> None:

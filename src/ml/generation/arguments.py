@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
+from ml.errors import ConfigurationError
 from ml.generation.sampling_options import SamplingOptions
 from ml.models.causal_lm import CausalLMOptions
 from ml.models.embedded_llm import EMBEDDED_LLM
-from ml.models.openvino_model import Weights
+from ml.models.openvino_model import Weights, load_openvino_model
 
 __all__ = ["LanguageModelArguments"]
 
@@ -57,6 +59,17 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
         description="Of openvino, where there is a choice: of the embedded model (fp16, int8), "
         "and of what python -m ml.models.convert made",
     )
+    prompt_lookup: int | None = Field(
+        default=None,
+        ge=1,
+        le=32,
+        strict=True,
+        description="Tokens that openvino guesses for each step where an answer repeats its prompt",
+    )
+    draft_model: str | None = Field(
+        default=None,
+        description="A smaller model with the same tokens, which guesses what openvino verifies",
+    )
     cache_gib: _Count | None = Field(
         default=None,
         description="Memory of openvino's cache; without it there is room for the slots",
@@ -80,10 +93,10 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
             raise ValueError(f"vllm does not take {', '.join(refused)}; transformers does")
         return engine
 
-    @field_validator("weights", "cache_gib")
+    @field_validator("weights", "cache_gib", "prompt_lookup", "draft_model")
     @classmethod
     def _is_for_openvino(cls, value: Any, info: ValidationInfo) -> Any:
-        others = ("transformers", "vllm") if info.field_name == "weights" else ("transformers",)
+        others = ("transformers",) if info.field_name == "cache_gib" else ("transformers", "vllm")
         if value is not None and info.data.get("engine") in others:
             raise ValueError("only engine openvino takes it")
         return value
@@ -98,6 +111,25 @@ class LanguageModelArguments(CausalLMOptions, SamplingOptions):
     def refused_by_vllm(self) -> list[str]:
         """Return the names of what is given and engine vllm does not take."""
         return _refused_by_vllm(dict(self))
+
+    @field_validator("draft_model")
+    @classmethod
+    def _guesses_alone(cls, draft_model: str | None, info: ValidationInfo) -> str | None:
+        if draft_model is not None and info.data.get("prompt_lookup") is not None:
+            raise ValueError("give prompt_lookup or draft_model, not both")
+        return draft_model
+
+    def draft_source(self) -> Path | None:
+        """Return the draft model's files. Raises `ConfigurationError` where there are none."""
+        if self.draft_model is None:
+            return None
+        source = load_openvino_model(self.draft_model, self.weights).source
+        if not source.is_dir():  # the library reads no GGUF as a draft
+            raise ConfigurationError(
+                f"draft_model: {source.name} is no folder of OpenVINO's; python -m "
+                f"ml.models.convert {self.draft_model} makes one"
+            )
+        return source
 
     def only_by_transformers(self) -> list[str]:
         """Return the names of what is given and engine openvino does not take."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from ml.errors import InternalError, InvalidInput
+from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer
 from ml.generation.child_process import ChildProcess
 
 __all__ = ["FormCheck"]
+
+log = logging.getLogger(__name__)
 
 #: Characters of all schemas, or of the pattern, of a form.
 MOST_CHARACTERS = 65_536
@@ -53,7 +56,8 @@ class FormCheck:
             self._process = ChildProcess("ml.generation.openvino_forms", self._settings)
             if why := self._process.wait_until_ready():
                 self._end()
-                raise InternalError(f"forms of answers cannot be tried: {why}")
+                log.error("forms of answers cannot be tried: %s", why)
+                return "engine openvino cannot do this with the model; engine transformers can"
         self._process.say("try", form)
         try:
             match self._process.hear(_WAIT_SECONDS):

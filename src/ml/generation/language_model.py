@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ml.errors import InvalidInput, NotReady
+from ml.errors import ConfigurationError, InvalidInput, NotReady
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.engine_choice import EngineChoice, choose_engine
 from ml.generation.prompt_reader import PromptReader
@@ -109,11 +109,12 @@ class LanguageModel:
         folder = Path(arguments.model)
         self.served_name = folder.name if folder.is_dir() else arguments.model
         self.max_length = min(self.max_length, loaded.max_length)
-        self._reader = PromptReader(
-            loaded.tokenizer, vocabulary=loaded.vocabulary, max_length=self.max_length
-        )
+        # First: that of OpenVINO opens the model in its process while it reads the tokenizer.
         self._engine = self._started_engine(loaded)
         try:
+            self._reader = PromptReader(
+                loaded.tokenizer, vocabulary=loaded.vocabulary, max_length=self.max_length
+            )
             asyncio.run(self._warm_up())
         except Exception:
             self.close()
@@ -124,22 +125,13 @@ class LanguageModel:
         if isinstance(loaded, VLLMModel):
             return self._started_vllm(loaded)
         common: dict[str, Any] = {
-            "end_tokens": loaded.end_tokens,
             "slots": arguments.slots,
             "max_length": self.max_length,
             "observer": self.observer,
             "reuse_prefixes": arguments.reuse_prefixes,
         }
         if isinstance(loaded, OpenVINOModel):
-            from ml.generation.openvino_engine import OpenVINOEngine
-
-            return OpenVINOEngine(
-                loaded.source,
-                vocabulary=loaded.vocabulary,
-                positive_logits=loaded.positive_logits,
-                cache_gib=arguments.cache_gib,
-                **common,
-            )
+            return self._started_openvino(loaded, common)
         # These bring torch, which a refusal need not wait for.
         from ml.generation.adapters import Adapters
         from ml.generation.answer_matcher import AnswerMatchers
@@ -157,7 +149,31 @@ class LanguageModel:
         matchers = AnswerMatchers(
             loaded.tokenizer, vocabulary=loaded.vocabulary, end_tokens=loaded.end_tokens
         )
-        return TransformersEngine(loaded.model, adapters=adapters, matchers=matchers, **common)
+        return TransformersEngine(
+            loaded.model,
+            end_tokens=loaded.end_tokens,
+            adapters=adapters,
+            matchers=matchers,
+            **common,
+        )
+
+    def _started_openvino(self, loaded: OpenVINOModel, common: Mapping[str, Any]) -> Engine:
+        from ml.generation.openvino_engine import OpenVINOEngine
+
+        arguments = self.arguments
+        engine = OpenVINOEngine(
+            loaded,
+            cache_gib=arguments.cache_gib,
+            prompt_lookup=arguments.prompt_lookup,
+            draft=arguments.draft_source(),
+            **common,
+        )
+        try:
+            engine.open()
+        except ConfigurationError:
+            engine.close()
+            raise
+        return engine
 
     def _started_vllm(self, loaded: VLLMModel) -> Engine:
         from ml.generation.vllm_engine import VLLMEngine

@@ -49,17 +49,15 @@ class _Request:
 class OpenVINOBatch:
     """Requests in the library's words, run at once; `settings` are those of `open_pipeline`.
 
-    Raises `ValueError` for what OpenVINO cannot read.
+    Its process opens the model while the caller does something else; then comes `open()`.
     """
 
     def __init__(
         self,
         settings: Mapping[str, Any],
         *,
-        end_tokens: Sequence[int],
         observer: Observer | None = None,
     ) -> None:
-        self._end_tokens = frozenset(end_tokens)
         self._observer = observer or Observer()
         self._settings = settings
         self._changed = threading.Condition()
@@ -67,10 +65,13 @@ class OpenVINOBatch:
         self._numbers = itertools.count()
         self._closed = False
         self._process = ChildProcess(_MODULE, self._settings)
+        self._thread = threading.Thread(target=self._listen, name="generation", daemon=True)
+
+    def open(self) -> None:
+        """Wait until requests can be run. Raises `ValueError` for what OpenVINO cannot read."""
         if why := self._process.wait_until_ready():
             self._process.end()
             raise ValueError(why)
-        self._thread = threading.Thread(target=self._listen, name="generation", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -79,7 +80,10 @@ class OpenVINOBatch:
             self._closed = True
             self._process.kill()
             self._changed.notify()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
+        else:  # it was never open
+            self._process.end()
 
     async def run(
         self, prompt: Sequence[int], fields: dict[str, Any]
@@ -150,8 +154,8 @@ class OpenVINOBatch:
                 request.send(Step(Token(id_, logprob)))
         if status == "FINISHED" and tokens:
             id_, logprob = tokens[-1]
-            stops = id_ in self._end_tokens and not request.fields["ignore_eos"]
-            reason = FinishReason.STOP if stops else FinishReason.LENGTH
+            ends = () if request.fields["ignore_eos"] else request.fields["stop_token_ids"]
+            reason = FinishReason.STOP if id_ in ends else FinishReason.LENGTH
             self._end(number, reason, token=Token(id_, logprob))
         elif status != "RUNNING":  # IGNORED: the cache is full of it
             self._end(number, FinishReason.ERROR, error=OutOfMemory())

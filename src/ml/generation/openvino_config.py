@@ -10,7 +10,12 @@ from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, Tagge
 from ml.generation.json_grammar import UnknownToGrammar, json_grammar
 from ml.generation.request import SamplingParameters
 
-__all__ = ["config_fields", "new_config"]
+__all__ = ["config_fields", "guessing_fields", "is_sampled", "new_config"]
+
+#: Tokens at the end of what was written that are looked for in the prompt, at most.
+_NGRAM = 3
+#: Tokens that a draft model guesses for a step.
+_DRAFTED = 4
 
 
 def config_fields(
@@ -24,16 +29,17 @@ def config_fields(
     fields: dict[str, Any] = {
         "max_new_tokens": min(parameters.max_new_tokens, room),
         "logprobs": 1,  # of the chosen token alone
+        "stop_token_ids": set(end_tokens),
         "ignore_eos": (parameters.ignore_eos and parameters.form is None) or not end_tokens,
         "repetition_penalty": parameters.repetition_penalty,
         "frequency_penalty": parameters.frequency_penalty,
         "presence_penalty": parameters.presence_penalty,
     }
     if end_tokens:
-        fields |= {"stop_token_ids": set(end_tokens), "eos_token_id": end_tokens[0]}
+        fields["eos_token_id"] = end_tokens[0]
     if parameters.form is not None:
         fields["form"] = parameters.form
-    if parameters.temperature > 0 and parameters.top_p > 0 and parameters.min_p < 1:
+    if is_sampled(parameters):
         seed = parameters.seed
         fields |= {
             "do_sample": True,
@@ -45,6 +51,18 @@ def config_fields(
         if parameters.top_k:
             fields["top_k"] = parameters.top_k
     return fields
+
+
+def is_sampled(parameters: SamplingParameters) -> bool:
+    """Return whether another token than the likeliest can be chosen."""
+    return parameters.temperature > 0 and parameters.top_p > 0 and parameters.min_p < 1
+
+
+def guessing_fields(prompt_lookup: int | None, drafts: bool) -> dict[str, Any]:
+    """Return what each request has to say where tokens are guessed before they are made."""
+    if prompt_lookup is not None:
+        return {"num_assistant_tokens": prompt_lookup, "max_ngram_size": _NGRAM}
+    return {"num_assistant_tokens": _DRAFTED} if drafts else {}
 
 
 def new_config(fields: dict[str, Any]) -> Any:

@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml.errors import ConfigurationError, InternalError, NotReady
+from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
 from ml.generation.engine import require_left_out
 from ml.generation.form_check import FormCheck
 from ml.generation.openvino_batch import OpenVINOBatch
-from ml.generation.openvino_config import config_fields
+from ml.generation.openvino_config import config_fields, guessing_fields, is_sampled
 from ml.generation.request import Observer, SamplingParameters, Step, Token
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import Lease
+    from ml.models.openvino_model import OpenVINOModel
 
 __all__ = ["OpenVINOEngine"]
 
@@ -27,13 +28,22 @@ _OTHER = "transformers"
 _UNABLE = ("logit_bias", "top_logprobs")
 #: What it adds to logits below zero, in place of taking it.
 _WRONG_BELOW_ZERO = ("frequency_penalty", "presence_penalty")
+_OF_SCORER = {
+    "slots": 1,
+    "reuse_prefixes": False,
+    "cache_gib": None,
+    "prompt_lookup": False,
+    "draft": None,
+}
 _SCORING = SamplingParameters(max_new_tokens=0)
 
 
 class OpenVINOEngine:
     """Runs a causal language model of OpenVINO for many requests at once, on the CPU.
 
-    `source` is a GGUF file, or a folder with `openvino_model.xml`. The cache has room for `slots`
+    Its process opens the model while the caller does something else; then comes `open()`.
+
+    The cache has room for `slots`
     requests of `max_length` tokens, or `cache_gib` GiB. A prompt that begins like another one is
     read from there on, unless `reuse_prefixes` is off; how much of it, the library does not tell,
     so the observer hears of none.
@@ -42,45 +52,64 @@ class OpenVINOEngine:
     a form ends with it, also where `ignore_eos` is set. Frequency and presence penalties are
     refused unless the model has `positive_logits`: OpenVINO 2026.4 adds them to those below zero.
 
+    `prompt_lookup` is how many tokens each step guesses from what the prompt goes on with, and
+    `draft` a smaller model with the same tokens that guesses; either is faster with few requests.
+    With a draft, sampled answers are refused: they end the process of OpenVINO 2026.4.
+
     Prompts are scored in a batch of their own, by a second process that the first of them starts:
     in one batch with answers, the library takes their logits from the wrong rows.
-
-    Raises `ConfigurationError` for what OpenVINO cannot read.
     """
 
     def __init__(
         self,
-        source: Path,
+        model: OpenVINOModel,
         *,
-        end_tokens: Sequence[int],
-        vocabulary: int,
-        positive_logits: bool = False,
+        end_tokens: Sequence[int] | None = None,
         slots: int = 16,
         max_length: int = 2048,
         observer: Observer | None = None,
         reuse_prefixes: bool = True,
         cache_gib: int | None = None,
+        prompt_lookup: int | None = None,
+        draft: Path | None = None,
     ) -> None:
         self.max_length = max_length
-        self._end_tokens = list(end_tokens)
-        self._unable = _UNABLE if positive_logits else (*_UNABLE, *_WRONG_BELOW_ZERO)
+        self._model = model
         self._settings: dict[str, Any] = {
-            "source": str(source),
+            "source": str(model.source),
             "slots": slots,
             "max_length": max_length,
             "reuse_prefixes": reuse_prefixes,
             "cache_gib": cache_gib,
+            "prompt_lookup": prompt_lookup is not None,
+            "draft": None if draft is None else str(draft),
         }
+        self._batch = OpenVINOBatch(self._settings, observer=observer)
+        self._unable = _UNABLE if model.positive_logits else (*_UNABLE, *_WRONG_BELOW_ZERO)
+        self._guessing = guessing_fields(prompt_lookup, draft is not None)
         try:
-            self._batch = OpenVINOBatch(self._settings, end_tokens=end_tokens, observer=observer)
-        except ValueError as error:
-            raise ConfigurationError(f"OpenVINO cannot read {source.name}: {error}") from error
+            self._end_tokens = list(model.end_tokens if end_tokens is None else end_tokens)
+        except ConfigurationError:  # of its tokenizer, which is read only now
+            self._batch.close()
+            raise
+        self._forms = FormCheck(
+            {
+                "source": str(model.source),
+                "vocabulary": model.vocabulary,
+                "end_tokens": self._end_tokens,
+            }
+        )
         self._scorer: OpenVINOBatch | None = None
         self._scorer_changes = threading.Lock()
         self._closed = False
-        self._forms = FormCheck(
-            {"source": str(source), "vocabulary": vocabulary, "end_tokens": self._end_tokens}
-        )
+
+    def open(self) -> None:
+        """Wait until requests can be run. Raises `ConfigurationError` for what cannot be read."""
+        try:
+            self._batch.open()
+        except ValueError as error:
+            name = self._model.source.name
+            raise ConfigurationError(f"OpenVINO cannot read {name}: {error}") from error
 
     def close(self) -> None:
         """End the processes at once; what runs or waits ends as cancelled."""
@@ -106,7 +135,7 @@ class OpenVINOEngine:
             raise ValueError("this engine has no adapters")
         room = self.max_length - len(prompt)
         fields = config_fields(parameters, room=room, end_tokens=self._end_tokens)
-        async with contextlib.aclosing(self._batch.run(prompt, fields)) as steps:
+        async with contextlib.aclosing(self._batch.run(prompt, fields | self._guessing)) as steps:
             async for step in steps:
                 yield step
 
@@ -116,6 +145,11 @@ class OpenVINOEngine:
         Also for a form that no answer can have, or that takes too long to be compiled.
         """
         require_left_out(parameters, self._unable, engine="openvino", other=_OTHER)
+        if self._settings["draft"] is not None and is_sampled(parameters):
+            raise InvalidInput(
+                "temperature: with a draft_model, engine openvino takes the likeliest token alone; "
+                "give 0, or leave draft_model out of the service's arguments"
+            )
         if parameters.form is not None:
             self._forms.require_possible(parameters.form)
 
@@ -144,9 +178,10 @@ class OpenVINOEngine:
                 raise NotReady("The model is being unloaded.")
             if self._scorer is None:
                 # One at a time: the logits of a piece of a prompt are all kept.
-                settings = self._settings | {"slots": 1, "reuse_prefixes": False, "cache_gib": None}
+                scorer = OpenVINOBatch(self._settings | _OF_SCORER)
                 try:
-                    self._scorer = OpenVINOBatch(settings, end_tokens=())
+                    scorer.open()
                 except ValueError as error:
                     raise InternalError(f"prompts cannot be scored: {error}") from error
+                self._scorer = scorer
             return self._scorer

@@ -100,12 +100,20 @@ class _Batch:
 
 
 def open_pipeline(
-    source: str, *, slots: int, max_length: int, reuse_prefixes: bool, cache_gib: int | None
+    source: str,
+    *,
+    slots: int,
+    max_length: int,
+    reuse_prefixes: bool,
+    cache_gib: int | None,
+    prompt_lookup: bool = False,
+    draft: str | None = None,
 ) -> Any:
     """Return the library's pipeline over a model."""
     from openvino_genai import (  # type: ignore[import-untyped]
         ContinuousBatchingPipeline,
         SchedulerConfig,
+        draft_model,
     )
 
     scheduler = SchedulerConfig()
@@ -115,7 +123,12 @@ def open_pipeline(
         scheduler.num_kv_blocks = slots * -(-max_length // _BLOCK)
     else:
         scheduler.cache_size = cache_gib
-    return ContinuousBatchingPipeline(source, scheduler, "CPU")
+    properties: dict[str, Any] = {}
+    if prompt_lookup:
+        properties["prompt_lookup"] = True
+    if draft is not None:
+        properties["draft_model"] = draft_model(draft, "CPU")
+    return ContinuousBatchingPipeline(source, scheduler, "CPU", properties)
 
 
 def _in_words(error: BaseException) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from ml.errors import ConfigurationError
 from ml.models.causal_lm import end_tokens_of
 from ml.models.converted_models import converted_source
-from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
+from ml.models.embedded_llm import EMBEDDED_LLM, OPENVINO_FOLDER, embedded_llm_path
 from ml.models.local_models import folder_here
 
 __all__ = ["OpenVINOModel", "Weights", "load_openvino_model", "openvino_source"]
@@ -31,22 +32,46 @@ _KINDS: dict[Weights, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class OpenVINOModel:
-    """Where a model lies, with its tokenizer.
+    """Where a model lies; its tokenizer is loaded when it is asked for first.
 
     Attributes:
         source: its GGUF file, or its folder with `openvino_model.xml`.
-        end_tokens: ids that end the model's turn.
+        configured_ends: what its config says of ids that end the model's turn.
         max_length: positions that the model was made for.
         vocabulary: how many token ids it has.
         positive_logits: they are known to be above zero.
     """
 
     source: Path
-    tokenizer: Any
-    end_tokens: tuple[int, ...]
+    configured_ends: int | list[int] | None
     max_length: int
     vocabulary: int
     positive_logits: bool
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer. Raises `ConfigurationError` where that cannot be loaded."""
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+        # What reads such a file needs a second less where torch is installed.
+        whole = (self.folder / "tokenizer.json").is_file()
+        kind: Any = PreTrainedTokenizerFast if whole else AutoTokenizer
+        try:
+            return kind.from_pretrained(self.folder, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(f"{self.folder}: no tokenizer: {reason}") from error
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, also with its config and its tokenizer."""
+        whole = (self.source / "config.json").is_file()
+        return self.source if whole else self.source.parent
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The ids that end the model's turn."""
+        return end_tokens_of(self.configured_ends, self.tokenizer)
 
     @property
     def dtype(self) -> str:
@@ -67,11 +92,8 @@ def load_openvino_model(name: str, weights: Weights = "int8") -> OpenVINOModel:
     source = openvino_source(name, weights)
     if source is None:
         raise ConfigurationError(f"model {name!r}: {_why_unread(name, weights)}")
-    folder = source if source.is_dir() else source.parent
-    from transformers import AutoTokenizer
-
+    folder = source if (source / "config.json").is_file() else source.parent
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         config = json.loads((folder / "config.json").read_text())
         generation = folder / "generation_config.json"
         ends = json.loads(generation.read_text()) if generation.is_file() else config
@@ -81,10 +103,9 @@ def load_openvino_model(name: str, weights: Weights = "int8") -> OpenVINOModel:
     text_config = config.get("text_config", config)
     return OpenVINOModel(
         source,
-        tokenizer,
-        end_tokens_of(ends.get("eos_token_id"), tokenizer),
+        ends.get("eos_token_id"),
         max_length=int(text_config.get("max_position_embeddings", 2048)),
-        vocabulary=int(text_config.get("vocab_size", len(tokenizer))),
+        vocabulary=int(text_config["vocab_size"]),
         positive_logits=name == EMBEDDED_LLM,
     )
 
@@ -99,6 +120,10 @@ def openvino_source(name: str, weights: Weights = "int8") -> Path | None:
         return folder
     if converted := converted_source(name, weights, folder):
         return converted
+    if name == EMBEDDED_LLM and weights == "int8" and folder is not None:
+        made = folder / OPENVINO_FOLDER
+        if (made / _OPENVINO_FILE).is_file():
+            return made
     files = sorted(folder.glob("*.gguf")) if folder is not None else []
     fitting = [file for file in files if any(kind in file.name for kind in _KINDS[weights])]
     if name == EMBEDDED_LLM or len(files) > 1:
