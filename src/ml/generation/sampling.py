@@ -125,14 +125,10 @@ def _weighed(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
 
 def _sample(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     """Return a token for each row."""
-    device = logits.device
-    temperatures = torch.tensor([s.parameters.temperature for s in samplers], device=device)
-    logits = logits - logits.amax(dim=1, keepdim=True)  # so that no temperature is too low
-    logits = logits / temperatures.clamp(min=_LOWEST_TEMPERATURE)[:, None]
-    draws = torch.tensor([s.draw() for s in samplers], dtype=torch.float64, device=device)
     asked = [sampler.parameters for sampler in samplers]
+    draws = torch.tensor([s.draw() for s in samplers], dtype=torch.float64, device=logits.device)
     everything = logits.shape[1]
-    few = min(max(_LIKELIEST, 1 + max(one.top_k for one in asked)), everything)
+    few = min(max(one.top_k + 1 if one.top_k else _LIKELIEST for one in asked), everything)
     ids, decided = _decide(logits, asked, draws, few)
     rest = [row for row, done in enumerate(decided) if not done]
     if rest:
@@ -149,9 +145,8 @@ def _decide(
 
     The tokens that are kept share [0, 1), likeliest first, and the one that `draws` hits is taken.
     """
-    totals = logits.logsumexp(dim=1, keepdim=True)
     values, ids = logits.topk(number)  # sorted
-    probabilities = (values - totals).exp().double()
+    probabilities = (_cooled(values, values, asked) - _totals(logits, values, asked)).exp().double()
     reached = probabilities.cumsum(dim=1)
     kept = _kept(probabilities, reached, asked).sum(dim=1)
     mass = reached.gather(1, kept[:, None] - 1)[:, 0]
@@ -161,6 +156,26 @@ def _decide(
     places = torch.minimum((reached <= targets[:, None]).sum(dim=1), kept - 1)
     decided = torch.where(keeps_all, targets < mass, kept < number)
     return ids.gather(1, places[:, None])[:, 0].tolist(), decided.tolist()
+
+
+def _cooled(
+    logits: torch.Tensor, sorted_: torch.Tensor, asked: Sequence[SamplingParameters]
+) -> torch.Tensor:
+    """Return logits divided by their temperatures; the likeliest becomes 0, whichever it is."""
+    temperatures = torch.tensor([one.temperature for one in asked], device=logits.device)
+    return (logits - sorted_[:, :1]) / temperatures.clamp(min=_LOWEST_TEMPERATURE)[:, None]
+
+
+def _totals(
+    logits: torch.Tensor, sorted_: torch.Tensor, asked: Sequence[SamplingParameters]
+) -> torch.Tensor:
+    """Return the logsumexp of each row; with top_k, of what is sorted, which is enough then."""
+    totals = _cooled(sorted_, sorted_, asked).logsumexp(dim=1, keepdim=True)
+    whole = [row for row, one in enumerate(asked) if not one.top_k]
+    if whole:
+        rows = _cooled(logits[whole], sorted_[whole], [asked[row] for row in whole])
+        totals[whole] = rows.logsumexp(dim=1, keepdim=True)
+    return totals
 
 
 def _keeps_all(asked: SamplingParameters) -> bool:
