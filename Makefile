@@ -54,7 +54,7 @@ demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed test-tools
 	$(PYTEST) -n 4 # twice the cores of a small machine, because most of the time is waiting
 
-# Ten minutes on two cores, the first time with five more to install: no part of `make test`.
+# Four to six minutes on two cores, and the first time what it takes to install: no part of `make test`.
 test-vllm: $(VLLM_VENV)/installed
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
 		$(VLLM_VENV)/bin/python -m pytest -n 0 tests/vllm

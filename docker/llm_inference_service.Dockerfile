@@ -5,6 +5,12 @@ FROM ${BASE}
 USER 0:0
 
 ARG VARIANT=cpu
+# vLLM compiles a part of its kernels with C where they run.
+RUN if [ "$VARIANT" = cuda ]; then \
+        apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
+        rm -rf /var/lib/apt/lists/* /var/log/*; \
+    fi
+
 ARG ENGINES=
 ARG PIP_NO_INDEX=
 ARG PIP_EXTRA_INDEX_URL=
