@@ -33,8 +33,14 @@ SLOTS = 16
 PAGED_CACHE = ("--cb-block-size=64", "--cb-num-blocks=256", "--cb-max-batch-tokens=512")
 
 
-#: All of them may use all processors.
-_COMMON = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+#: All of them may use all processors; vLLM's cache has as much memory for both that use it.
+_COMMON = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
 
 
 class LLMServer(Server):
