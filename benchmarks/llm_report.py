@@ -128,7 +128,8 @@ def lengths(rounds: Rounds) -> None:
     shares: dict[str, list[float]] = {}
     for (name, _), runs in rounds.items():
         shares.setdefault(name, []).extend(r.length for r in runs.values() if r.length > 0)
-    text = ", ".join(f"{name} {64 * statistics.mean(each):.1f}" for name, each in shares.items())
+    told = {name: 64 * statistics.mean(each) for name, each in shares.items() if each}
+    text = ", ".join(f"{name} {mean:.1f}" for name, mean in told.items())
     print(f"\nTokens of a whole answer: {text}.")
 
 
