@@ -42,7 +42,13 @@ ARGUMENTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         f"{WORKFLOWS}.torch_inference_workflow.TorchInferenceWorkflow",
         {"model_source": "BUILT", "use_jit": "x", "safe_classes": 3, "proof_seconds": -1, "no": 1},
-        ["model_source: ", "use_jit: ", "safe_classes: ", "proof_seconds: ", "no argument 'no'"],
+        [
+            "model_source: ",
+            "use_jit: ",
+            "safe_classes: ",
+            "proof_seconds: ",
+            "no such argument: 'no'",
+        ],
     ),
     (
         f"{WORKFLOWS}.llm_inference_workflow.LLMInferenceWorkflow",
@@ -57,7 +63,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "ml.workflows.proof.ezkl_proof_workflow.EZKLProofWorkflow",
         {"proof_seconds": -1, "memory_limit_bytes": "z", "colour": 2},
-        ["artifacts: ", "proof_seconds: ", "memory_limit_bytes: ", "no argument 'colour'"],
+        ["artifacts: ", "proof_seconds: ", "memory_limit_bytes: ", "no such argument: 'colour'"],
     ),
     (
         "ml.workflows.training.unsloth_trainer_workflow.UnslothTrainerWorkflow",
@@ -109,7 +115,7 @@ def test_faults_of_settings_and_of_arguments_are_told_together() -> None:
         CLASSIC_INF_WORKFLOW_KW_ARGS=json.dumps(arguments),
     )
     assert done.returncode == 2
-    for fault in ("MAX_IN_FLIGHT: ", "model_source: ", "use_jit: ", "no argument 'colour'"):
+    for fault in ("MAX_IN_FLIGHT: ", "model_source: ", "use_jit: ", "no such argument: 'colour'"):
         assert done.stderr.count(fault) == 1
 
 
