@@ -51,11 +51,11 @@ class OpenVINOModel:
     @cached_property
     def tokenizer(self) -> Any:
         """Its tokenizer. Raises `ConfigurationError` where that cannot be loaded."""
-        from transformers import AutoTokenizer, PreTrainedTokenizerFast
+        import transformers
 
-        # What reads such a file needs a second less where torch is installed.
+        # The second takes seconds more to import where torch is installed.
         whole = (self.folder / "tokenizer.json").is_file()
-        kind: Any = PreTrainedTokenizerFast if whole else AutoTokenizer
+        kind: Any = transformers.PreTrainedTokenizerFast if whole else transformers.AutoTokenizer
         try:
             return kind.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError) as error:
