@@ -250,6 +250,6 @@ def test_arguments_that_cannot_work_end_the_start_with_all_of_their_faults(
     arguments = {**IRIS, "proof_artifact": 3, "proof_tolerance": "none"}
     server = start_server(TorchInferenceWorkflow, workflow_kw_args=arguments)
     assert server.wait() == 2
-    assert "proof_artifact: give the path of a folder" in server.stderr
-    assert "proof_tolerance: give a positive number" in server.stderr
+    assert "proof_artifact: give a text" in server.stderr
+    assert "proof_tolerance: Input should be a valid number" in server.stderr
     assert "Traceback" not in server.stderr
