@@ -32,7 +32,7 @@ class Weather(BaseModel):
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     embedder = save_tiny_embedder(tmp_path_factory.mktemp("embedder") / "tiny-embedder")
-    arguments = json.dumps({"embedding_model": str(embedder)})
+    arguments = json.dumps({"embedding_model": str(embedder), "weights": "fp16"})
     port = free_port()
     command = ["serve", "llm_inference_service", f"--bind=127.0.0.1:{port}"]
     environment = clean_environment(FLASK_LLM_API_KEYS=KEY, FLASK_LLM_WORKFLOW_KW_ARGS=arguments)
