@@ -31,6 +31,7 @@ __all__ = [
     "LLAMA_CPP",
     "OPENVINO",
     "OPENVINO_16",
+    "OPENVINO_LOOKUP",
     "RATE",
     "SERVE_CB",
     "TRANSFORMERS",
@@ -47,6 +48,8 @@ OPENVINO, OPENVINO_16 = "ours, openvino", "ours, openvino fp16"
 VLLM, TRANSFORMERS = "ours, vllm", "ours, transformers"
 BARE_OPENVINO, BARE_OPENVINO_16 = "openvino-genai, bare", "openvino-genai fp16, bare"
 BARE_VLLM = "vllm, bare"
+#: Which only a target of its own is measured by.
+OPENVINO_LOOKUP = "ours, openvino, prompt lookup"
 SERVE_CB, LLAMA_CPP = "transformers serve CB", "llama.cpp, Q4_1"
 
 CONNECTIONS = (1, 8, 16)

@@ -24,6 +24,12 @@ SCHEMA = {"type": "array", "items": {"type": "string", "maxLength": 40}, "minIte
 QUESTION = {"messages": [{"role": "user", "content": "List all the animals that you know."}]}
 
 
+#: An answer that repeats its prompt, as a summary or an edit of code does.
+POEM = """The lighthouse keeper climbs the narrow stairs and lights the lamp above the silent bay,
+the fishing boats come home in twos and threes, the harbour bell is ringing far away."""
+REPEAT = {"prompt": f"{POEM}\n\n{POEM}\n\n{POEM[:60]}"}
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """Seconds, and ratios of them."""
@@ -35,6 +41,8 @@ class Behaviour:
     #: to the first text where nothing runs, and where all places were just given up
     alone: float
     freed: float
+    #: tokens per second of an answer that repeats its prompt
+    repeating: float
 
 
 def behaviour(server: LLMServer, *, turns: int = TURNS) -> Behaviour:
@@ -44,22 +52,23 @@ def behaviour(server: LLMServer, *, turns: int = TURNS) -> Behaviour:
     try:
         server.wait_until_it_answers()
         start = time.perf_counter() - began
-        free = _seconds(server.port, turns, ignore_eos=True)
+        free = _seconds(server.port, turns, **QUESTION, ignore_eos=True)
         form = {"type": "json_schema", "json_schema": {"name": "animals", "schema": SCHEMA}}
-        constrained = _seconds(server.port, turns, response_format=form)
+        constrained = _seconds(server.port, turns, **QUESTION, response_format=form)
+        repeated = _seconds(server.port, turns, path="/v1/completions", **REPEAT, ignore_eos=True)
         alone, freed = freed_seconds(server.port, SLOTS)
     finally:
         server.stop()
-    return Behaviour(start, constrained / free, alone, freed)
+    return Behaviour(start, constrained / free, alone, freed, TOKENS / repeated)
 
 
-def _seconds(port: int, turns: int, **more: Any) -> float:
+def _seconds(port: int, turns: int, *, path: str = "/v1/chat/completions", **more: Any) -> float:
     """Return the median time of an answer of `TOKENS` tokens; the first is not counted."""
-    body = {**QUESTION, "max_tokens": TOKENS, "temperature": 0, **more}
+    body = {"max_tokens": TOKENS, "temperature": 0, **more}
     times = []
     for _ in range(turns + 1):
         began = time.perf_counter()
-        usage = ask(port, "/v1/chat/completions", body)["usage"]
+        usage = ask(port, path, body)["usage"]
         times.append(time.perf_counter() - began)
         assert usage["completion_tokens"] == TOKENS, usage
     return statistics.median(times[1:])

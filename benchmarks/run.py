@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.bandwidth import read_bandwidth
-from benchmarks.llm import OPENVINO, VLLM, closed_loops, llm_servers, open_loops
+from benchmarks.llm import OPENVINO, OPENVINO_LOOKUP, VLLM, closed_loops, llm_servers, open_loops
 from benchmarks.llm_behaviour import behaviour, with_neighbours
 from benchmarks.llm_report import Measured, report
-from benchmarks.llm_servers import LLMServer
+from benchmarks.llm_servers import LLMServer, our_llm
 from benchmarks.measure import load, ratio_row, rounds
 from benchmarks.servers import (
     PEERS_PYTHON,
@@ -51,6 +51,8 @@ SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69
 SMALL_CONNECTIONS = (1, 32, 128)
 HEAVY_CONNECTIONS = (1, 32, 64)
 BATCH = 32
+#: Tokens that are guessed at once from the prompt.
+LOOKUP = 5
 OVERLOAD = 2.0
 OVERLOAD_CONNECTIONS = 1024
 OVERLOAD_SECONDS = 5.0
@@ -167,6 +169,7 @@ def codecs() -> None:
 def llm(count: int, answers: int) -> None:
     """One language model, the same weights; all servers are up, one at a time is loaded."""
     own = [server for server in llm_servers() if server.name in (OPENVINO, VLLM)]
+    own.append(our_llm(OPENVINO_LOOKUP, engine="openvino", prompt_lookup=LOOKUP))
     behaviours = {server.name: behaviour(server) for server in own if isinstance(server, LLMServer)}
     bandwidth = read_bandwidth()
     with running(*llm_servers()) as servers:
