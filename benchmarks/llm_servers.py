@@ -33,10 +33,11 @@ SLOTS = 16
 PAGED_CACHE = ("--cb-block-size=64", "--cb-num-blocks=256", "--cb-max-batch-tokens=512")
 
 
-#: All of them may use all processors; vLLM's cache has as much memory for both that use it.
+#: All of them may use all processors, unless the caller says otherwise, and both that use vLLM have
+#: as much memory for its cache.
 _COMMON = {
     "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0))),
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_NO_USAGE_STATS": "1",

@@ -39,7 +39,7 @@ def llm_service(scale: Scale) -> Iterator[Finding]:
             yield Finding(
                 f"bfloat16, c={c}",
                 f"{run.tokens_per_second:.0f} tokens/s, first text {1e3 * run.first_p50:.0f} ms",
-                run.unfinished == 0,
+                None if scale.quick else run.unfinished == 0,
             )
 
 
@@ -73,5 +73,5 @@ def _freed(port: int, scale: Scale) -> Finding:
     return Finding(
         f"first text after {slots} streams were cancelled, all places taken",
         f"{1e3 * freed:.0f} ms; alone {1e3 * alone:.0f} ms",
-        freed < alone + 1,
+        None if scale.quick else freed < alone + 1,  # a dry run is no matter of time
     )
