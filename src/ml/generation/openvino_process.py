@@ -123,7 +123,8 @@ def open_pipeline(
         scheduler.num_kv_blocks = slots * -(-max_length // _BLOCK)
     else:
         scheduler.cache_size = cache_gib
-    properties: dict[str, Any] = {}
+    # With its own default of 8 bits, a small model loses answers that it knows.
+    properties: dict[str, Any] = {"KV_CACHE_PRECISION": "f16"}
     if prompt_lookup:
         properties["prompt_lookup"] = True
     if draft is not None:
