@@ -262,6 +262,12 @@ HOSTILE: dict[str, AnswerForm] = {
     "a megabyte": JsonAnswer(json.dumps({"enum": ["x" * 2**20]})),
     "lists in lists": JsonAnswer(DEEP[:65_000]),
     "lists in lists that end": JsonAnswer('{"type":"array","items":' * 1500 + "{}" + "}" * 1500),
+    "two schemas at once": JsonAnswer('{"allOf": [{"type": "string"}, {"minLength": 2}]}'),
+    "a value of another type": JsonAnswer('{"type": "string", "enum": [1, 2]}'),
+    "what must not be": JsonAnswer('{"not": {"type": "string"}}'),
+    "items that differ": JsonAnswer('{"type": "array", "uniqueItems": true}'),
+    "a pattern with a length": JsonAnswer('{"type": "string", "pattern": "a", "minLength": 3}'),
+    "a schema elsewhere": JsonAnswer('{"$ref": "file:///etc/passwd"}'),
     "an open bracket": RegexAnswer("("),
     "brackets in brackets": RegexAnswer("(" * 20_000 + "a" + ")" * 20_000),
     "a repetition of repetitions": RegexAnswer("(((a{1,1000}){1,1000}){1,1000}){1,1000}"),
@@ -283,7 +289,7 @@ def test_forms_that_no_answer_can_have_are_refused_and_hurt_nobody(
             engine.require_supported(SamplingParameters(form=form))
         refused[name] = str(caught.value)
     for name, why in refused.items():
-        assert re.match(r"(JSON schema|regular expression|tools): .", why), name
+        assert re.match(r"(JSON schema|regular expression|their schemas): .", why), name
         assert not re.search(r"\.cc|/home|jenkins", why), name
     engine.require_supported(SamplingParameters(form=JsonAnswer(PERSON)))
 

@@ -122,11 +122,13 @@ def test_openai_raises_its_own_errors(service: Server, client: openai.OpenAI) ->
 
 
 async def test_openais_async_client_has_several_streams_at_once(service: Server) -> None:
+    # Its answer hangs on no close choice, which falls differently with who shares a step.
+    asked = [{"role": "user", "content": "How many legs has a dog?"}]
     async with openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key=KEY) as client:
 
         async def stream(number: int) -> tuple[str, str | None]:
             chunks = await client.chat.completions.create(
-                model=MODEL, messages=CONVERSATION, max_tokens=2 + number, stream=True
+                model=MODEL, messages=asked, max_tokens=2 + number, stream=True
             )
             text, reason = "", None
             async for chunk in chunks:
@@ -135,7 +137,7 @@ async def test_openais_async_client_has_several_streams_at_once(service: Server)
             return text, reason
 
         results = await asyncio.gather(*(stream(number) for number in range(8)))
-    assert all("Paris" in text for text, _ in results[4:])
+    assert all("4" in text for text, _ in results[4:])
     assert [reason for _, reason in results[:4]] == ["length"] * 4
 
 

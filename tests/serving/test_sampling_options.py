@@ -40,6 +40,7 @@ REFUSED = [
     {"seed": -1},
     {"seed": 2**63},
     {"stop": ["a"] * 17},
+    {"repetition_penalty": 1e-46},
 ]
 TAKEN = {"temperature": 5.0, "top_p": 1.0, "seed": 2**63 - 1, "stop": ["a"] * 16}
 DEFAULTS = SamplingParameters(max_new_tokens=7, temperature=0.5, top_p=0.25, top_k=3, seed=9)
@@ -71,6 +72,11 @@ def test_values_on_the_bounds_are_taken_and_all_others_are_the_services_own(read
     assert read(reader, {}).over(DEFAULTS) == DEFAULTS
     assert read(reader, dict.fromkeys(SamplingOptions.model_fields)).over(DEFAULTS) == DEFAULTS
     assert read(reader, {"top_k": -1, "temperature": 1}).over(DEFAULTS).top_k == 0
+
+
+@pytest.mark.parametrize("reader", [name for name in READERS if name != "tgi"])
+def test_a_temperature_that_32_bits_hardly_hold_is_none(reader: str) -> None:
+    assert read(reader, {"temperature": 1e-300}).over(DEFAULTS).temperature == 0
 
 
 def test_the_newer_name_of_openais_limit_wins() -> None:

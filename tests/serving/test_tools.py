@@ -224,7 +224,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
             },
             "messages.0.tool_calls.0.function.arguments: ",
         )
-        for text in ("[]", "{", "[" * 100_000, "7")
+        for text in ("[]", "{", "[" * 100_000, "7", '{"a": NaN}', r'{"a": "\ud800"}')
     ),
     ({"functions": [WEATHER]}, "functions: not supported"),
 ]

@@ -24,36 +24,51 @@ _REMEMBERED = 256
 
 
 class FormCheck:
-    """Tries forms in `ml.generation.openvino_forms`, started with the first one; remembers them."""
+    """Tries forms in `ml.generation.openvino_forms_process`, and remembers those that passed.
+
+    The process is started by the first one.
+    """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._possible: OrderedDict[AnswerForm, None] = OrderedDict()
         self._process: ChildProcess | None = None
         self._lock = threading.Lock()
+        #: Held while a form is tried, for which those that are remembered do not wait.
+        self._trying = threading.Lock()
 
     def require_possible(self, form: AnswerForm) -> None:
         """Raise `InvalidInput` for a form that no answer can have, or that takes too long."""
         name, size = _measured(form)
         if size > MOST_CHARACTERS:
             raise InvalidInput(f"{name}: more than {MOST_CHARACTERS} characters")
+        if self._is_known(form):
+            return
+        with self._trying:
+            if self._is_known(form):  # another request had the same one tried
+                return
+            if fault := self._fault(form):
+                raise InvalidInput(f"{name}: {fault}")
         with self._lock:
-            if form not in self._possible:
-                if fault := self._fault(form):
-                    raise InvalidInput(f"{name}: {fault}")
-                self._possible[form] = None
-            self._possible.move_to_end(form)
+            self._possible[form] = None
             if len(self._possible) > _REMEMBERED:
                 self._possible.popitem(last=False)
 
     def close(self) -> None:
         """End the process."""
-        with self._lock:
+        with self._trying:
             self._end()
+
+    def _is_known(self, form: AnswerForm) -> bool:
+        with self._lock:
+            known = form in self._possible
+            if known:
+                self._possible.move_to_end(form)
+            return known
 
     def _fault(self, form: AnswerForm) -> str | None:
         if self._process is None:
-            self._process = ChildProcess("ml.generation.openvino_forms", self._settings)
+            self._process = ChildProcess("ml.generation.openvino_forms_process", self._settings)
             if why := self._process.wait_until_ready():
                 self._end()
                 log.error("forms of answers cannot be tried: %s", why)
@@ -82,4 +97,4 @@ def _measured(form: AnswerForm) -> tuple[str, int]:
         case RegexAnswer(pattern):
             return "regular expression", len(pattern)
     parts = [form.trigger, *(t.begin + t.schema + t.end for t in form.tags)]
-    return "tools", sum(map(len, parts))
+    return "their schemas", sum(map(len, parts))

@@ -87,7 +87,10 @@ class _Grammar:
             return "value"
         for name in ("$ref", "const", "enum", "anyOf", "oneOf", "allOf"):
             if name in said:
-                _require_known(said, {name, "type"} if name in ("const", "enum") else {name})
+                if name in ("const", "enum"):
+                    _require_known(said, {name, "type"})
+                    return self._one_of([said[name]] if name == "const" else said[name], said)
+                _require_known(said, {name})
                 return self._combined(name, said[name])
         kind = said.pop("type", None)
         if isinstance(kind, list) and kind:
@@ -105,15 +108,24 @@ class _Grammar:
         _require_known(said, ())
         return str(kind)
 
+    def _one_of(self, values: Any, said: Mapping[str, Any]) -> str:
+        """Return a rule for the values of an enumeration that are of its type, if it has one."""
+        if not isinstance(values, list) or len(values) > _MOST_LITERALS:
+            raise UnknownToGrammar("enum")
+        kinds = said.get("type")
+        if kinds is not None:
+            kinds = kinds if isinstance(kinds, list) else [kinds]
+            values = [value for value in values if any(_is_of(value, kind) for kind in kinds)]
+        if not values:
+            raise UnknownToGrammar("enum or const: no value is allowed")
+        literals = [_literal(value) for value in values]
+        return literals[0] if len(literals) == 1 else self._rule(" | ".join(literals))
+
     def _combined(self, name: str, value: Any) -> str:
         if name == "$ref":
             return self._referenced(value)
-        if name == "const":
-            return _literal(value)
         if not isinstance(value, list) or not value or len(value) > _MOST_LITERALS:
             raise UnknownToGrammar(name)
-        if name == "enum":
-            return self._rule(" | ".join(map(_literal, value)))
         if name == "allOf" and len(value) > 1:
             raise UnknownToGrammar(name)
         return self._rule(" | ".join(map(self._value, value)))
@@ -211,6 +223,16 @@ def _bounds(said: Mapping[str, Any], least: str, most: str) -> tuple[int, int | 
     if bounds[1] is not None and bounds[0] > bounds[1]:
         raise UnknownToGrammar(f"{least}, {most}")
     return bounds
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Return whether a JSON value is of a schema's type."""
+    if isinstance(value, bool) or value is None:
+        return bool(kind == ("null" if value is None else "boolean"))
+    if isinstance(value, int | float):
+        return kind == "number" or (kind == "integer" and value == int(value))
+    name = "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
+    return bool(kind == name)
 
 
 def _literal(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
+from ml.generation.held_schemas import require_held
 from ml.generation.json_grammar import UnknownToGrammar, json_grammar
 from ml.generation.request import SamplingParameters
 
@@ -103,4 +104,5 @@ def _json_content(schema: str) -> Any:
     try:
         return Config.EBNF(json_grammar(schema))
     except UnknownToGrammar:
+        require_held(schema)
         return Config.JSONSchema(schema)

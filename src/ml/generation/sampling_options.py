@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ml.generation.request import SamplingParameters
 
@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 MOST_STOP_STRINGS = 16
+_LEAST_TEMPERATURE = 1e-4
 #: Of one request: each answer waits for a slot of its own.
 MOST_ANSWERS = 64
 
@@ -28,12 +29,17 @@ def _all_as_zero(value: Any) -> Any:
     return 0 if value == -1 else value
 
 
+def _zero_if_tiny(temperature: float) -> float:
+    """Return 0 where nothing but the likeliest token has a chance, before 32 bits overflow."""
+    return temperature if temperature >= _LEAST_TEMPERATURE else 0.0
+
+
 MaxNewTokens = Annotated[int, Field(ge=1, lt=2**31)]
-Temperature = Annotated[float, Field(ge=0, le=5)]
+Temperature = Annotated[float, Field(ge=0, le=5), AfterValidator(_zero_if_tiny)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
 MinP = Annotated[float, Field(ge=0, le=1)]
-RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 StopStrings = Annotated[list[str], Field(max_length=MOST_STOP_STRINGS)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from ml.models.openvino_model import Weights
 __all__ = ["convert", "main"]
 
 _TOOLS = ("optimum-intel[openvino]==2.2.0", "transformers<5.6", "torch==2.13.0")
+_GROUP_SIZES = (128, 64, 32)
 _FROM_HUB = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -53,7 +55,10 @@ def convert(name: str, weights: Weights = "int8") -> Path:
         made = Path(scratch, "model")
         command = [str(python), "-m", "optimum.commands.optimum_cli", "export", "openvino"]
         command += ["--model", str(source), "--task", "text-generation-with-past"]
-        _run([*command, "--weight-format", weights, str(made)], f"{name!r} cannot be converted")
+        command += ["--weight-format", weights]
+        if weights == "int4":
+            command += ["--group-size", str(_group_size(source))]
+        _run([*command, str(made)], f"{name!r} cannot be converted")
         mark_converted(made, source)
         if target.exists():  # of a source that has changed
             target.rename(Path(scratch, "old"))
@@ -73,6 +78,18 @@ def _source(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(name, allow_patterns=list(_FROM_HUB)))
+
+
+def _group_size(source: Path) -> int:
+    """Return how many weights of a row share a scale: as many as divide all rows, -1 for all."""
+    try:
+        config = json.loads((source / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{source / 'config.json'} cannot be read: {error}") from error
+    config = config.get("text_config", config)
+    hidden, heads = int(config.get("hidden_size", 0)), int(config.get("num_attention_heads", 0))
+    rows = hidden, int(config.get("intermediate_size", 0)), heads * int(config.get("head_dim") or 0)
+    return next((size for size in _GROUP_SIZES if not any(row % size for row in rows)), -1)
 
 
 def _environment() -> Path:

@@ -7,6 +7,7 @@ runs in a process of its own: the library tells on standard output what it loads
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,14 @@ def write_openvino_folder(source: Path, folder: Path) -> None:
 
 def main() -> int:
     """Write it; returns the exit code."""
-    source, folder = map(Path, sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m ml.models.gguf_openvino",
+        description="Writes a GGUF file as a folder of OpenVINO's, which opens in half the time.",
+    )
+    parser.add_argument("source", metavar="GGUF", type=Path)
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    given = parser.parse_args()
+    source, folder = given.source, given.folder
     from openvino_genai import LLMPipeline  # type: ignore[import-untyped]
 
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

@@ -22,6 +22,8 @@ _POOLING_FILE = "1_Pooling/config.json"
 _BATCH_TOKENS = 8192
 
 Vectors = npt.NDArray[np.float32]
+#: Characters of a word that one token may stand for without being in the vocabulary.
+_LONGEST_WORD = 100
 #: Token ids and attention mask of a batch, to the hidden states of its last layer.
 _Run = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Vectors]
 
@@ -67,6 +69,9 @@ class TextEmbedder:
             raise self._fault(str(error).splitlines()[0], is_broken_off(error)) from error
         self._pool = _pooling_of(json.loads(Path(pooling).read_text()) if pooling else {})
         self.max_length = _max_length(config, self._tokenizer)
+        longest = max(map(len, self._tokenizer.get_vocab()))
+        #: A text of more characters has too many tokens, and is not read to count them.
+        self._longest_text = self.max_length * max(longest, _LONGEST_WORD)
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         #: How long a vector is.
@@ -87,7 +92,13 @@ class TextEmbedder:
 
         Raises `InvalidInput` naming the field for none, too many, and ids that are no tokens.
         """
-        ids: list[int] = self._tokenizer(text).input_ids if isinstance(text, str) else text
+        if isinstance(text, str):
+            if len(text) > self._longest_text:
+                told = f"over {self.max_length} tokens; the model reads {self.max_length}"
+                raise InvalidInput(f"{field}: {told}")
+            ids: list[int] = self._tokenizer(text).input_ids
+        else:
+            ids = text
         if not text or not ids:
             raise InvalidInput(f"{field}: there is nothing to embed")
         if len(ids) > self.max_length:

@@ -5,7 +5,6 @@ Source: OpenAI's API reference, "Chat completions".
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -16,6 +15,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import from_json
 
 from ml.errors import describe_faults
 from ml.generation.tools import ToolName
@@ -57,8 +57,8 @@ def _text_of(number: int, part: Any) -> str:
 def read_arguments(text: str) -> dict[str, Any]:
     """Return the arguments of a call from their JSON; none of nothing."""
     try:
-        arguments = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        arguments = from_json(text or "{}", allow_inf_nan=False)
+    except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         raise ValueError("give the JSON text of an object")
