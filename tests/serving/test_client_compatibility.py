@@ -59,10 +59,10 @@ async def test_values_that_change_nothing_are_taken_and_others_named(make_llm: M
         assert status == 200, (fields, document)
         assert text_of(document) == text_of(plain[path][1]), fields
     for name, value in {
-        "repetition_penalty": 1.2,
-        "min_p": 0.1,
-        "ignore_eos": True,
-        "n": True,
+        "length_penalty": 1.2,
+        "typical_p": 0.5,
+        "use_beam_search": True,
+        "min_tokens": 3,
     }.items():
         status, document = await ask(app, CHAT, BODIES[CHAT] | {name: value})
         assert (status, document["error"]["param"]) == (400, name)

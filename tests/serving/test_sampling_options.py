@@ -31,7 +31,6 @@ READERS: dict[str, tuple[type[SamplingOptions], dict[str, Any]]] = {
 }
 REFUSED = [
     {"max_new_tokens": 0},
-    {"max_new_tokens": 2**31},
     {"temperature": -0.1},
     {"temperature": 5.1},
     {"top_p": -0.1},

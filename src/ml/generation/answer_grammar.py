@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, regex_to_lark
+from pydantic_core import from_json
 
 from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
@@ -91,11 +92,11 @@ def _require_short(form: AnswerForm, *texts: str) -> None:
 def _json(schema: str) -> str:
     """Return the part of a grammar for JSON of a schema."""
     try:
-        read = json.loads(schema)
+        read = from_json(schema)
         if isinstance(read, dict):
             # A schema may set options of its own here, which would take its keywords' effect.
             return "%json " + json.dumps(read | {"x-guidance": _JSON_OPTIONS})
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidInput(f"the JSON Schema cannot be read: {error}") from error
     raise InvalidInput("a JSON Schema is an object, such as {}, which is any JSON")
 

@@ -13,6 +13,7 @@ __all__ = [
     "MOST_ANSWERS",
     "MOST_STOP_STRINGS",
     "MaxNewTokens",
+    "NewTokens",
     "SamplingOptions",
     "StopStrings",
     "Temperature",
@@ -20,6 +21,7 @@ __all__ = [
 
 MOST_STOP_STRINGS = 16
 _LEAST_TEMPERATURE = 1e-4
+_MOST_TOKENS = 2**31 - 1
 #: Of one request: each answer waits for a slot of its own.
 MOST_ANSWERS = 64
 
@@ -34,7 +36,13 @@ def _zero_if_tiny(temperature: float) -> float:
     return temperature if temperature >= _LEAST_TEMPERATURE else 0.0
 
 
-MaxNewTokens = Annotated[int, Field(ge=1, lt=2**31)]
+def _as_many_as_fit(tokens: int) -> int:
+    """Return a number that 32 bits hold: no model has room for more."""
+    return min(tokens, _MOST_TOKENS)
+
+
+NewTokens = Annotated[int, Field(ge=0), AfterValidator(_as_many_as_fit)]
+MaxNewTokens = Annotated[NewTokens, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=5), AfterValidator(_zero_if_tiny)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]

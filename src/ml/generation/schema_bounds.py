@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import from_json
 
 __all__ = ["BoundedSchema", "Regex", "SchemaOrText", "compact"]
 
@@ -35,8 +36,8 @@ def _read(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
+        return from_json(value, allow_inf_nan=False)
+    except ValueError:
         raise ValueError("give a JSON Schema") from None
 
 

@@ -15,6 +15,7 @@ from ml.generation.request import SamplingParameters
 from ml.generation.sampling_options import (
     MOST_ANSWERS,
     MaxNewTokens,
+    NewTokens,
     SamplingOptions,
     StopStrings,
 )
@@ -185,9 +186,7 @@ class CompletionRequest(_Request):
         max_length=MOST_ANSWERS,
         description="Texts to go on with, or their token ids; the choices have their order",
     )
-    max_new_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        default=None, alias="max_tokens"
-    )
+    max_new_tokens: NewTokens | None = Field(default=None, alias="max_tokens")
     best_of: Answers | None = Field(
         default=None, description="Answers that are made, of which the n likeliest are returned"
     )
