@@ -76,6 +76,7 @@ async def test_a_vector_is_that_of_its_text_alone_however_many_come_together(
         ({"input": [[]]}, 400, "input: "),
         ({"input": ["a", 5]}, 400, "input: "),
         ({"input": [10**9]}, 400, "input.0: "),
+        ({"input": "a b " * 100_000}, 400, "input.0: over "),
         ({"input": "word " * 100}, 400, "input.0: 1"),
         ({"input": ["a"] * 2049}, 400, "input: "),
         ({"input": "a", "dimensions": 8}, 400, "dimensions: "),
