@@ -6,14 +6,18 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-__all__ = ["ChildProcess"]
+__all__ = ["ChildProcess", "run_as_child"]
+
+#: Serves the connection to the parent, with the settings that it gave.
+Serve = Callable[["Connection[Any, Any]", dict[str, Any]], None]
 
 
 class ChildProcess:
@@ -90,3 +94,14 @@ class ChildProcess:
         with contextlib.suppress(OSError):  # it ended, which who listens hears
             while (message := self._outbox.get()) is not None:
                 self._connection.send(message)
+
+
+def run_as_child(serve: Serve) -> None:
+    """Be the process of a `ChildProcess`: serve its connection until it closes, then end."""
+    # Who holds the other end decides when this ends, also when Ctrl-C is told to both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    with contextlib.suppress(OSError, EOFError):  # nobody is left to tell
+        serve(connection, json.loads(sys.argv[2]))
+    os._exit(0)  # what a library would wait for is nobody's any more

@@ -10,22 +10,17 @@ the same library over the same tokenizer, with a model that knows nothing.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
 import resource
 import signal
-import sys
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from ml.generation.answer_form import AnswerForm
+from ml.generation.child_process import run_as_child
 from ml.generation.openvino_config import new_config
-
-__all__ = ["main"]
 
 #: Processor time that one form may take: to be compiled, and for the first tokens.
 _SECONDS = 1.5
@@ -105,19 +100,6 @@ def _bound_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + _MOST_BYTES, hard))
 
 
-def main() -> None:
-    """Open the tokenizer and serve a connection until it closes.
-
-    Arguments: the connection's file descriptor, and what to open as a JSON object.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who holds the other end decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    with contextlib.suppress(OSError, EOFError):  # nobody is left to tell
-        _serve(connection, json.loads(sys.argv[2]))
-    os._exit(0)  # what OpenVINO would wait for is nobody's any more
-
-
 def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
     try:
         trial = _Trial(**settings)
@@ -135,4 +117,4 @@ def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_child(_serve)

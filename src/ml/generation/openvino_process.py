@@ -12,17 +12,13 @@ What it is told, and what it says, are tuples that begin with one of these words
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ml.generation.child_process import run_as_child
 from ml.generation.openvino_config import new_config
 
-__all__ = ["main", "open_pipeline"]
+__all__ = ["open_pipeline"]
 
 #: Positions of a block of the cache, where the CPU runs the model.
 _BLOCK = 32
@@ -136,20 +132,6 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def main() -> None:
-    """Open the model and serve a connection until it closes.
-
-    Arguments: the connection's file descriptor, and what to open as a JSON object.
-    """
-    # Who holds the other end decides when this ends, also when Ctrl-C is told to both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    with contextlib.suppress(OSError, EOFError):  # nobody is left to tell
-        _serve(connection, json.loads(sys.argv[2]))
-    os._exit(0)  # what OpenVINO would wait for is nobody's any more
-
-
 def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
     try:
         pipeline = open_pipeline(**settings)
@@ -164,4 +146,4 @@ def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_child(_serve)
