@@ -8,8 +8,8 @@ from quart_schema import document_request
 
 from ml.finetuning.request import FinetuningRequest
 from ml.serving.availability import needs_no_workflow
+from ml.serving.json_body import json_body
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
-from unsloth_trainer_service.body import json_body
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp

@@ -8,11 +8,12 @@ from quart import Response, request, send_file
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.uploads import TRAINING_DATA, Uploads, check_name
-from ml.serving.job_views import page_limit
 from ml.serving.media_types import takes
 from ml.serving.multipart import Form, read_form
 from ml.serving.openai.errors import error_reply
+from ml.serving.openai.page import list_page
 from ml.serving.openai.routes import OPENAI_PATHS
+from ml.serving.paging import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
                 raise NotFound(f"There is no file {after!r}.")
             entries = entries[ids.index(after) + 1 :]
         limit = page_limit(_MOST_FILES, most=_MOST_FILES)
-        page = entries[:limit]
-        ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
-        return {"object": "list", "data": page, **ends, "has_more": len(entries) > limit}
+        return list_page(entries[:limit], len(entries) > limit)
 
     @app.get("/v1/files/<file_id>")
     async def file_object(file_id: str) -> dict[str, Any]:

@@ -6,32 +6,67 @@ Source: OpenAI's API reference, "Fine-tuning".
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from quart import request
 from quart_schema import document_request
 
 from ml.errors import InvalidInput
 from ml.jobs.job import Job, StopRequest, new_job_id
-from ml.serving.job_views import page_limit
+from ml.serving.jobs import JobForm, add_job_routes, page_of_jobs
+from ml.serving.json_body import refuse_body
+from ml.serving.openai.page import list_page
+from ml.serving.paging import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
-from unsloth_trainer_service.body import refuse_body
 from unsloth_trainer_service.openai_job_request import JobRequest, in_openais_names
 from unsloth_trainer_service.openai_job_views import checkpoint_views, event_view, tuning_view
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
-#: Jobs that are looked at in one query for those with some metadata.
-_LOOKED_AT = 100
+PATH = "/v1/fine_tuning/jobs"
 _EVENT_ID = re.compile(r"ftevent-(\d{1,18})")
 _METADATA = re.compile(r"metadata\[(.*)\]")
+
+
+class TuningForm(JobForm):
+    """Jobs as OpenAI's clients know them; `?metadata[key]=value` narrows a list."""
+
+    page_size: ClassVar[int] = 20
+    resumed_status: ClassVar[int] = 200
+    streams_events: ClassVar[bool] = False
+
+    async def view(self, job: Job) -> dict[str, Any]:
+        """Return a job."""
+        return tuning_view(job)
+
+    async def found(self, limit: int) -> tuple[Sequence[Job], bool]:
+        """Return the jobs with the metadata in the request's query."""
+        wanted = _wanted_metadata()
+
+        def is_wanted(job: Job) -> bool:
+            metadata = job.request.get("metadata") or {}
+            return not metadata if wanted is None else wanted.items() <= metadata.items()
+
+        narrows = wanted is None or bool(wanted)
+        return await page_of_jobs(
+            self.jobs.store, limit, is_wanted=is_wanted if narrows else None
+        )
+
+    def page(self, views: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+        """Return a page of jobs."""
+        return list_page(views, has_more)
+
+    def changed(self, view: dict[str, Any], message: str) -> dict[str, Any]:
+        """Return the job alone."""
+        return view
 
 
 def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
 
-    @app.post("/v1/fine_tuning/jobs")
+    @app.post(PATH)
     @document_request(JobRequest)
     async def create_tuning() -> dict[str, Any]:
         """Queue a fine-tuning."""
@@ -41,47 +76,25 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
             job = await workflow.submit(asked.finetuning_request(job_id), job_id=job_id)
         return tuning_view(job)
 
-    @app.get("/v1/fine_tuning/jobs")
-    async def list_tunings() -> dict[str, Any]:
-        """Return the jobs, newest first, a page at a time; `?metadata[key]=value` narrows them."""
-        limit = page_limit(20)
-        jobs = await _jobs(workflow, limit + 1, request.args.get("after"))
-        return _page([tuning_view(job) for job in jobs], limit)
+    add_job_routes(app, PATH, TuningForm(workflow.job_engine))
 
-    @app.get("/v1/fine_tuning/jobs/<job_id>")
-    async def tuning(job_id: str) -> dict[str, Any]:
-        """Return a job."""
-        return tuning_view(await workflow.jobs.get(job_id))
-
-    @app.post("/v1/fine_tuning/jobs/<job_id>/cancel")
-    async def cancel_tuning(job_id: str) -> dict[str, Any]:
-        """Cancel a job: a running one finishes its step and saves first."""
-        await refuse_body()
-        return tuning_view(await workflow.jobs.request_stop(job_id, StopRequest.CANCEL))
-
-    @app.post("/v1/fine_tuning/jobs/<job_id>/pause")
+    @app.post(f"{PATH}/<job_id>/pause")
     async def pause_tuning(job_id: str) -> dict[str, Any]:
         """Let a running job save and stop, to be resumed."""
         await refuse_body()
         return tuning_view(await workflow.jobs.request_stop(job_id, StopRequest.INTERRUPT))
 
-    @app.post("/v1/fine_tuning/jobs/<job_id>/resume")
-    async def resume_tuning(job_id: str) -> dict[str, Any]:
-        """Queue a paused job again; it goes on from its last checkpoint."""
-        await refuse_body()
-        return tuning_view(await workflow.jobs.requeue(job_id))
-
-    @app.get("/v1/fine_tuning/jobs/<job_id>/events")
+    @app.get(f"{PATH}/<job_id>/events")
     async def tuning_events(job_id: str) -> dict[str, Any]:
         """Return a job's events, newest first, a page at a time."""
-        limit = page_limit(20)
+        limit = page_limit(TuningForm.page_size)
         _, last = await workflow.jobs.last_event(job_id)
         last = min(last, _before(request.args.get("after"), last))
-        first = max(0, last - limit - 1)  # ids begin at 1 and have no gaps
+        first = max(0, last - limit)  # ids begin at 1 and have no gaps
         found = await workflow.jobs.events(job_id, first, last - first) if last > first else []
-        return _page([event_view(event) for event in reversed(found)], limit)
+        return list_page([event_view(event) for event in reversed(found)], first > 0)
 
-    @app.get("/v1/fine_tuning/jobs/<job_id>/checkpoints")
+    @app.get(f"{PATH}/<job_id>/checkpoints")
     async def tuning_checkpoints(job_id: str) -> dict[str, Any]:
         """Return the tuned model of a job that succeeded, and the checkpoints that are kept."""
         job = await workflow.jobs.get(job_id)
@@ -89,20 +102,8 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
         ids = [view["id"] for view in views]
         if (after := request.args.get("after")) is not None:
             views = views[ids.index(after) + 1 :] if after in ids else []
-        return _page(views, page_limit(10))
-
-
-async def _jobs(workflow: UnslothTrainerWorkflow, number: int, after: str | None) -> list[Job]:
-    """Return the jobs behind `after` that have the metadata in the request's query."""
-    wanted = _wanted_metadata()
-    found: list[Job] = []
-    while len(found) < number:
-        page = await workflow.jobs.list(None, _LOOKED_AT, after)
-        found += [job for job in page if _has(job.request.get("metadata"), wanted)]
-        if len(page) < _LOOKED_AT:
-            break
-        after = page[-1].id
-    return found[:number]
+        limit = page_limit(10)
+        return list_page(views[:limit], len(views) > limit)
 
 
 def _wanted_metadata() -> dict[str, str] | None:
@@ -116,12 +117,6 @@ def _wanted_metadata() -> dict[str, str] | None:
     }
 
 
-def _has(metadata: dict[str, str] | None, wanted: dict[str, str] | None) -> bool:
-    if wanted is None:
-        return not metadata
-    return wanted.items() <= (metadata or {}).items()
-
-
 def _before(after: str | None, last: int) -> int:
     """Return the id of the newest event behind the one that the client has."""
     if after is None:
@@ -130,8 +125,3 @@ def _before(after: str | None, last: int) -> int:
     if named is None:
         raise InvalidInput("after: give the id of an event")
     return max(0, int(named[1]) - 1)
-
-
-def _page(data: list[dict[str, Any]], limit: int) -> dict[str, Any]:
-    ends = {"first_id": data[0]["id"], "last_id": data[:limit][-1]["id"]} if data else {}
-    return {"object": "list", "data": data[:limit], **ends, "has_more": len(data) > limit}

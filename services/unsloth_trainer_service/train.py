@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import Response
 from quart_schema import document_request
 
 from ml.finetuning.train_request import TrainRequest
 from ml.jobs.job import new_job_id
-from ml.serving.job_views import event_history, stream_events, view_of
+from ml.serving.jobs import JobForm, add_job_routes
+from ml.serving.json_body import json_body
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
-from unsloth_trainer_service.body import json_body
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -31,17 +30,4 @@ def add_train(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
             "message": "Training job has been queued and will start shortly",
         }, 202
 
-    @app.get("/train/<job_id>")
-    async def train_state(job_id: str) -> dict[str, Any]:
-        """Return the state of a training."""
-        return await view_of(workflow.jobs, await workflow.jobs.get(job_id))
-
-    @app.get("/train/<job_id>/events")
-    async def train_events(job_id: str) -> Response:
-        """Stream the events that were and that come; ends when the training has ended."""
-        return await stream_events(workflow.jobs, workflow.tails, job_id)
-
-    @app.get("/train/<job_id>/events/history")
-    async def train_history(job_id: str) -> dict[str, Any]:
-        """Return the events behind `after`, a thousand at most."""
-        return await event_history(workflow.jobs, job_id)
+    add_job_routes(app, "/train", JobForm(workflow.job_engine))

@@ -65,6 +65,10 @@ class RunLog:
         """Add an evaluation with `step`, `epoch` and `eval_loss`, to the metrics alone."""
         self._append(METRICS_FILE, _row(numbers.get(column) for column in _COLUMNS))
 
+    def newest(self, number: int) -> list[dict[str, Any]]:
+        """Return so many of the newest training steps in the first folder, oldest first."""
+        return [json.loads(line) for line in self._whole_lines(LOG_FILE)[-number:]]
+
     def _append(self, name: str, text: str) -> None:
         for folder in self._folders:
             with (folder / name).open("a") as file:

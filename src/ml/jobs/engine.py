@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml.errors import ConfigurationError, NotReady
-from ml.jobs.job import Job
+from ml.jobs.job import Job, StopRequest
 
 if TYPE_CHECKING:
     from ml.jobs.scheduler import Scheduler
@@ -71,6 +71,14 @@ class JobEngine:
         if self._tails is None:
             raise NotReady("The jobs are not there yet.", retry_after_seconds=1)
         return self._tails
+
+    async def cancel(self, job_id: str) -> Job:
+        """End a job, or ask a running one to; raises `NotFound` or `IllegalTransition`."""
+        return await self.store.request_stop(job_id, StopRequest.CANCEL)
+
+    async def resume(self, job_id: str) -> Job:
+        """Queue a job again that did not succeed; raises `NotFound` or `IllegalTransition`."""
+        return await self.store.requeue(job_id)
 
     @property
     def jobs_folder(self) -> Path:

@@ -21,6 +21,7 @@ from ml.errors import (
 )
 from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
+from ml.finetuning.run_log import RunLog
 from ml.finetuning.train_request import TrainRequest
 from ml.finetuning.uploads import is_file_id
 from ml.generation.arguments import LanguageModelArguments
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from ml.finetuning.checkpoints import Checkpoint
     from ml.finetuning.data.report import DataReport
     from ml.jobs.store import JobStore
-    from ml.jobs.tail import Tails
 
 __all__ = ["FINETUNING", "TrainerArguments", "UnslothTrainerWorkflow", "read_request"]
 
@@ -98,7 +98,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         self.input_path, self.output_path = checked.input_path, checked.output_path
         self.working_path = checked.working_path
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
-        self._engine = JobEngine(
+        #: What queues and runs the jobs.
+        self.job_engine = JobEngine(
             self.working_path,
             database_url=checked.store_url,
             slots=checked.job_slots,
@@ -118,28 +119,23 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     @property
     def jobs(self) -> JobStore:
         """The records of all jobs. Raises `NotReady` before the workflow is set up."""
-        return self._engine.store
-
-    @property
-    def tails(self) -> Tails:
-        """The events of jobs as they come. Raises `NotReady` before the workflow is set up."""
-        return self._engine.tails
+        return self.job_engine.store
 
     async def do_setup(self) -> None:
         """Open the store, load the base model, and take up the queue."""
         await self.in_thread(self._make_folders)
         try:
-            await self._engine.open()
+            await self.job_engine.open()
             if self._language_model is not None:
                 await self.in_thread(self._language_model.load)
-            await self._engine.start()
+            await self.job_engine.start()
         except BaseException:
             await self.do_close()
             raise
 
     async def do_close(self) -> None:
         """Let running jobs save, and close the store."""
-        await self._engine.close()
+        await self.job_engine.close()
         if self._language_model is not None:
             await self.in_thread(self._language_model.close)
 
@@ -297,7 +293,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         """Return the checkpoints of a job that are kept to go on from, oldest first."""
         from ml.finetuning.checkpoints import Checkpoints
 
-        return Checkpoints.of_job(self._engine.jobs_folder / job_id).complete()
+        return Checkpoints.of_job(self.job_engine.jobs_folder / job_id).complete()
+
+    def logs(self, job_id: str, number: int) -> list[dict[str, Any]]:
+        """Return the newest entries of a job's log, oldest first."""
+        return RunLog([self.job_engine.jobs_folder / job_id]).newest(number)
 
     @property
     def files_path(self) -> Path:
