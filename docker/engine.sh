@@ -5,13 +5,10 @@
 #   IMAGE_PREFIX  of the images' names, such as your-registry/
 #   IMAGE_TAG     latest
 
-services=(
-    classic_ml_inference_service
-    ezkl_proof_service
-    llm_inference_service
-    tgi_client_inference_service
-    unsloth_trainer_service
-)
+services=()
+for _folder in "$(dirname "${BASH_SOURCE[0]}")"/../services/*_service/; do
+    services+=("$(basename "$_folder")")
+done
 
 fail() {
     echo "${0##*/}: $*" >&2

@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.run import fuzz
-from tests.fuzz.services import SERVICES
+from tests.support.services import SERVICES
 from tests.support import shared
 
 
 async def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("services", nargs="*", default=list(SERVICES), metavar="service")
+    parser.add_argument("services", nargs="*", default=SERVICES, metavar="service")
     parser.add_argument("--requests", type=int, default=20_000, help="to all of them together")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

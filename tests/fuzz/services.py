@@ -1,4 +1,4 @@
-"""The five services in this process, each on a small model, with right requests to begin from."""
+"""The services in this process, each on a small model, with right requests to begin from."""
 
 from __future__ import annotations
 
@@ -18,18 +18,11 @@ from tests.support.circuits import SETOSA, iris_artifact
 from tests.support.finetuning import save_small_llm, write_rows
 from tests.support.processes import clean_environment
 from tests.support.requests import abi_text, eventually
+from tests.support.services import PREFIXES
 from tests.support.tiny_embedder import save_tiny_embedder
 
-__all__ = ["SERVICES", "Target", "running"]
+__all__ = ["Target", "running"]
 
-#: The services' names, and where their settings begin.
-SERVICES = {
-    "classic_ml_inference_service": "CLASSIC_INF_",
-    "llm_inference_service": "FLASK_LLM_",
-    "tgi_client_inference_service": "TGI_INF_",
-    "unsloth_trainer_service": "TRAINER_",
-    "ezkl_proof_service": "EZKL_",
-}
 _TENSOR = {"dtype": "float", "values": [SETOSA]}
 _CHAT = {"model": "tgi", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
 _SCHEMA = {"type": "object", "properties": {"a": {"enum": ["b"]}}, "required": ["a"]}
@@ -160,7 +153,7 @@ def _settings(name: str, folder: Path, stack: contextlib.ExitStack) -> dict[str,
         own["WORKFLOW_POSITIONAL_ARGS"] = [str(artifact)]
         others["WORKING_PATH"] = str(folder / "working")
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in own.items()}
-    return {SERVICES[name] + key: text for key, text in texts.items()} | others
+    return {PREFIXES[name] + key: text for key, text in texts.items()} | others
 
 
 async def _ids(name: str, app: Any) -> list[str]:

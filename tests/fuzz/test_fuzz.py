@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.run import fuzz
-from tests.fuzz.services import SERVICES
+from tests.support.services import SERVICES
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -19,9 +19,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tests.support.processes import ROOT
+from tests.support.services import SERVICES
 
 DOCKER = ROOT / "docker"
-SERVICES = sorted(folder.name for folder in (ROOT / "services").glob("*_service"))
 NODE = json.loads((DOCKER / "config.json").read_text())["containers"]
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 

@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 
 from ml.serving.auth import PUBLIC_PATHS
-from tests.support.processes import ROOT
+from tests.support.services import PREFIXES, SERVICES
 
-SERVICES = sorted(folder.name for folder in (ROOT / "services").glob("*_service"))
-PREFIXES = {
-    "classic_ml_inference_service": "CLASSIC_INF_",
-    "ezkl_proof_service": "EZKL_",
-    "llm_inference_service": "FLASK_LLM_",
-    "tgi_client_inference_service": "TGI_INF_",
-    "unsloth_trainer_service": "TRAINER_",
-}
 ARGUMENTS = {
     "classic_ml_inference_service": '["owner/name"]',
     "ezkl_proof_service": '["artifacts/none"]',

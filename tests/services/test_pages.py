@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ml.serving.auth import PUBLIC_PATHS
-from tests.services.test_keys import ARGUMENTS, PREFIXES, SERVICES
+from tests.services.test_keys import ARGUMENTS
+from tests.support.services import PREFIXES, SERVICES
 
 FORMS = ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x")
 

@@ -16,16 +16,17 @@ from ml.testing.tgi_server import TGIServer
 from tests.support.circuits import iris_artifact
 from tests.support.processes import service_variables
 from tests.support.requests import JSON, eventually
+from tests.support.services import PREFIXES, SERVICES
 from tests.support.tiny_llm import save_tiny_llm
 from tests.support.unloaded import REASON
 
-#: The prefix of each service's settings, and the class that `tests.support.unloaded` names.
-SERVICES = {
-    "classic_ml_inference_service": ("CLASSIC_INF_", "Torch"),
-    "llm_inference_service": ("FLASK_LLM_", "LLM"),
-    "tgi_client_inference_service": ("TGI_INF_", "TGI"),
-    "unsloth_trainer_service": ("TRAINER_", "Trainer"),
-    "ezkl_proof_service": ("EZKL_", "Proofs"),
+#: How the class of each service's workflow ends in `tests.support.unloaded`.
+KINDS = {
+    "classic_ml_inference_service": "Torch",
+    "llm_inference_service": "LLM",
+    "tgi_client_inference_service": "TGI",
+    "unsloth_trainer_service": "Trainer",
+    "ezkl_proof_service": "Proofs",
 }
 UNLOADED = {
     "loading": "The workflow is loading.",
@@ -86,7 +87,7 @@ async def make_service(
             return []
 
         async def make(name: str, state: str = "") -> Any:
-            prefix, kind = SERVICES[name]
+            prefix = PREFIXES[name]
             variables = {
                 f"{prefix}WORKFLOW_POSITIONAL_ARGS": json.dumps(await arguments(name)),
                 "INPUT_PATH": str(folders / "input"),
@@ -97,7 +98,7 @@ async def make_service(
                 built_in = {"model_source": "BUILT_IN", "model_args": {"name": "iris"}}
                 variables[f"{prefix}WORKFLOW_KW_ARGS"] = json.dumps(built_in)
             if state:
-                path = f"tests.support.unloaded.{state.capitalize()}{kind}"
+                path = f"tests.support.unloaded.{state.capitalize()}{KINDS[name]}"
                 variables[f"{prefix}WORKFLOW_CLASS"] = path
                 variables[f"{prefix}REQUEST_TIMEOUT_SECONDS"] = "0.1"
             for variable, value in service_variables(**variables).items():

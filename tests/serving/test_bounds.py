@@ -15,9 +15,9 @@ from ml.serving.services import settings_of
 from ml.serving.settings import load_settings
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.inference.tgi_client_inference_workflow import TGIClientInferenceWorkflow
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import clean_environment
+from tests.support.services import SERVICES
 
-SERVICES = sorted(folder.name for folder in (ROOT / "services").iterdir() if folder.is_dir())
 FRACTIONS = [
     (service, field)
     for service in SERVICES

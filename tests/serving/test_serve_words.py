@@ -13,8 +13,8 @@ from ml.errors import ConfigurationError
 from ml.serving.env_example import env_example
 from ml.serving.services import find_service, service_names, settings_of
 from tests.support.processes import ROOT, clean_environment
+from tests.support.services import SERVICES
 
-SERVICES = sorted(folder.name for folder in (ROOT / "services").iterdir() if folder.is_dir())
 
 
 def serve(*options: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:

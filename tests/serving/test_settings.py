@@ -16,9 +16,9 @@ from ml.serving.services import settings_of
 from ml.serving.settings import load_settings
 from tests.conftest import MakeApp
 from tests.support.processes import PREFIX, ROOT, clean_environment, service_variables
+from tests.support.services import SERVICES
 from tests.support.workflows import Echo, Refusing, Shout
 
-SERVICES = sorted(folder.name for folder in (ROOT / "services").iterdir() if folder.is_dir())
 OPTIONS_OF_SERVE = ["classic_ml_inference_service", "--bind=127.0.0.1:0"]
 
 

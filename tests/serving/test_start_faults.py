@@ -15,14 +15,15 @@ from ml.errors import ConfigurationError
 from ml.extras import missing_of_extra, why_not_imported
 from ml.workflows.loading import load_workflow
 from tests.support.processes import ROOT, clean_environment
+from tests.support.services import EXTRAS, PREFIXES, SERVICES
 
-#: Each service's prefix, its extra, and a package of that without which it cannot work.
-SERVICES = {
-    "classic_ml_inference_service": ("CLASSIC_INF_", "classic", "torch"),
-    "llm_inference_service": ("FLASK_LLM_", "llm", "transformers"),
-    "tgi_client_inference_service": ("TGI_INF_", "tgi", "aiohttp"),
-    "unsloth_trainer_service": ("TRAINER_", "trainer", "sqlalchemy"),
-    "ezkl_proof_service": ("EZKL_", "ezkl", "ezkl"),
+#: A package of each extra without which its service cannot work.
+PACKAGES = {
+    "classic": "torch",
+    "llm": "transformers",
+    "tgi": "aiohttp",
+    "trainer": "sqlalchemy",
+    "ezkl": "ezkl",
 }
 #: Python runs this before anything else; a package that it hides is as good as not installed.
 HIDE = """
@@ -95,7 +96,8 @@ def run(service: str, *options: str, **variables: str) -> subprocess.CompletedPr
 def test_a_package_that_is_not_installed_is_one_line_with_its_extra(
     service: str, options: list[str], tmp_path: Path
 ) -> None:
-    prefix, extra, package = SERVICES[service]
+    prefix, extra = PREFIXES[service], EXTRAS[service]
+    package = PACKAGES[extra]
     (tmp_path / "sitecustomize.py").write_text(HIDE)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = run(service, *options, HIDDEN_PACKAGE=package, PYTHONPATH=path)
@@ -132,7 +134,7 @@ def test_each_workflow_tells_all_faults_of_its_arguments(
 
 
 def test_what_is_installed_is_not_missing_and_what_no_extra_brings_is_named() -> None:
-    assert all(missing_of_extra(extra) is None for _, extra, _ in SERVICES.values())
+    assert all(missing_of_extra(extra) is None for extra in EXTRAS.values())
     unknown = ModuleNotFoundError("No module named 'colour.red'", name="colour.red")
     assert why_not_imported(unknown) == "colour.red is not installed"
     known = ModuleNotFoundError("No module named 'eth_account.x'", name="eth_account.x")
