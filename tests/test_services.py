@@ -1,4 +1,4 @@
-"""A folder in services/ is a service everywhere: what names them all is made of it, or fails here."""
+"""A folder in services/ is a service everywhere: lists of them are made of it, or fail here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def dockerfiles(needle: str = "") -> set[str]:
 
 
 def ports_of_image_run() -> dict[str, list[str]]:
-    lines = re.findall(r"^ +(\w+_service)\) echo (.+) ;;$", (ROOT / "image-run.sh").read_text(), re.M)
+    lines = re.findall(
+        r"^ +(\w+_service)\) echo (.+) ;;$", (ROOT / "image-run.sh").read_text(), re.MULTILINE
+    )
     return {name: ports.split() for name, ports in lines}
 
 
@@ -47,7 +49,8 @@ PLACES: dict[str, Callable[[], set[str]]] = {
     "docker/SERVICE.Dockerfile": dockerfiles,
     "docker/compose.yaml": lambda: set(compose("compose.yaml")),
     "docker/config.json": lambda: {
-        container["id"] for container in json.loads((DOCKER / "config.json").read_text())["containers"]
+        container["id"]
+        for container in json.loads((DOCKER / "config.json").read_text())["containers"]
     },
     "ports() of image-run.sh": lambda: set(ports_of_image_run()),
     "the table of README.md": lambda: row_names(README),

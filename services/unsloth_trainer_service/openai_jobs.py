@@ -50,9 +50,7 @@ class TuningForm(JobForm):
             return not metadata if wanted is None else wanted.items() <= metadata.items()
 
         narrows = wanted is None or bool(wanted)
-        return await page_of_jobs(
-            self.jobs.store, limit, is_wanted=is_wanted if narrows else None
-        )
+        return await page_of_jobs(self.jobs.store, limit, is_wanted=is_wanted if narrows else None)
 
     def page(self, views: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
         """Return a page of jobs."""

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.run import fuzz
-from tests.support.services import SERVICES
 from tests.support import shared
+from tests.support.services import SERVICES
 
 
 async def main() -> int:

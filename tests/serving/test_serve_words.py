@@ -16,7 +16,6 @@ from tests.support.processes import ROOT, clean_environment
 from tests.support.services import SERVICES
 
 
-
 def serve(*options: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [Path(sys.executable).parent / "serve", *options],

@@ -48,9 +48,7 @@ async def stream_events(
     if state.is_final and after and after >= last:
         return Response(status=204)  # which tells an EventSource not to come again
     events = _encoded(tails.events(job_id, after), await view(await store.get(job_id)))
-    response = Response(
-        with_heartbeats(events), content_type="text/event-stream; charset=utf-8"
-    )
+    response = Response(with_heartbeats(events), content_type="text/event-stream; charset=utf-8")
     response.timeout = None  # else Quart cuts it after a minute
     for name, value in STREAM_HEADERS:
         response.headers[name.decode()] = value.decode()
