@@ -8,14 +8,14 @@ from pydantic_settings import SettingsConfigDict
 
 from ezkl_proof_service.artifacts import add_artifacts
 from ezkl_proof_service.proofs import add_proofs
+from ml.jobs.settings import JobSettings
 from ml.serving.app import ServiceApp, create_service
 from ml.serving.settings import Example, ServingSettings
-from ml.workflows.addresses import DatabaseAddress
 from ml.workflows.loading import load_workflow_class
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
 
-class Settings(ServingSettings):
+class Settings(JobSettings, ServingSettings):
     """`EZKL_*`."""
 
     model_config = SettingsConfigDict(env_prefix="EZKL_")
@@ -45,28 +45,13 @@ class Settings(ServingSettings):
         validation_alias="WORKING_PATH",
         description="Proofs that are jobs, with their inputs",
     )
-    database_url: DatabaseAddress | None = Field(
-        default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
-    )
-    job_slots: int = Field(default=1, ge=1, description="Jobs that prove at once")
-    grace_seconds: float = Field(
-        default=10,
-        gt=0,
-        le=50,
-        description="For a job to end when it is stopped, then it is killed",
-    )
 
     def workflow_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for the workflow class."""
         if not issubclass(load_workflow_class(self.workflow_class), EZKLProofWorkflow):
             return self.workflow_kw_args
-        own = {
-            "working_path": self.working_path,
-            "database_url": self.database_url and self.database_url.get_secret_value(),
-            "job_slots": self.job_slots,
-            "grace_seconds": self.grace_seconds,
-        }
-        return {**own, **self.workflow_kw_args}
+        own = {"working_path": self.working_path}
+        return {**self.job_arguments(), **own, **self.workflow_kw_args}
 
 
 def create_app() -> ServiceApp:

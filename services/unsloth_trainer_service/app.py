@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from ml.jobs.settings import GraceSeconds, JobSettings
 from ml.serving.app import ServiceApp, create_service
 from ml.serving.settings import Example, ServingSettings, split_list
-from ml.workflows.addresses import DatabaseAddress, PageAddress, SignerAddress, WebAddress
+from ml.workflows.addresses import PageAddress, SignerAddress, WebAddress
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.dashboard import add_dashboard
 from unsloth_trainer_service.datasets import add_datasets
@@ -24,7 +25,7 @@ from unsloth_trainer_service.train import add_train
 Names = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 
 
-class Settings(ServingSettings):
+class Settings(JobSettings, ServingSettings):
     """`TRAINER_*`; the names of the documents stay without the prefix."""
 
     model_config = SettingsConfigDict(env_prefix="TRAINER_")
@@ -63,19 +64,7 @@ class Settings(ServingSettings):
         validation_alias="QUERY_SIGNERS",
         description="Ethereum addresses whose signature a query needs; none: no signature",
     )
-    database_url: DatabaseAddress | None = Field(
-        default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
-    )
-    job_slots: int = Field(default=1, ge=1, description="Jobs that train at once")
-    grace_seconds: float = Field(
-        default=45,
-        gt=0,
-        le=50,
-        description="For a job to save when it is stopped, then it is killed",
-    )
-    resume_interrupted: bool = Field(
-        default=False, description="Queue interrupted jobs again at the start"
-    )
+    grace_seconds: GraceSeconds = 45
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         default="auto", description="Of the weights while TRL trains; bfloat16 where it is fast"
     )
@@ -98,14 +87,10 @@ class Settings(ServingSettings):
             "working_path": self.working_path,
             "query_engine_url": self.query_engine_url,
             "query_signers": self.query_signers,
-            "database_url": self.database_url and self.database_url.get_secret_value(),
-            "job_slots": self.job_slots,
-            "grace_seconds": self.grace_seconds,
-            "resume_interrupted": self.resume_interrupted,
             "allowed_models": self.allowed_models,
             "dtype": self.dtype,
         }
-        return {**own, **self.workflow_kw_args}
+        return {**self.job_arguments(), **own, **self.workflow_kw_args}
 
 
 def create_app() -> ServiceApp:

@@ -37,12 +37,13 @@ All of them survive pickling, because workflows may raise them in another proces
 
 from __future__ import annotations
 
+import difflib
 import errno
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import ValidationError
 
@@ -72,6 +73,7 @@ __all__ = [
     "UpstreamError",
     "UpstreamRefused",
     "describe_faults",
+    "did_you_mean",
     "error_body",
     "fault_lines",
     "setup_exit_code",
@@ -334,3 +336,9 @@ def fault_lines(
         message = fault["msg"].removeprefix("Value error, ")
         lines.append(f"{where}: {message}" if where else message)
     return lines
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return "; did you mean 'x'?" for the known name closest to a wrong one, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -9,6 +9,7 @@ import pytest
 from ml.errors import ConfigurationError, NotReady
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import Job, JobState
+from ml.jobs.settings import JobSettings
 from tests.support.jobs import job_in
 from tests.support.requests import eventually
 from tests.support.step_job import KIND
@@ -22,7 +23,7 @@ async def test_jobs_run_until_it_is_closed_and_their_records_are_there_when_it_o
     async def on_end(job: Job) -> None:
         ended.append(job)
 
-    engine = JobEngine(tmp_path / "made" / "here", grace_seconds=10, on_end=on_end)
+    engine = JobEngine(tmp_path / "made" / "here", JobSettings(), on_end=on_end)
     await engine.open()
     await engine.open()  # which a service that waits for another server does
     await engine.start()
@@ -43,7 +44,7 @@ async def test_jobs_run_until_it_is_closed_and_their_records_are_there_when_it_o
 
 
 async def test_nothing_can_be_asked_of_it_before_it_is_open(tmp_path: Path) -> None:
-    engine = JobEngine(tmp_path)
+    engine = JobEngine(tmp_path, JobSettings())
     for attribute in ("store", "tails"):
         with pytest.raises(NotReady):
             getattr(engine, attribute)
@@ -52,6 +53,6 @@ async def test_nothing_can_be_asked_of_it_before_it_is_open(tmp_path: Path) -> N
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    engine = JobEngine(tmp_path / "file" / "jobs")
+    engine = JobEngine(tmp_path / "file" / "jobs", JobSettings())
     with pytest.raises(ConfigurationError, match="file/jobs cannot be made: Not a directory"):
         await engine.open()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ml.errors import StorageFull, StorageUnavailable
+from ml.jobs.executors.local import LocalExecutor
 from ml.jobs.job import JobState
-from ml.jobs.local import LocalExecutor
 from ml.jobs.scheduler import Scheduler
+from ml.jobs.settings import JobSettings
 from ml.jobs.store import JobStore
 from tests.support import filling_job, step_job
 from tests.support.disks import fill, locked, small_disk
@@ -45,7 +46,7 @@ async def test_a_job_that_fills_the_disk_fails_saying_so(tmp_path: Path) -> None
     with small_disk(tmp_path / "disk", 4) as disk:
         url = f"sqlite:///{disk}/jobs.db"
         async with JobStore(url) as store:
-            scheduler = Scheduler(store, LocalExecutor(url, disk / "jobs"))
+            scheduler = Scheduler(store, LocalExecutor(url, disk / "jobs", JobSettings(), {}))
             await store.create(filling_job.KIND, {}, "a")
             await scheduler.start()
             try:
@@ -88,7 +89,7 @@ async def test_a_job_whose_store_is_away_for_too_long_is_interrupted_and_not_fai
 ) -> None:
     url = f"sqlite:///{tmp_path}/jobs.db"
     async with JobStore(url) as store:
-        executor = LocalExecutor(url, tmp_path / "jobs")
+        executor = LocalExecutor(url, tmp_path / "jobs", JobSettings(), {})
         await store.create(step_job.KIND, {"steps": 100_000, "pause_seconds": 0.1}, "a")
         job = await store.claim_next("test")
         assert job is not None

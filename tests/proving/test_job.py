@@ -15,6 +15,7 @@ import pytest
 from ezkl_patches import decode_verify_calldata
 from ml.errors import InvalidInput
 from ml.jobs.job import IllegalTransition, Job, JobState
+from ml.jobs.settings import JobSettings
 from ml.proving.artifact import Artifact
 from ml.proving.job_input import JobInput
 from ml.proving.proof_jobs import ProofJobs
@@ -46,11 +47,9 @@ async def start_jobs(tmp_path: Path) -> AsyncIterator[StartJobs]:
             jobs = ProofJobs(
                 tmp_path / "proofs",
                 artifacts,
+                JobSettings(),
                 memory_limit_bytes=None,
                 proved=proved,
-                database_url=None,
-                slots=1,
-                grace_seconds=10,
             )
             await jobs.open()
             stack.push_async_callback(jobs.close)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from ml.errors import StorageFull, storage_failure
 from ml.jobs.job import IllegalTransition, JobState
+from ml.jobs.settings import JobSettings
 from ml.proving.artifact import Artifact
 from ml.proving.proof_jobs import ProofJobs
 from ml.proving.prover import Prover
@@ -81,11 +82,9 @@ def jobs_in(folder: Path) -> ProofJobs:
     return ProofJobs(
         folder,
         [iris_artifact()],
+        JobSettings(grace_seconds=5),
         memory_limit_bytes=None,
         proved=lambda _: None,
-        database_url=None,
-        slots=1,
-        grace_seconds=5,
     )
 
 

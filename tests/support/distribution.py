@@ -21,7 +21,7 @@ STARTERS = {
     "ezkl_patches.solidity.compile_solidity",
     "ml.finetuning.job",
     "ml.generation.openvino_engine.OpenVINOEngine",
-    "ml.jobs.local.LocalExecutor",
+    "ml.jobs.executors.local.LocalExecutor",
     "ml.proving.building.build",
     "ml.proving.worker.Worker",
     "ml.workflows.proof.proof_jobs.ProofJobs",

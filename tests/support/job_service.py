@@ -12,8 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
-from ml.jobs.local import LocalExecutor
+from ml.jobs.executors.local import LocalExecutor
 from ml.jobs.scheduler import Scheduler
+from ml.jobs.settings import JobSettings
 from ml.jobs.store import JobStore
 
 
@@ -22,7 +23,7 @@ async def serve(url: str, folder: Path, *options: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     async with JobStore(url) as store:
         grace_seconds = 1 if "hasty" in options else 10
-        executor = LocalExecutor(url, folder, grace_seconds=grace_seconds)
+        executor = LocalExecutor(url, folder, JobSettings(grace_seconds=grace_seconds), {})
         scheduler = Scheduler(
             store,
             executor,

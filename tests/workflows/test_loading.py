@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ml.errors import ConfigurationError
-from ml.workflows.loading import did_you_mean, load_workflow, load_workflow_class
+from ml.errors import ConfigurationError, did_you_mean
+from ml.workflows.loading import load_workflow, load_workflow_class
 
 MODULE = """
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from ml.finetuning.names import model_name, output_name
+from ml.jobs.resources import Resources
 
 __all__ = ["Export", "FinetuningRequest", "Metadata", "QueryParams", "TrainingParameters"]
 
@@ -76,6 +77,9 @@ class TrainingParameters(BaseModel):
     backend: Literal["auto", "unsloth", "trl"] = "auto"
     exports: list[Export] = Field(
         default=[], description="Beside the adapter, which is always saved"
+    )
+    resources: Resources | None = Field(
+        default=None, description="What the job needs of a host, where an executor places jobs"
     )
 
     @field_validator("max_steps")

@@ -13,10 +13,10 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
 from ml.errors import StorageFull, StorageUnavailable, storage_failure
+from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
@@ -24,10 +24,8 @@ from ml.jobs.log_file import last_lines_event
 from ml.jobs.own_job import OwnJob
 from ml.jobs.process import Process, end_with_parent
 
-__all__ = ["FOLDER", "PARENT", "STORE_IS_AWAY", "STORE_URL", "main"]
+__all__ = ["STORE_IS_AWAY", "main"]
 
-#: Environment variables: the store, the job's folder, and the process to end with, if any.
-STORE_URL, FOLDER, PARENT = "JOB_STORE_URL", "JOB_FOLDER", "JOB_PARENT"
 STORE_IS_AWAY = 75  # EX_TEMPFAIL of sysexits.h
 _LONGEST_REASON = 1000
 
@@ -38,14 +36,14 @@ def main() -> int:
     It is `STORE_IS_AWAY` if the store could not be told: then the job is not at fault.
     """
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
-    job_id, folder = sys.argv[1], Path(os.environ[FOLDER])
+    job_id, assignment = sys.argv[1], Assignment.from_environment()
     try:
         with (
-            OwnJob(os.environ[STORE_URL], job_id) as own_job,
-            JobContext.open(own_job, folder) as context,
+            OwnJob(assignment.store_url, job_id) as own_job,
+            JobContext.open(own_job, assignment.folder) as context,
         ):
-            _obey_signals(context)
-            own_job.set_process(_process())
+            _obey_signals(context, assignment.parent)
+            own_job.set_process(_process(assignment.parent))
             _run(context, own_job)
     except (Superseded, IllegalTransition):
         print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
@@ -55,20 +53,20 @@ def main() -> int:
     return 0
 
 
-def _obey_signals(context: JobContext) -> None:
+def _obey_signals(context: JobContext, parent: int | None) -> None:
     def interrupt(_number: int, _frame: Any) -> None:
         context.interrupt()
 
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
-    if PARENT in os.environ:
-        end_with_parent(int(os.environ[PARENT]))
+    if parent is not None:
+        end_with_parent(parent)
 
 
-def _process() -> dict[str, Any]:
+def _process(parent: int | None) -> dict[str, Any]:
     data = Process.numbered(os.getpid()).data()
-    if PARENT in os.environ:
-        data["parent"] = str(Process.numbered(int(os.environ[PARENT])))
+    if parent is not None:
+        data["parent"] = str(Process.numbered(parent))
     return data
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml.errors import ConfigurationError, NotReady
+from ml.jobs.executors.choice import executor_class
 from ml.jobs.job import Job, StopRequest
+from ml.jobs.settings import JobSettings
 
 if TYPE_CHECKING:
+    from ml.jobs.executors.executor import Executor
     from ml.jobs.scheduler import Scheduler
     from ml.jobs.store import JobStore
     from ml.jobs.tail import Tails
@@ -22,40 +25,27 @@ class JobEngine:
     """Opens and closes what jobs need, all of it under one folder.
 
     Args:
-        folder: jobs work in `folder/jobs/<id>`.
-        database_url: of the records; by default they are in SQLite in the folder.
-        slots: jobs that run at once, whatever the number of engines with this database.
-        grace_seconds: for a job to save when it is stopped; then it is killed.
+        folder: jobs work in `folder/jobs/<id>`; by default their records are in it, too.
+        settings: its `job_slots` are those of all engines with this database together.
         environment: variables for the jobs' processes, beside those of this one.
         on_end: called with the record of each job that this process saw end.
-
-    Raises `ConfigurationError` for a URL that is none of a job store.
     """
 
     def __init__(
         self,
         folder: Path,
+        settings: JobSettings,
         *,
-        database_url: str | None = None,
-        slots: int = 1,
-        grace_seconds: float = 30.0,
-        resume_interrupted: bool = False,
         environment: Mapping[str, str] | None = None,
         on_end: Callable[[Job], Awaitable[None]] | None = None,
     ) -> None:
         self.folder = folder
-        self._url = (
-            _checked_url(database_url)
-            if database_url
-            else f"sqlite:///{folder.absolute() / 'jobs.sqlite'}"
-        )
-        self._slots = slots
-        self._grace_seconds = grace_seconds
-        self._resume_interrupted = resume_interrupted
-        self._environment = environment
+        self._settings = settings
+        self._environment = environment or {}
         self._on_end = on_end
         self._store: JobStore | None = None
         self._tails: Tails | None = None
+        self._executor: Executor | None = None
         self._scheduler: Scheduler | None = None
 
     @property
@@ -100,26 +90,24 @@ class JobEngine:
         if self._store is not None:
             return
         await asyncio.to_thread(self.make_folder)
-        self._store = await JobStore(self._url).open()
+        url = self._settings.store_url or f"sqlite:///{self.folder.absolute() / 'jobs.sqlite'}"
+        self._store = await JobStore(url).open()
         self._tails = Tails(self._store)
 
     async def start(self) -> None:
-        """Take up the queue."""
-        from ml.jobs.local import LocalExecutor
+        """Take up the queue. Raises what `Executor.open` does."""
         from ml.jobs.scheduler import Scheduler
 
-        executor = LocalExecutor(
-            self._url,
-            self.jobs_folder,
-            grace_seconds=self._grace_seconds,
-            environment=self._environment,
-        )
+        kind, settings = executor_class(self._settings.executor), self._settings
+        executor = kind(self.store.url, self.jobs_folder, settings, self._environment)
+        await executor.open()
+        self._executor = executor
         self._scheduler = Scheduler(
             self.store,
             executor,
-            slots=self._slots,
-            grace_seconds=self._grace_seconds,
-            resume_interrupted=self._resume_interrupted,
+            slots=settings.job_slots,
+            grace_seconds=settings.grace_seconds,
+            resume_interrupted=settings.resume_interrupted,
             on_end=self._on_end,
         )
         await self._scheduler.start()
@@ -128,15 +116,8 @@ class JobEngine:
         """Let running jobs save, and close the store; the engine can be opened again."""
         if self._scheduler is not None:
             await self._scheduler.stop()
+        if self._executor is not None:
+            await self._executor.close()
         if self._store is not None:
             await self._store.close()
-        self._scheduler = self._store = self._tails = None
-
-
-def _checked_url(url: str) -> str:
-    from ml.jobs.database import normal_url
-
-    try:
-        return normal_url(url)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"database_url: {error}") from None
+        self._scheduler = self._executor = self._store = self._tails = None

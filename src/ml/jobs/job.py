@@ -78,7 +78,7 @@ class Job:
 
     Attributes:
         kind: what does it, the dotted path of a module with `run(context)`.
-        request: what it was asked for, plain JSON data.
+        request: what it was asked for, plain JSON data; see `Resources` for one of its names.
         progress: the newest numbers, such as step and loss.
         result: what came of it; None until it succeeded.
         reason: why it failed, was cancelled or interrupted, for a person.

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ml.jobs.executor import Executor, Exit
+from ml.jobs.executors.executor import Executor, Exit
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
 from ml.jobs.process import Process
 from ml.jobs.store import JobStore

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ml.errors import NotFound
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest, new_job_id
+from ml.jobs.settings import JobSettings
 from ml.jobs.shielded import ShieldedTasks
 from ml.proving import job as proof_job
 from ml.proving.circuit_input import input_document
@@ -39,21 +40,17 @@ class ProofJobs:
         self,
         folder: Path,
         artifacts: Sequence[Path],
+        settings: JobSettings,
         *,
         memory_limit_bytes: int | None,
         proved: Callable[[Mapping[str, float]], None],
-        database_url: str | None,
-        slots: int,
-        grace_seconds: float,
     ) -> None:
         self._proved = proved
         #: A client that leaves in between would leave an input that nobody needs.
         self._changes = ShieldedTasks()
         self._engine = JobEngine(
             folder,
-            database_url=database_url,
-            slots=slots,
-            grace_seconds=grace_seconds,
+            settings,
             environment=proof_job.job_environment(artifacts, memory_limit_bytes),
             on_end=self._ended,
         )

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ml.jobs.settings import JobSettings
 from ml.serving.settings import ServingSettings
 
 __all__ = ["env_example"]
@@ -24,10 +25,11 @@ def env_example(service: str, settings: type[ServingSettings]) -> str:
     """Return every setting with its description, and its example or its default."""
     workflow = [name for name in settings.model_fields if name.startswith("workflow_")]
     shared = [name for name in ServingSettings.model_fields if name not in workflow]
-    own = [name for name in settings.model_fields if name not in {*workflow, *shared}]
+    jobs = [name for name in settings.model_fields if name in JobSettings.model_fields]
+    own = [name for name in settings.model_fields if name not in {*workflow, *shared, *jobs}]
     variables = settings.variables()
     parts = [_HEAD.format(service=service)]
-    parts += ["\n".join(_lines(settings, name)) for name in [*workflow, *own]]
+    parts += ["\n".join(_lines(settings, name)) for name in [*workflow, *own, *jobs]]
     for example in settings.examples:
         if example.variable not in variables.values():  # one that the workflow or serve reads
             parts.append(f"# {example.comment}\n# {example.variable}={example.value}\n")

@@ -8,9 +8,8 @@ from importlib.machinery import FileFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from ml.errors import ConfigurationError
+from ml.errors import ConfigurationError, did_you_mean
 from ml.serving.settings import ServingSettings
-from ml.workflows.loading import did_you_mean
 
 __all__ = ["find_service", "service_names", "settings_of"]
 

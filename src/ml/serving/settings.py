@@ -18,13 +18,13 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn, Type
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ml.errors import ConfigurationError, fault_lines
+from ml.errors import ConfigurationError, did_you_mean, fault_lines
 from ml.serving.hiding import hide_arguments, hide_secrets
 from ml.serving.logs import LogFormat
 from ml.workflows.addresses import address_fault
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
-from ml.workflows.loading import did_you_mean, load_workflow_class
+from ml.workflows.loading import load_workflow_class
 
 __all__ = [
     "MOST_SECONDS",

@@ -8,12 +8,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AnyUrl, SecretStr, TypeAdapter, ValidationError
-
-from ml.errors import ConfigurationError
+from pydantic import AfterValidator, AnyUrl, TypeAdapter, ValidationError
 
 __all__ = [
-    "DatabaseAddress",
     "PageAddress",
     "SignerAddress",
     "WebAddress",
@@ -54,23 +51,9 @@ def _signer_address(value: str) -> str:
     return value
 
 
-def _database_address(value: SecretStr) -> SecretStr:
-    try:
-        from ml.jobs.database import normal_url  # brings SQLAlchemy, which few settings need
-    except ModuleNotFoundError:
-        return value  # that it is missing is told of the workflow's class
-    try:
-        normal_url(value.get_secret_value())
-    except ConfigurationError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
 #: Of http or https.
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 #: Where a browser finds a page: the same, or a path.
 PageAddress = Annotated[str, AfterValidator(_page_address)]
 #: Of an Ethereum account.
 SignerAddress = Annotated[str, AfterValidator(_signer_address)]
-#: Of a job store: see `ml.jobs.database.normal_url`.
-DatabaseAddress = Annotated[SecretStr, AfterValidator(_database_address)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from os import PathLike
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,11 +14,12 @@ from pydantic import (
     Field,
     StrictBool,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 
-from ml.errors import ConfigurationError, fault_lines
-from ml.workflows.addresses import DatabaseAddress
-from ml.workflows.loading import did_you_mean
+from ml.errors import ConfigurationError, did_you_mean, fault_lines
+from ml.jobs.settings import JobSettings
 
 __all__ = [
     "Arguments",
@@ -62,17 +63,20 @@ class Arguments(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class JobArguments(Arguments):
+class JobArguments(Arguments, JobSettings):
     """Those of a workflow that has jobs."""
 
-    database_url: DatabaseAddress | None = None
-    job_slots: PositiveCount = 1
-    grace_seconds: Positive = 10.0
-
-    @property
-    def store_url(self) -> str | None:
-        """The address of the job store, if it is not in the working folder."""
-        return self.database_url.get_secret_value() if self.database_url is not None else None
+    @field_validator(*JobSettings.model_fields, mode="before")
+    @classmethod
+    def _is_no_text_of_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what only the environment has, where all is text."""
+        form = JobSettings.model_fields[str(info.field_name)].annotation
+        forms = {form, *get_args(form)}
+        if isinstance(value, str) and forms & {int, float, bool}:
+            raise ValueError("write it without quotes")
+        if isinstance(value, bool) and forms & {int, float}:
+            raise ValueError("give a number")
+        return value
 
 
 def checked_arguments(

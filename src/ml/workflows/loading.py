@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ml.errors import ConfigurationError, ServiceError
+from ml.errors import ConfigurationError, ServiceError, did_you_mean
 from ml.extras import missing_of_extra, why_not_imported
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
-__all__ = ["did_you_mean", "load_workflow", "load_workflow_class", "unknown_fields"]
+__all__ = ["load_workflow", "load_workflow_class", "unknown_fields"]
 
 
 def load_workflow(
@@ -53,12 +52,6 @@ def load_workflow_class(
     if cls.extra is not None and (missing_packages := missing_of_extra(cls.extra)):
         raise ConfigurationError(f"{class_name}: {missing_packages}")
     return cls
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return "; did you mean 'x'?" for the known name closest to a wrong one, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from ml.errors import did_you_mean
+from ml.errors import did_you_mean
 from ml.models.built_in import BUILT_IN_MODELS
 from ml.models.source import (
     BuiltInSource,
@@ -22,7 +24,6 @@ from ml.models.source import (
 )
 from ml.workflows.arguments import Arguments, Location, checked_arguments
 from ml.workflows.faults import Faults
-from ml.workflows.loading import did_you_mean
 
 __all__ = ["ModelArguments", "checked_source"]
 

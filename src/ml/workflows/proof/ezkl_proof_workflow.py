@@ -118,11 +118,9 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
                 # Not the path itself: a trainer that shares it would take proofs for its own jobs.
                 Path(checked.working_path) / "proofs",
                 self.folders,
+                checked,
                 memory_limit_bytes=checked.memory_limit_bytes,
                 proved=lambda seconds: self.observer(seconds),
-                database_url=checked.store_url,
-                slots=checked.job_slots,
-                grace_seconds=checked.grace_seconds,
             )
 
     async def do_setup(self) -> None:

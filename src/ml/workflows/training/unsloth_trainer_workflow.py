@@ -29,8 +29,9 @@ from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
+from ml.jobs.settings import GraceSeconds
 from ml.workflows.addresses import SignerAddress, WebAddress
-from ml.workflows.arguments import Flag, JobArguments, Positive, checked_arguments
+from ml.workflows.arguments import JobArguments, checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import unknown_fields
@@ -58,8 +59,7 @@ class TrainerArguments(JobArguments):
     working_path: Path = Path("/mnt/working")
     query_engine_url: WebAddress | None = None
     query_signers: tuple[SignerAddress, ...] = ()
-    grace_seconds: Positive = 45.0
-    resume_interrupted: Flag = False
+    grace_seconds: GraceSeconds = 45
     allowed_models: tuple[str, ...] = ()
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
 
@@ -100,12 +100,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
         #: What queues and runs the jobs.
         self.job_engine = JobEngine(
-            self.working_path,
-            database_url=checked.store_url,
-            slots=checked.job_slots,
-            grace_seconds=checked.grace_seconds,
-            resume_interrupted=checked.resume_interrupted,
-            environment=checked.job_environment(),
+            self.working_path, checked, environment=checked.job_environment()
         )
         self._language_model: LanguageModel | None = None
         if model is not None:
@@ -196,6 +191,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
             check_signature(request.query_params, self.arguments.query_signers)
             await self.in_thread(self._judge_query, request.query_params)
+        if request.resources is not None and not self.arguments.heeds_resources:
+            raise UnprocessableInput(
+                "resources: the jobs of this service share its host, none has a part of its own; "
+                "leave it out"
+            )
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
         await self._require_free(request)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ml.jobs.events import NewEvent
 from ml.jobs.job import Job
+from ml.jobs.settings import JobSettings
 
 __all__ = ["Executor", "Exit"]
 
@@ -28,7 +30,26 @@ class Exit:
 
 
 class Executor(Protocol):
-    """Runs `python -m ml.jobs.child <id>` for each job that it is given."""
+    """Runs `python -m ml.jobs.child <id>` with an `Assignment` for each job that it is given.
+
+    Args:
+        store_url: where the jobs' processes find their records, as `JobStore.url` has it.
+        folder: jobs work in `folder/<id>`.
+        environment: variables for the jobs' processes, beside those of this one.
+    """
+
+    def __init__(
+        self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]
+    ) -> None: ...
+
+    async def open(self) -> None:
+        """Reach what runs the jobs, before any is given.
+
+        Raises `ConfigurationError`, or `NotReady` where it may be there a little later.
+        """
+
+    async def close(self) -> None:
+        """Let go of what runs the jobs, once the own ones have ended."""
 
     async def start(self, job: Job) -> None:
         """Start the process of a job that was just claimed; raises `OSError` if it cannot."""
@@ -47,3 +68,4 @@ class Executor(Protocol):
 
     def own(self) -> Collection[str]:
         """Return the ids of the jobs whose processes would end with this one's."""
+        ...

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.jobs import child
-from ml.jobs.database import normal_url
-from ml.jobs.executor import Exit
+from ml.jobs.assignment import Assignment
+from ml.jobs.executors.executor import Executor, Exit
 from ml.jobs.job import Job
 from ml.jobs.log_file import LOG_FILE, last_lines_event
 from ml.jobs.process import Process
+from ml.jobs.settings import JobSettings
 
 __all__ = ["LocalExecutor"]
 
@@ -35,32 +36,20 @@ class _Child:
     leaving_since: float | None = None
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Runs jobs on this host.
 
-    Args:
-        store_url: where the children find their records.
-        folder: jobs work in `folder/<id>`.
-        grace_seconds: how long a process may take to save and end once its parent died.
-        lost_seconds: how long a job of another host may show no sign of life. The hosts' clocks
-            are taken to agree to within a few seconds.
-        environment: variables for the jobs' processes, beside those of this one.
+    A process may take `grace_seconds` to save and end once its parent died. Of a job of another
+    host, whose clock is taken to agree to within a few seconds, it knows the signs of life alone.
     """
 
     def __init__(
-        self,
-        store_url: str,
-        folder: Path,
-        *,
-        grace_seconds: float = 30.0,
-        lost_seconds: float = 60.0,
-        environment: Mapping[str, str] | None = None,
+        self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]
     ) -> None:
-        self._environment = dict(environment or {})
-        self._store_url = normal_url(store_url)
+        self._store_url = store_url
         self._folder = folder
-        self._grace_seconds = grace_seconds
-        self._lost_seconds = lost_seconds
+        self._settings = settings
+        self._environment = environment
         self._children: dict[str, _Child] = {}
         self._orphaned_since: dict[tuple[str, int], float] = {}
 
@@ -77,18 +66,17 @@ class LocalExecutor:
         self._children[job.id] = _Child(self._spawn(job), job.attempt)
 
     def _spawn(self, job: Job) -> subprocess.Popen[bytes]:
-        folder = (self._folder / job.id).absolute()
+        folder = self._folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
         variables = {
-            child.STORE_URL: self._store_url,
-            child.FOLDER: str(folder),
-            child.PARENT: str(os.getpid()),
+            **self._environment,
+            **Assignment(self._store_url, folder, parent=os.getpid()).environment(),
             "PYTHONUNBUFFERED": "1",  # the log file is read while it is written
         }
         with (folder / LOG_FILE).open("ab") as log:
             return subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", child.__name__, job.id],
-                env=os.environ | self._environment | variables,
+                env=os.environ | variables,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -126,7 +114,7 @@ class LocalExecutor:
             del self._children[job.id]
             return
         mine.leaving_since = mine.leaving_since or time.monotonic()
-        if time.monotonic() > mine.leaving_since + self._grace_seconds:
+        if time.monotonic() > mine.leaving_since + self._settings.grace_seconds:
             self._signal_group(mine, signal.SIGKILL)
 
     def _signal_group(self, mine: _Child, number: signal.Signals) -> None:
@@ -169,14 +157,14 @@ class LocalExecutor:
         if nearest and nearest.is_gone and silent_seconds > _PARENTS_TURN_SECONDS:
             return Exit("Its process is gone.", resumable=True)
         if process is None or not process.is_here:
-            if silent_seconds < self._lost_seconds:
+            if silent_seconds < self._settings.lost_seconds:
                 return None
             return Exit(f"It showed no sign of life for {silent_seconds:.0f} s.", resumable=True)
         parent = Process.parse(job.process.get("parent", ""))
         if parent and parent.is_gone:
             # It was sent SIGTERM when that happened: it saves, or hangs.
             since = self._orphaned_since.setdefault((job.id, job.attempt), time.monotonic())
-            if time.monotonic() > since + self._grace_seconds:
+            if time.monotonic() > since + self._settings.grace_seconds:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         return None

@@ -1,0 +1,108 @@
+"""What jobs run on, as the settings of every service that has jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from ml.errors import ConfigurationError
+from ml.jobs.executors.choice import EXECUTORS, require_executor
+from ml.jobs.resources import Resources
+
+__all__ = ["GraceSeconds", "JobSettings"]
+
+
+def _database_address(value: SecretStr) -> SecretStr:
+    try:
+        from ml.jobs.database import normal_url  # brings SQLAlchemy, which few settings need
+    except ModuleNotFoundError:
+        return value  # that it is missing is told of the workflow's class
+    try:
+        normal_url(value.get_secret_value())
+    except ConfigurationError as error:  # does not repeat the address: a password is in it
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _executor(name: str) -> str:
+    try:
+        return require_executor(name)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+
+
+GraceSeconds = Annotated[
+    float,
+    Field(gt=0, le=50, description="For a job to save when it is stopped, then it is killed"),
+]
+
+
+class JobSettings(BaseModel):
+    """The fields that the settings of services and the arguments of their workflows inherit."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_address)] | None = Field(
+        default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
+    )
+    job_slots: int = Field(default=1, ge=1, description="Jobs that run at once")
+    grace_seconds: GraceSeconds = 10
+    resume_interrupted: bool = Field(
+        default=False, description="Queue interrupted jobs again by itself"
+    )
+    executor: Annotated[str, AfterValidator(_executor)] = Field(
+        default="local", description="What runs the jobs: local, in processes of this host"
+    )
+    job_cpus: float | None = Field(
+        default=None, gt=0, description="Processors for each job, where the executor places jobs"
+    )
+    job_gpus: float | None = Field(
+        default=None, ge=0, description="GPUs for each job, where the executor places jobs"
+    )
+    job_memory_bytes: int | None = Field(
+        default=None, ge=1, description="Memory for each job, where the executor places jobs"
+    )
+    lost_seconds: float = Field(
+        default=60,
+        ge=5,
+        le=1_000_000,
+        description="Without a sign of life, after which a job on another host is interrupted",
+    )
+
+    @field_validator("job_cpus", "job_gpus", "job_memory_bytes")
+    @classmethod
+    def _is_heeded(cls, value: float | None, info: ValidationInfo) -> float | None:
+        executor = info.data.get("executor")
+        if value is not None and executor and not EXECUTORS[executor].heeds_resources:
+            raise ValueError(f"executor {executor!r} reserves nothing for a job; leave it out")
+        return value
+
+    @property
+    def heeds_resources(self) -> bool:
+        """Whether a job gets what its request wishes for."""
+        return EXECUTORS[self.executor].heeds_resources
+
+    def job_arguments(self) -> dict[str, Any]:
+        """Return these fields alone, as the keyword arguments of a workflow that has jobs."""
+        return {name: getattr(self, name) for name in JobSettings.model_fields}
+
+    @property
+    def resources(self) -> Resources:
+        """What a job gets that wishes for nothing."""
+        return Resources(
+            cpus=self.job_cpus, gpus=self.job_gpus, memory_bytes=self.job_memory_bytes
+        )
+
+    @property
+    def store_url(self) -> str | None:
+        """The address of the job store, if it is not in the working folder."""
+        return self.database_url.get_secret_value() if self.database_url is not None else None
