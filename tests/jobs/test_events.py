@@ -10,34 +10,36 @@ from pathlib import Path
 
 import pytest
 
+from ml.jobs.assignment import Assignment
 from ml.jobs.job import JobState
-from ml.jobs.own_job import OwnJob
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
+from tests.jobs.conftest import ContextOf
+from tests.support.disks import locked
 from tests.support.jobs import PostgresqlServer
 from tests.support.step_job import KIND
 
 WRITERS, EACH = 3, 60
 
 
-async def write_from_processes(url: str, job_id: str) -> None:
+async def write_from_processes(url: str, folder: Path, job_id: str) -> None:
     """Let processes add events to one job at the same time."""
-    command = [sys.executable, "-m", "tests.support.event_writer", url, job_id, str(EACH)]
+    options = [url, str(folder), job_id, str(EACH)]
+    command = [sys.executable, "-m", "tests.support.event_writer", *options]
     writers = [await asyncio.create_subprocess_exec(*command, str(n)) for n in range(WRITERS)]
     codes = [await asyncio.wait_for(writer.wait(), 60) for writer in writers]
     assert codes == [0] * WRITERS
 
 
 async def test_events_of_several_processes_have_ids_without_gaps_and_no_tail_misses_one(
-    store: JobStore, url: str
+    store: JobStore, url: str, tmp_path: Path, context_of: ContextOf
 ) -> None:
     await store.create(KIND, {}, "a")
     await store.claim_next("me")
     following = asyncio.create_task(ids_of(Tails(store, 0.02)))
-    web = asyncio.gather(*(store.add_event("a", "log", {"writer": "web"}) for _ in range(20)))
-    await write_from_processes(url, "a")
-    ids = await web
-    assert sorted(set(ids)) == sorted(ids)
+    with context_of("a") as context:
+        threads = [asyncio.to_thread(context.event, "log", {"writer": "it"}) for _ in range(20)]
+        await asyncio.gather(write_from_processes(url, tmp_path, "a"), *threads)
     await store.transition("a", JobState.SUCCEEDED, result={})
     seen = await asyncio.wait_for(following, 20)
     expected = list(range(1, 2 + WRITERS * EACH + 20 + 1 + 1))
@@ -54,7 +56,7 @@ async def test_every_acknowledged_event_outlives_a_kill(
 ) -> None:
     await store.create(KIND, {"steps": 100_000}, "a")
     await store.claim_next("me")
-    environment = os.environ | {"JOB_STORE_URL": url, "JOB_FOLDER": str(tmp_path)}
+    environment = os.environ | Assignment(url, tmp_path).environment()
     command = [sys.executable, "-m", "ml.jobs.child", "a"]
     child = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
@@ -73,26 +75,31 @@ async def test_every_acknowledged_event_outlives_a_kill(
     assert [event.id for event in stored] == list(range(1, len(stored) + 1))
 
 
-async def test_writers_of_one_record_lose_nothing_to_each_other(store: JobStore) -> None:
+async def test_writers_of_one_record_lose_nothing_to_each_other(
+    store: JobStore, context_of: ContextOf
+) -> None:
     await store.create(KIND, {}, "a")
     await store.claim_next("me")
-    await asyncio.gather(
-        *(store.add_event("a", "log", {}) for _ in range(40)),
-        *(store.heartbeat("a") for _ in range(40)),
-        *(store.set_progress("a", {"step": n}) for n in range(40)),
-    )
+    with context_of("a") as context:
+        await asyncio.gather(
+            *(asyncio.to_thread(context.event, "log", {}) for _ in range(40)),
+            *(asyncio.to_thread(context.ask) for _ in range(40)),
+            *(asyncio.to_thread(context.progress, step=n) for n in range(40)),
+        )
     state, last = await store.last_event("a")
     assert (state, last) == (JobState.RUNNING, 42)
     assert "step" in (await store.get("a")).progress
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-async def test_a_write_waits_for_a_store_that_is_locked(store: JobStore, url: str) -> None:
+async def test_a_write_waits_for_a_store_that_is_locked(
+    store: JobStore, tmp_path: Path, context_of: ContextOf
+) -> None:
     await store.create(KIND, {}, "a")
     await store.claim_next("me")
-    with OwnJob(url, "a") as locking, OwnJob(url, "a") as waiting:
-        with locking._engine.begin():
-            written = asyncio.create_task(asyncio.to_thread(waiting.add_event, "log", {}))
+    with context_of("a") as waiting:
+        async with locked(tmp_path / "jobs.db"):
+            written = asyncio.create_task(asyncio.to_thread(waiting.event, "log", {}))
             await asyncio.sleep(0.3)
             assert not written.done()
         await asyncio.wait_for(written, 20)
@@ -101,18 +108,18 @@ async def test_a_write_waits_for_a_store_that_is_locked(store: JobStore, url: st
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 async def test_a_database_that_drops_all_connections_loses_no_event_and_ends_no_tail(
-    store: JobStore, url: str, postgresql: PostgresqlServer
+    store: JobStore, postgresql: PostgresqlServer, context_of: ContextOf
 ) -> None:
     await store.create(KIND, {}, "a")
     await store.claim_next("me")
     tails = Tails(store, 0.02)
     following = asyncio.create_task(ids_of(tails))
-    with OwnJob(url, "a") as own_job:
+    with context_of("a") as context:
         for number in range(30):
-            await asyncio.to_thread(own_job.add_event, "log", {"number": number})
+            await asyncio.to_thread(context.event, "log", {"number": number})
             if number % 10 == 5:
                 postgresql.drop_connections()
-        await asyncio.to_thread(own_job.finish, JobState.SUCCEEDED, result={})
+        await asyncio.to_thread(context.finish, JobState.SUCCEEDED, result={})
     assert await asyncio.wait_for(following, 20) == list(range(1, 34))
     assert (await store.get("a")).state is JobState.SUCCEEDED
 

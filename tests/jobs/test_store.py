@@ -11,8 +11,8 @@ import pytest
 from ml.errors import InvalidInput, NotFound
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
-from ml.jobs.own_job import OwnJob
 from ml.jobs.store import JobStore
+from tests.jobs.conftest import ContextOf
 
 KIND = "some.kind"
 
@@ -63,7 +63,6 @@ async def test_unknown_jobs_are_not_found(store: JobStore, id_: str) -> None:
         store.get(id_),
         store.position(id_),
         store.last_event(id_),
-        store.add_event(id_, "log", {}),
         store.request_stop(id_, StopRequest.CANCEL),
         store.requeue(id_),
         store.list(after=id_),
@@ -138,27 +137,33 @@ async def test_a_waiting_job_is_cancelled_at_once(store: JobStore) -> None:
     assert await store.claim_next("me") is None
 
 
-async def test_a_running_job_is_asked_and_a_cancellation_stays(store: JobStore) -> None:
+async def test_a_running_job_is_asked_and_a_cancellation_stays(
+    store: JobStore, context_of: ContextOf
+) -> None:
     await claimed(store)
     assert (await store.request_stop("a", StopRequest.INTERRUPT)).stop is StopRequest.INTERRUPT
     assert (await store.request_stop("a", StopRequest.CANCEL)).stop is StopRequest.CANCEL
     assert (await store.request_stop("a", StopRequest.INTERRUPT)).stop is StopRequest.CANCEL
-    assert await store.heartbeat("a") is StopRequest.CANCEL
+    with context_of("a") as context:
+        assert context.ask() is StopRequest.CANCEL
 
 
-async def test_what_has_ended_cannot_be_stopped(store: JobStore) -> None:
+async def test_what_has_ended_cannot_be_stopped(store: JobStore, context_of: ContextOf) -> None:
     await claimed(store)
     await store.transition("a", JobState.SUCCEEDED, result={})
     for stop in StopRequest:
         with pytest.raises(IllegalTransition):
             await store.request_stop("a", stop)
-    with pytest.raises(Superseded):
-        await store.heartbeat("a")
+    with context_of("a") as context, pytest.raises(Superseded):
+        context.ask()
 
 
-async def test_an_interrupted_job_waits_again_behind_the_others(store: JobStore) -> None:
+async def test_an_interrupted_job_waits_again_behind_the_others(
+    store: JobStore, context_of: ContextOf
+) -> None:
     await claimed(store)
-    await store.set_progress("a", {"step": 7})
+    with context_of("a") as context:
+        context.progress(step=7)
     await store.request_stop("a", StopRequest.INTERRUPT)
     await store.transition("a", JobState.INTERRUPTED, reason="shutdown")
     await made(store, "b")
@@ -180,16 +185,18 @@ async def test_a_succeeded_job_is_not_queued_again(store: JobStore) -> None:
         await store.requeue("a")
 
 
-async def test_an_earlier_attempt_can_write_nothing_any_more(store: JobStore, url: str) -> None:
+async def test_an_earlier_attempt_can_write_nothing_any_more(
+    store: JobStore, context_of: ContextOf
+) -> None:
     await claimed(store)
-    with OwnJob(url, "a") as earlier:
+    with context_of("a") as earlier:
         await store.transition("a", JobState.INTERRUPTED)
         await store.requeue("a")
         await store.claim_next("me")
         for write in (
-            lambda: earlier.add_event("log", {}),
-            lambda: earlier.set_progress({}),
-            earlier.heartbeat,
+            lambda: earlier.event("log", {}),
+            lambda: earlier.progress(step=1),
+            earlier.ask,
         ):
             with pytest.raises(Superseded):
                 write()
@@ -198,10 +205,13 @@ async def test_an_earlier_attempt_can_write_nothing_any_more(store: JobStore, ur
     assert (await store.get("a")).state is JobState.RUNNING
 
 
-async def test_numbers_that_json_lacks_become_null(store: JobStore) -> None:
+async def test_numbers_that_json_lacks_become_null(
+    store: JobStore, context_of: ContextOf
+) -> None:
     await claimed(store)
-    await store.set_progress("a", {"loss": math.nan})
-    await store.add_event("a", "progress", {"loss": math.inf, "text": "\0"})
+    with context_of("a") as context:
+        context.progress(loss=math.nan)
+        context.event("progress", {"loss": math.inf, "text": "\0"})
     assert (await store.get("a")).progress == {"loss": None}
     assert (await store.events("a"))[-1].data == {"loss": None, "text": "\0"}
 

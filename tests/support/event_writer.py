@@ -1,13 +1,15 @@
-"""A process that adds events to a job: `event_writer <store URL> <job id> <how many> <name>`."""
+"""A process that adds events to a job: `event_writer <URL> <folder> <job id> <how many> <name>`."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from ml.jobs.own_job import OwnJob
+from ml.jobs.assignment import Assignment
+from ml.jobs.context import JobContext
 
 if __name__ == "__main__":
-    url, job_id, count, name = sys.argv[1:]
-    with OwnJob(url, job_id) as own_job:
+    url, folder, job_id, count, name = sys.argv[1:]
+    with JobContext(Assignment(url, Path(folder)), job_id) as context:
         for number in range(int(count)):
-            own_job.add_event("log", {"writer": name, "number": number})
+            context.event("log", {"writer": name, "number": number})

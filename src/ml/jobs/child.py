@@ -21,7 +21,6 @@ from ml.jobs.context import JobContext, Stopped
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
 from ml.jobs.log_file import last_lines_event
-from ml.jobs.own_job import OwnJob
 from ml.jobs.process import Process, end_with_parent
 
 __all__ = ["STORE_IS_AWAY", "main"]
@@ -38,13 +37,10 @@ def main() -> int:
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
     job_id, assignment = sys.argv[1], Assignment.from_environment()
     try:
-        with (
-            OwnJob(assignment.store_url, job_id) as own_job,
-            JobContext.open(own_job, assignment.folder) as context,
-        ):
+        with JobContext(assignment, job_id) as context:
             _obey_signals(context, assignment.parent)
-            own_job.set_process(_process(assignment.parent))
-            _run(context, own_job)
+            context.introduce(_process(assignment.parent))
+            _run(context)
     except (Superseded, IllegalTransition):
         print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
         return 1
@@ -70,18 +66,18 @@ def _process(parent: int | None) -> dict[str, Any]:
     return data
 
 
-def _run(context: JobContext, own_job: OwnJob) -> None:
+def _run(context: JobContext) -> None:
     try:
         result = importlib.import_module(context.job.kind).run(context)
-        own_job.finish(JobState.SUCCEEDED, result=result, events=[("complete", result)])
+        context.finish(JobState.SUCCEEDED, result=result, events=[("complete", result)])
     except Stopped:
-        asked = own_job.asked() or context.stop_request()
+        asked = context.ask()
         if asked is None:
-            _fail(context, own_job, "It stopped, and nobody had asked it to.")
+            _fail(context, "It stopped, and nobody had asked it to.")
         elif asked is StopRequest.CANCEL:
-            own_job.finish(JobState.CANCELLED)
+            context.finish(JobState.CANCELLED)
         else:
-            own_job.finish(JobState.INTERRUPTED)
+            context.finish(JobState.INTERRUPTED)
     except (Superseded, IllegalTransition):
         raise
     except BaseException as error:
@@ -89,13 +85,13 @@ def _run(context: JobContext, own_job: OwnJob) -> None:
             traceback.print_exc()
             sys.stderr.flush()
         error = storage_failure(error) or error
-        _fail(context, own_job, f"{type(error).__name__}: {error}".removesuffix(": "))
+        _fail(context, f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
-def _fail(context: JobContext, own_job: OwnJob, reason: str) -> None:
+def _fail(context: JobContext, reason: str) -> None:
     reason = reason[:_LONGEST_REASON]
     events = [*last_lines_event(context.folder), ("error", {"message": reason})]
-    own_job.finish(JobState.FAILED, reason=reason, events=events)
+    context.finish(JobState.FAILED, reason=reason, events=events)
 
 
 if __name__ == "__main__":
