@@ -14,6 +14,8 @@ from pathlib import Path
 
 from benchmarks.servers import PEERS, ROOT
 from ml.finetuning.request import FinetuningRequest
+from ml.jobs.assignment import Assignment
+from ml.jobs.context import JobContext
 from ml.jobs.job import JobState
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
@@ -71,8 +73,7 @@ async def _run_job(folder: Path) -> None:
             *("-m", "ml.jobs.child", "bench"),
             env=_environment()
             | {
-                "JOB_STORE_URL": url,
-                "JOB_FOLDER": str(folder / "jobs" / "bench"),
+                **Assignment(url, folder / "jobs" / "bench").environment(),
                 "INPUT_PATH": str(DATA),
                 "OUTPUT_PATH": str(folder / "output"),
                 "WORKING_PATH": str(folder),
@@ -105,16 +106,18 @@ def _median(seconds: list[float]) -> float:
 def event_rates() -> None:
     """Print how fast events are written, and how fast they reach many subscribers."""
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_event_rates(f"sqlite:///{Path(folder) / 'jobs.sqlite'}"))
+        asyncio.run(_event_rates(Path(folder)))
 
 
-async def _event_rates(url: str) -> None:
+async def _event_rates(folder: Path) -> None:
+    url = f"sqlite:///{folder / 'jobs.sqlite'}"
     async with JobStore(url) as store:
         job = await store.create("benchmark", {})
         await store.claim_next("benchmark")
         started = time.perf_counter()
-        for number in range(EVENTS):
-            await store.add_event(job.id, "progress", {"step": number, "loss": 1.0})
+        with JobContext(Assignment(url, folder), job.id) as context:
+            for number in range(EVENTS):
+                context.event("progress", {"step": number, "loss": 1.0})
         written = EVENTS / (time.perf_counter() - started)
         await store.transition(job.id, JobState.SUCCEEDED, result={})
         tails = Tails(store)

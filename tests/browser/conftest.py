@@ -85,7 +85,8 @@ async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
     async with JobStore(trainer.store_url) as store:
         name = f"{Process.numbered(os.getpid())}/test"
         assert await store.acquire_lease("scheduler", name, 600) == name
-        yield Jobs(store)
+        with Jobs(store, trainer.working / "jobs") as jobs:
+            yield jobs
 
 
 @pytest.fixture

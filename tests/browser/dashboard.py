@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
 
 from playwright.async_api import ConsoleMessage, Locator, Page, Request, expect
 
+from ml.jobs.assignment import Assignment
+from ml.jobs.context import JobContext
 from ml.jobs.job import Job, JobState
 from ml.jobs.store import JobStore
 
@@ -20,10 +24,22 @@ expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 
 class Jobs:
-    """Jobs of the service, to which happens what the test says."""
+    """Jobs of the service, to which happens what the test says.
 
-    def __init__(self, store: JobStore) -> None:
+    This process does for those that run what their own would; they work in `folder/<id>`.
+    """
+
+    def __init__(self, store: JobStore, folder: Path) -> None:
         self.store = store
+        self._folder = folder
+        self._running: dict[str, JobContext] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     async def queue(self, job_id: str, **request: Any) -> Job:
         wished = {
@@ -38,12 +54,17 @@ class Jobs:
         await self.queue(job_id, **request)
         await self.claim(job_id)
         message = {"status": "training", "message": "Training on 16 examples"}
-        await self.store.add_event(job_id, "status", message)
+        await self.tell(job_id, "status", message)
 
     async def claim(self, job_id: str) -> None:
         claimed = await self.store.claim_next("test")
         assert claimed is not None
         assert claimed.id == job_id
+        context = JobContext(Assignment(self.store.url, self._folder / job_id), job_id)
+        self._running[job_id] = self._stack.enter_context(context)
+
+    async def tell(self, job_id: str, type: str, data: dict[str, Any]) -> None:  # noqa: A002
+        await asyncio.to_thread(self._running[job_id].event, type, data)
 
     async def step(self, job_id: str, *steps: int, total: int = 60, better: float = 0) -> None:
         """Do these steps; each tenth is followed by an evaluation."""
@@ -63,14 +84,14 @@ class Jobs:
                 "grad_norm": 1 + math.sin(step) / 4,
                 "step_time": 1.5,
             }
-            await self.store.add_event(job_id, "progress", numbers)
+            await self.tell(job_id, "progress", numbers)
             if step % 10 == 0:
                 numbers["eval_loss"] = loss + 0.2
-                await self.store.add_event(job_id, "progress", numbers)
-            await self.store.set_progress(job_id, numbers)
+                await self.tell(job_id, "progress", numbers)
+            await asyncio.to_thread(self._running[job_id].progress, **numbers)
 
     async def log(self, job_id: str, message: str, level: str = "INFO") -> None:
-        await self.store.add_event(job_id, "log", {"level": level, "message": message})
+        await self.tell(job_id, "log", {"level": level, "message": message})
 
     async def end(self, job_id: str, state: JobState, reason: str | None = None) -> None:
         if state is JobState.SUCCEEDED:

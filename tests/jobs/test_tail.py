@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
 
 from ml.errors import NotFound
 from ml.jobs import tail
+from ml.jobs.context import JobContext
 from ml.jobs.job import JobState
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
+from tests.jobs.conftest import ContextOf
 
 
 @pytest.fixture
@@ -23,6 +26,13 @@ async def running(store: JobStore) -> JobStore:
     return store
 
 
+@pytest.fixture
+def context(running: JobStore, context_of: ContextOf) -> Iterator[JobContext]:
+    """What the process of that job has."""
+    with context_of("a") as context:
+        yield context
+
+
 async def ids(tails: Tails, after: int = 0, pause_seconds: float = 0) -> list[int]:
     seen = []
     async for event in tails.events("a", after):
@@ -31,20 +41,22 @@ async def ids(tails: Tails, after: int = 0, pause_seconds: float = 0) -> list[in
     return seen
 
 
-async def add(store: JobStore, count: int) -> None:
+async def add(context: JobContext, count: int) -> None:
     for _ in range(count):
-        await store.add_event("a", "log", {})
+        await asyncio.to_thread(context.event, "log", {})
 
 
-async def test_many_subscribers_share_one_tail_and_miss_nothing(running: JobStore) -> None:
+async def test_many_subscribers_share_one_tail_and_miss_nothing(
+    running: JobStore, context: JobContext
+) -> None:
     tails = Tails(running, 0.02)
     early = [asyncio.create_task(ids(tails)) for _ in range(50)]
-    await add(running, 20)
+    await add(context, 20)
     late = [asyncio.create_task(ids(tails, after)) for after in (0, 5, 22)]
     await asyncio.sleep(0.1)
     assert len(tails._tails) == 1
     assert sum("tail of job a" in task.get_name() for task in asyncio.all_tasks()) == 1
-    await add(running, 20)
+    await add(context, 20)
     await running.transition("a", JobState.SUCCEEDED, result={})
     everything = list(range(1, 44))
     assert await asyncio.gather(*early) == [everything] * 50
@@ -59,25 +71,25 @@ async def test_of_a_job_that_has_ended_all_is_given_and_then_the_end(running: Jo
 
 
 async def test_a_slow_subscriber_holds_up_nobody_and_still_gets_everything(
-    running: JobStore, monkeypatch: pytest.MonkeyPatch
+    running: JobStore, context: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail, "_KEPT", 5)  # so that the slow one falls behind what is kept
     tails = Tails(running, 0.02)
     slow = asyncio.create_task(ids(tails, pause_seconds=0.1))
     fast = asyncio.create_task(ids(tails))
-    await add(running, 30)
+    await add(context, 30)
     await running.transition("a", JobState.SUCCEEDED, result={})
     assert await asyncio.wait_for(fast, 5) == list(range(1, 34))
     assert not slow.done()
     assert await asyncio.wait_for(slow, 10) == list(range(1, 34))
 
 
-async def test_an_event_is_seen_soon(running: JobStore) -> None:
+async def test_an_event_is_seen_soon(running: JobStore, context: JobContext) -> None:
     async with aclosing(Tails(running).events("a", 2)) as events:
         waiting = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0.3)
         began = time.monotonic()
-        await running.add_event("a", "log", {})
+        await add(context, 1)
         assert (await asyncio.wait_for(waiting, 5)).id == 3
         assert time.monotonic() - began < 1
 

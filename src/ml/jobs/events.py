@@ -31,8 +31,8 @@ def add_events(
 ) -> int:
     """Append events and return the id of the last one.
 
-    With `attempt`, only while this attempt runs: else raises `Superseded`. Raises `NotFound`,
-    and `TypeError` for data that is no JSON.
+    With `attempt`, only while this attempt runs: else raises `Superseded`. Raises `TypeError` for
+    data that is no JSON.
     """
     # A sequence of the database would not do: its numbers are not in the order of commits, and a
     # reader that has seen 8 would never see a 7 that is committed later. The row's lock holds
@@ -42,7 +42,7 @@ def add_events(
         change = change.where(_jobs.attempt == attempt, _jobs.state == JobState.RUNNING)
     last: int | None = connection.scalar(change.returning(_jobs.seq))
     if last is None:
-        raise NotFound(f"there is no job {job_id!r}") if attempt is None else Superseded(job_id)
+        raise Superseded(job_id)
     now = time.time()
     rows = [
         {"job_id": job_id, "id": number, "created_at": now, "type": type_, "data": plain(data)}

@@ -17,16 +17,14 @@ _jobs = schema.jobs.c
 _leases = schema.leases.c
 
 
-def beat(
-    connection: Connection, job_id: str, attempt: int | None = None, **changes: Any
-) -> StopRequest | None:
-    """Show that a running job lives, with changes of its record; return what it is asked for.
+def beat(connection: Connection, job_id: str, attempt: int, **changes: Any) -> StopRequest | None:
+    """Show that an attempt lives, with changes of its record; return what it is asked for.
 
-    With `attempt`, only while it is this attempt. Raises `Superseded` if it does not run.
+    Raises `Superseded` if it does not run.
     """
-    change = update(schema.jobs).where(_jobs.id == job_id, _jobs.state == JobState.RUNNING)
-    if attempt is not None:
-        change = change.where(_jobs.attempt == attempt)
+    change = update(schema.jobs).where(
+        _jobs.id == job_id, _jobs.state == JobState.RUNNING, _jobs.attempt == attempt
+    )
     row = connection.execute(
         change.values(heartbeat_at=time.time(), **changes).returning(_jobs.stop)
     ).one_or_none()

@@ -121,19 +121,7 @@ class JobStore:
         """
         return await self._write(lambda c: records.request_stop(c, id, stop))
 
-    async def set_progress(self, id: str, numbers: dict[str, Any]) -> None:  # noqa: A002
-        """Replace a running job's newest numbers; raises `Superseded` if it does not run."""
-        await self._write(lambda c: liveness.beat(c, id, progress=numbers))
-
-    async def heartbeat(self, id: str) -> StopRequest | None:  # noqa: A002
-        """Show that a running job lives; raises `Superseded` if it does not run."""
-        return await self._write(lambda c: liveness.beat(c, id))
-
     # --- events -------------------------------------------------------------------------------
-
-    async def add_event(self, id: str, type: str, data: dict[str, Any]) -> int:  # noqa: A002
-        """Append an event and return its id; raises `NotFound`."""
-        return await self._write(lambda c: events.add_events(c, id, [(type, data)]))
 
     async def events(self, id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:  # noqa: A002
         """Return the events behind `after`, oldest first."""
