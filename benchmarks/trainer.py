@@ -16,6 +16,7 @@ from benchmarks.servers import PEERS, ROOT
 from ml.finetuning.request import FinetuningRequest
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext
+from ml.jobs.event_type import EventType
 from ml.jobs.job import JobState
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
@@ -117,7 +118,7 @@ async def _event_rates(folder: Path) -> None:
         started = time.perf_counter()
         with JobContext(Assignment(url, folder), job.id) as context:
             for number in range(EVENTS):
-                context.event("progress", {"step": number, "loss": 1.0})
+                context.event(EventType.PROGRESS, {"step": number, "loss": 1.0})
         written = EVENTS / (time.perf_counter() - started)
         await store.transition(job.id, JobState.SUCCEEDED, result={})
         tails = Tails(store)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobEvent, JobState
 from unsloth_trainer_service.openai_job_request import HYPERPARAMETERS, LEARNING_RATE
 
@@ -24,7 +25,6 @@ _STATUS = {
     JobState.CANCELLED: "cancelled",
     JobState.INTERRUPTED: "paused",
 }
-_LEVELS = {"error": "error"}
 
 
 def tuning_view(job: Job) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def _estimated_finish(job: Job) -> int | None:
 
 def event_view(event: JobEvent) -> dict[str, Any]:
     """Return an event of a job."""
-    is_metrics = event.type == "progress"
+    is_metrics = event.type == EventType.PROGRESS
     data = event.data
     message = data.get("message") or (_progress(data) if is_metrics else event.type)
     return {
         "id": f"ftevent-{event.id}",
         "object": "fine_tuning.job.event",
         "created_at": int(event.created_at),
-        "level": _LEVELS.get(event.type, "info"),
+        "level": "error" if event.type == EventType.ERROR else "info",
         "message": message,
         "type": "metrics" if is_metrics else "message",
         "data": data,

@@ -12,6 +12,7 @@ from playwright.async_api import ConsoleMessage, Locator, Page, Request, expect
 
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext
+from ml.jobs.event_type import EventType, phase_event
 from ml.jobs.job import Job, JobState
 from ml.jobs.store import JobStore
 
@@ -53,8 +54,7 @@ class Jobs:
         """Queue a job, and take it from the queue, in which it is the only one."""
         await self.queue(job_id, **request)
         await self.claim(job_id)
-        message = {"status": "training", "message": "Training on 16 examples"}
-        await self.tell(job_id, "status", message)
+        await self.tell(job_id, *phase_event("training", "Training on 16 examples"))
 
     async def claim(self, job_id: str) -> None:
         claimed = await self.store.claim_next("test")
@@ -63,7 +63,7 @@ class Jobs:
         context = JobContext(Assignment(self.store.url, self._folder / job_id), job_id)
         self._running[job_id] = self._stack.enter_context(context)
 
-    async def tell(self, job_id: str, type: str, data: dict[str, Any]) -> None:  # noqa: A002
+    async def tell(self, job_id: str, type: EventType, data: dict[str, Any]) -> None:  # noqa: A002
         await asyncio.to_thread(self._running[job_id].event, type, data)
 
     async def step(self, job_id: str, *steps: int, total: int = 60, better: float = 0) -> None:
@@ -84,22 +84,22 @@ class Jobs:
                 "grad_norm": 1 + math.sin(step) / 4,
                 "step_time": 1.5,
             }
-            await self.tell(job_id, "progress", numbers)
+            await self.tell(job_id, EventType.PROGRESS, numbers)
             if step % 10 == 0:
                 numbers["eval_loss"] = loss + 0.2
-                await self.tell(job_id, "progress", numbers)
+                await self.tell(job_id, EventType.PROGRESS, numbers)
             await asyncio.to_thread(self._running[job_id].progress, **numbers)
 
     async def log(self, job_id: str, message: str, level: str = "INFO") -> None:
-        await self.tell(job_id, "log", {"level": level, "message": message})
+        await self.tell(job_id, EventType.LOG, {"level": level, "message": message})
 
     async def end(self, job_id: str, state: JobState, reason: str | None = None) -> None:
         if state is JobState.SUCCEEDED:
             result = {"model": f"{job_id}-model", "archive": {"name": f"{job_id}-model.zip"}}
-            events = [("complete", result)]
+            events = [(EventType.COMPLETE, result)]
             await self.store.transition(job_id, state, result=result, events=events)
         elif state is JobState.FAILED:
-            events = [("error", {"message": reason})]
+            events = [(EventType.ERROR, {"message": reason})]
             await self.store.transition(job_id, state, reason=reason, events=events)
         else:
             await self.store.transition(job_id, state, reason=reason)

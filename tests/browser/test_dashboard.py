@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
+from ml.jobs.event_type import EventType, phase_event
 from ml.jobs.job import JobState, StopRequest
 from tests.browser.conftest import OpenDashboard, Trainer
 from tests.browser.dashboard import Jobs
@@ -193,7 +194,7 @@ async def test_what_a_job_says_is_text_and_never_markup(
 ) -> None:
     hostile = '<img src=x onerror="window.taken = true"><script>window.taken = true</script>'
     await jobs.start("one", output_dir=hostile, model_name=hostile, **{hostile: hostile})
-    await jobs.tell("one", "status", {"status": hostile, "message": hostile})
+    await jobs.tell("one", *phase_event(hostile, hostile))
     await jobs.step("one", 1, 2)
     await jobs.log("one", hostile, level=hostile)
     await jobs.end("one", JobState.FAILED, hostile)
@@ -339,5 +340,5 @@ async def test_the_rows_that_were_dropped_are_told_with_the_reasons(
     await expect(page.find("#dropped")).to_be_hidden()
     data = {"rows": 18, "dropped": 2, "reasons": {"missing": 1, "syntax": 1}}
     event = {"level": "WARNING", "message": "2 of 18 rows dropped", "data": data}
-    await jobs.tell("one", "log", event)
+    await jobs.tell("one", EventType.LOG, event)
     await page.shows("#dropped", "2 of 18 rows dropped: missing 1, syntax 1")

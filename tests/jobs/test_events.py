@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ml.jobs.assignment import Assignment
+from ml.jobs.event_type import EventType
 from ml.jobs.job import JobState
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
@@ -38,7 +39,7 @@ async def test_events_of_several_processes_have_ids_without_gaps_and_no_tail_mis
     await store.claim_next("me")
     following = asyncio.create_task(ids_of(Tails(store, 0.02)))
     with context_of("a") as context:
-        threads = [asyncio.to_thread(context.event, "log", {"writer": "it"}) for _ in range(20)]
+        threads = [asyncio.to_thread(context.event, EventType.LOG, {"writer": "it"}) for _ in range(20)]
         await asyncio.gather(write_from_processes(url, tmp_path, "a"), *threads)
     await store.transition("a", JobState.SUCCEEDED, result={})
     seen = await asyncio.wait_for(following, 20)
@@ -68,7 +69,7 @@ async def test_every_acknowledged_event_outlives_a_kill(
         await asyncio.wait_for(child.wait(), 20)
     acknowledged = [int(line) for line in (tmp_path / "acknowledged").read_text().split()]
     stored = await store.events("a", limit=100_000)
-    steps = [event.data["step"] for event in stored if event.type == "progress"]
+    steps = [event.data["step"] for event in stored if event.type == EventType.PROGRESS]
     assert len(acknowledged) >= 90
     assert steps[: len(acknowledged)] == acknowledged
     assert len(steps) - len(acknowledged) <= 1  # one may have been stored and not yet answered
@@ -82,7 +83,7 @@ async def test_writers_of_one_record_lose_nothing_to_each_other(
     await store.claim_next("me")
     with context_of("a") as context:
         await asyncio.gather(
-            *(asyncio.to_thread(context.event, "log", {}) for _ in range(40)),
+            *(asyncio.to_thread(context.event, EventType.LOG, {}) for _ in range(40)),
             *(asyncio.to_thread(context.ask) for _ in range(40)),
             *(asyncio.to_thread(context.progress, step=n) for n in range(40)),
         )
@@ -99,7 +100,7 @@ async def test_a_write_waits_for_a_store_that_is_locked(
     await store.claim_next("me")
     with context_of("a") as waiting:
         async with locked(tmp_path / "jobs.db"):
-            written = asyncio.create_task(asyncio.to_thread(waiting.event, "log", {}))
+            written = asyncio.create_task(asyncio.to_thread(waiting.event, EventType.LOG, {}))
             await asyncio.sleep(0.3)
             assert not written.done()
         await asyncio.wait_for(written, 20)
@@ -116,7 +117,7 @@ async def test_a_database_that_drops_all_connections_loses_no_event_and_ends_no_
     following = asyncio.create_task(ids_of(tails))
     with context_of("a") as context:
         for number in range(30):
-            await asyncio.to_thread(context.event, "log", {"number": number})
+            await asyncio.to_thread(context.event, EventType.LOG, {"number": number})
             if number % 10 == 5:
                 postgresql.drop_connections()
         await asyncio.to_thread(context.finish, JobState.SUCCEEDED, result={})

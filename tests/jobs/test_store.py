@@ -9,6 +9,7 @@ import math
 import pytest
 
 from ml.errors import InvalidInput, NotFound
+from ml.jobs.event_type import EventType
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
 from ml.jobs.store import JobStore
@@ -34,7 +35,7 @@ async def test_a_new_job_waits_and_says_so(store: JobStore) -> None:
     assert (job.state, job.request, job.attempt) == (JobState.QUEUED, {"steps": 3}, 0)
     assert await store.get(job.id) == job
     [event] = await store.events(job.id)
-    assert (event.id, event.type, event.data["status"]) == (1, "status", "queued")
+    assert (event.id, event.type, event.data["state"]) == (1, EventType.STATUS, "queued")
 
 
 async def test_the_same_id_again_gives_the_job_there_is(store: JobStore) -> None:
@@ -103,7 +104,7 @@ async def test_a_job_that_succeeds_has_its_result_and_last_event_in_one_step(
     store: JobStore,
 ) -> None:
     await claimed(store)
-    events = [("complete", {"loss": 1.5})]
+    events = [(EventType.COMPLETE, {"loss": 1.5})]
     job = await store.transition("a", JobState.SUCCEEDED, result={"loss": 1.5}, events=events)
     assert (job.state, job.result) == (JobState.SUCCEEDED, {"loss": 1.5})
     assert job.ended_at is not None
@@ -114,7 +115,7 @@ async def test_a_job_that_succeeds_has_its_result_and_last_event_in_one_step(
 async def test_an_illegal_transition_changes_nothing(store: JobStore) -> None:
     await made(store, "a")
     with pytest.raises(IllegalTransition, match="queued and cannot become succeeded"):
-        await store.transition("a", JobState.SUCCEEDED, events=[("complete", {})])
+        await store.transition("a", JobState.SUCCEEDED, events=[(EventType.COMPLETE, {})])
     assert (await store.get("a")).state is JobState.QUEUED
     assert await store.last_event("a") == (JobState.QUEUED, 1)
 
@@ -194,7 +195,7 @@ async def test_an_earlier_attempt_can_write_nothing_any_more(
         await store.requeue("a")
         await store.claim_next("me")
         for write in (
-            lambda: earlier.event("log", {}),
+            lambda: earlier.event(EventType.LOG, {}),
             lambda: earlier.progress(step=1),
             earlier.ask,
         ):
@@ -211,7 +212,7 @@ async def test_numbers_that_json_lacks_become_null(
     await claimed(store)
     with context_of("a") as context:
         context.progress(loss=math.nan)
-        context.event("progress", {"loss": math.inf, "text": "\0"})
+        context.event(EventType.PROGRESS, {"loss": math.inf, "text": "\0"})
     assert (await store.get("a")).progress == {"loss": None}
     assert (await store.events("a"))[-1].data == {"loss": None, "text": "\0"}
 

@@ -12,6 +12,7 @@ import pytest
 from ml.errors import NotFound
 from ml.jobs import tail
 from ml.jobs.context import JobContext
+from ml.jobs.event_type import EventType
 from ml.jobs.job import JobState
 from ml.jobs.store import JobStore
 from ml.jobs.tail import Tails
@@ -43,7 +44,7 @@ async def ids(tails: Tails, after: int = 0, pause_seconds: float = 0) -> list[in
 
 async def add(context: JobContext, count: int) -> None:
     for _ in range(count):
-        await asyncio.to_thread(context.event, "log", {})
+        await asyncio.to_thread(context.event, EventType.LOG, {})
 
 
 async def test_many_subscribers_share_one_tail_and_miss_nothing(
@@ -65,7 +66,7 @@ async def test_many_subscribers_share_one_tail_and_miss_nothing(
 
 
 async def test_of_a_job_that_has_ended_all_is_given_and_then_the_end(running: JobStore) -> None:
-    await running.transition("a", JobState.FAILED, events=[("error", {"message": "x"})])
+    await running.transition("a", JobState.FAILED, events=[(EventType.ERROR, {"message": "x"})])
     for after, expected in ((0, [1, 2, 3, 4]), (3, [4]), (4, []), (99, [])):
         assert await asyncio.wait_for(ids(Tails(running, 0.02), after), 5) == expected
 

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from ml.jobs.context import JobContext, Stopped
+from ml.jobs.event_type import EventType
 
 __all__ = ["KIND", "run"]
 
@@ -26,7 +27,7 @@ def run(context: JobContext) -> dict[str, Any]:
     acknowledged = (context.folder / "acknowledged").open("a")
     for step in range(first, request["steps"]):
         context.progress(step=step)
-        context.event("progress", {"step": step})
+        context.event(EventType.PROGRESS, {"step": step})
         print(step, file=acknowledged, flush=True)  # written only after event() has returned
         (context.folder / "step.new").write_text(str(step + 1))
         (context.folder / "step.new").replace(saved)
@@ -46,7 +47,7 @@ def _end(context: JobContext, how: str) -> None:
     if how == "crash":
         os.abort()
     if how == "no json":
-        context.event("log", {"message": {1, 2}})  # type: ignore[dict-item]
+        context.event(EventType.LOG, {"message": {1, 2}})  # type: ignore[dict-item]
     if how == "leave a helper":
         command = [sys.executable, "-c", "import time; time.sleep(60)"]
         helper = subprocess.Popen(command)

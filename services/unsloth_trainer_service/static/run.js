@@ -5,7 +5,7 @@ import { short } from "./words.js";
 
 const MOST_MESSAGES = 300;
 export const FINAL = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
-const STATES = new Set(["queued", "running", ...FINAL]);
+const EVENT_TYPES = ["init", "status", "progress", "stage", "log", "complete", "error"];
 
 export class Run {
   #source = null;
@@ -46,12 +46,12 @@ export class Run {
     const after = this.#last ? `?after=${this.#last}` : "";
     const source = new EventSource(jobPath(this.id, `/events${after}`));
     this.#source = source;
-    source.addEventListener("init", (event) => this.record(JSON.parse(event.data)));
-    for (const type of ["status", "progress", "log", "complete", "error"]) {
+    for (const type of EVENT_TYPES) {
       source.addEventListener(type, (event) => {
         if (this.#source !== source) return;
         // The job's own "error" has data; the connection's has none.
         if (event.data === undefined) this.#disconnected();
+        else if (type === "init") this.record(JSON.parse(event.data));
         else this.#take(type, Number(event.lastEventId), JSON.parse(event.data));
         this.changed();
       });
@@ -75,16 +75,17 @@ export class Run {
     else this.#note(type === "error" ? "ERROR" : (data.level ?? "INFO"), data.message ?? type);
   }
 
-  #status({ status, message }) {
-    this.#note("STATE", message ?? status);
-    if (STATES.has(status)) {
-      this.#state = status;
-      this.#starts += status === "running";
+  /** Another state of the job, or another phase of its work. */
+  #status({ state, phase, message }) {
+    this.#note("STATE", message ?? state ?? phase);
+    if (state) {
+      this.#state = state;
+      this.#starts += state === "running";
       this.phase = "";
       this.stopping = false;
       this.record();
     } else {
-      this.phase = String(message ?? status);
+      this.phase = String(message ?? phase);
     }
   }
 

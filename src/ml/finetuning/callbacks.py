@@ -13,6 +13,7 @@ from ml.finetuning.failures import TrainingFailed
 from ml.finetuning.outcome import evaluations_since_best
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext
+from ml.jobs.event_type import EventType
 
 __all__ = ["CheckpointKeeper", "EarlyStopping", "Reporter", "StopOnRequest"]
 
@@ -106,7 +107,7 @@ class Reporter(TrainerCallback):
         self._tell(self.numbers)
 
     def _tell(self, numbers: dict[str, Any]) -> None:
-        self._context.event("progress", numbers)
+        self._context.event(EventType.PROGRESS, numbers)
         self._context.progress(**numbers, data=self._data)
 
     def _position(self, state: TrainerState) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class CheckpointKeeper(TrainerCallback):
         self._checkpoints.mark_complete(state.global_step, self._reporter.numbers)
         self._checkpoints.rotate(best_step=state.best_global_step)
         message = f"Checkpoint of step {state.global_step} saved"
-        self._context.event("log", {"level": "INFO", "message": message})
+        self._context.event(EventType.LOG, {"level": "INFO", "message": message})
 
 
 class EarlyStopping(TrainerCallback):

@@ -29,6 +29,7 @@ from ml.finetuning.run_log import METRICS_FILE, RunLog
 from ml.finetuning.start import Start
 from ml.finetuning.uploads import RESULTS, Uploads
 from ml.jobs.context import JobContext, Stopped
+from ml.jobs.event_type import EventType, phase_event
 
 __all__ = ["run"]
 
@@ -37,6 +38,8 @@ _RUN_FILE = "run.json"
 #: In the job's folder while it works.
 _EXAMPLES = "examples"
 _TELL_SECONDS = 2.0
+#: The phase in which it is told how far the data is.
+_PREPARING = "preparing_data"
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class _Work:
 
     def _do(self, examples: Path) -> dict[str, Any]:
         source = self.start.source
-        self._phase("preparing_data", "Reading and tokenising the training data")
+        self._phase(_PREPARING, "Reading and tokenising the training data")
         tokenizer, shape = load_tokenizer(
             self.start.base, self.request.chat_template, adapter=self.start.adapter
         )
@@ -146,7 +149,7 @@ class _Work:
     def _tell_data(self, report: DataReport) -> None:
         counts, level = report.counts(), "WARNING" if report.dropped else "INFO"
         event = {"level": level, "message": report.sentence(), "data": counts}
-        self.context.event("log", event)
+        self.context.event(EventType.LOG, event)
         self.context.progress(data=counts)
 
     def _train(self, source: str, tokenizer: Any, data: TrainingData) -> Outcome:
@@ -244,16 +247,16 @@ class _Work:
             "result_files": results,
         }
 
-    def _phase(self, status: str, message: str) -> None:
+    def _phase(self, phase: str, message: str) -> None:
         self.heed()
-        self.context.event("status", {"status": status, "message": message})
+        self.context.event(*phase_event(phase, message))
 
     def heed(self) -> None:
         if self.context.stop_request() is not None:
             raise Stopped("stopped between two phases")
 
     def _log(self, message: str) -> None:
-        self.context.event("log", {"level": "INFO", "message": message})
+        self.context.event(EventType.LOG, {"level": "INFO", "message": message})
 
 
 class _Teller:
@@ -273,7 +276,5 @@ class _Teller:
         self._work.heed()
         message = f"Reading data: {rows} rows so far, {dropped} dropped"
         numbers = {"rows": rows, "dropped": dropped}
-        self._work.context.event(
-            "status", {"status": "preparing_data", "message": message, "data": numbers}
-        )
+        self._work.context.event(*phase_event(_PREPARING, message, data=numbers))
         self._work.context.progress(data=numbers)

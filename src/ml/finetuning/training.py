@@ -12,6 +12,7 @@ from ml.finetuning.data.prepare import TrainingData
 from ml.finetuning.outcome import outcome_of
 from ml.finetuning.request import TrainingParameters
 from ml.jobs.context import JobContext, Stopped
+from ml.jobs.event_type import EventType
 
 __all__ = ["fitting_warmup", "train"]
 
@@ -77,7 +78,7 @@ def _trainer_class(backend: Backend, context: JobContext, request: TrainingParam
             if warmup != request.warmup_steps:
                 wished, of = request.warmup_steps, num_training_steps
                 message = f"Warm-up of {warmup} steps, not {wished}: there are only {of}"
-                context.event("log", {"level": "INFO", "message": message})
+                context.event(EventType.LOG, {"level": "INFO", "message": message})
             self.args.warmup_steps = warmup
             return super().create_scheduler(num_training_steps, *args, **options)
 

@@ -18,6 +18,7 @@ from typing import Any
 from ml.errors import StorageFull, StorageUnavailable, storage_failure
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext, Stopped
+from ml.jobs.event_type import EventType
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
 from ml.jobs.log_file import last_lines_event
@@ -69,7 +70,7 @@ def _process(parent: int | None) -> dict[str, Any]:
 def _run(context: JobContext) -> None:
     try:
         result = importlib.import_module(context.job.kind).run(context)
-        context.finish(JobState.SUCCEEDED, result=result, events=[("complete", result)])
+        context.finish(JobState.SUCCEEDED, result=result, events=[(EventType.COMPLETE, result)])
     except Stopped:
         asked = context.ask()
         if asked is None:
@@ -90,7 +91,7 @@ def _run(context: JobContext) -> None:
 
 def _fail(context: JobContext, reason: str) -> None:
     reason = reason[:_LONGEST_REASON]
-    events = [*last_lines_event(context.folder), ("error", {"message": reason})]
+    events = [*last_lines_event(context.folder), (EventType.ERROR, {"message": reason})]
     context.finish(JobState.FAILED, reason=reason, events=events)
 
 

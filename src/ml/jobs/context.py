@@ -14,7 +14,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from ml.jobs import liveness, records
 from ml.jobs.assignment import Assignment
 from ml.jobs.database import plain, store_failure, sync_engine
-from ml.jobs.events import NewEvent, Superseded, add_events
+from ml.jobs.event_type import EventType, NewEvent
+from ml.jobs.events import Superseded, add_events
 from ml.jobs.job import Job, JobState, StopRequest
 
 __all__ = ["JobContext", "Stopped"]
@@ -67,7 +68,7 @@ class JobContext:
 
     # --- for the work -------------------------------------------------------------------------
 
-    def event(self, type: str, data: dict[str, Any]) -> None:  # noqa: A002
+    def event(self, type: EventType, data: dict[str, Any]) -> None:  # noqa: A002
         """Append an event. When this returns, the event outlives any crash of this process."""
         new = [(type, data)]
         self._write(lambda connection: add_events(connection, self.job.id, new, self.job.attempt))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from ml.errors import NotFound
 from ml.jobs import schema
 from ml.jobs.database import plain
+from ml.jobs.event_type import NewEvent
 from ml.jobs.job import JobEvent, JobState
 
-__all__ = ["NewEvent", "Superseded", "add_events", "last_event", "list_events"]
-
-#: An event to be: its type and its data.
-NewEvent = tuple[str, dict[str, Any]]
+__all__ = ["Superseded", "add_events", "last_event", "list_events"]
 
 _jobs = schema.jobs.c
 _events = schema.events.c

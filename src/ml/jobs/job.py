@@ -105,7 +105,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened to a job. Ids begin at 1 for each job and have no gaps."""
+    """Something that happened to a job. Ids begin at 1 for each job and have no gaps.
+
+    Its type is an `EventType`, or one that another version knows.
+    """
 
     job_id: str
     id: int

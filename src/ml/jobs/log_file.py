@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ml.jobs.events import NewEvent
+from ml.jobs.event_type import EventType, NewEvent
 
 __all__ = ["LOG_FILE", "last_lines", "last_lines_event"]
 
@@ -26,4 +26,4 @@ def last_lines(folder: Path) -> str:
 def last_lines_event(folder: Path) -> list[NewEvent]:
     """Return the last lines as a `log` event, none if there are no lines."""
     text = last_lines(folder)
-    return [("log", {"level": "error", "message": text})] if text else []
+    return [(EventType.LOG, {"level": "error", "message": text})] if text else []

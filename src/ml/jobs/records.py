@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from ml.errors import InvalidInput, NotFound
 from ml.jobs import schema
 from ml.jobs.database import plain
-from ml.jobs.events import NewEvent, add_events
+from ml.jobs.event_type import NewEvent, state_event
+from ml.jobs.events import add_events
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
 
 __all__ = [
@@ -77,7 +78,7 @@ def create(connection: Connection, kind: str, request: dict[str, Any], job_id: s
             process={},
         )
     )
-    add_events(connection, job_id, [_status(JobState.QUEUED)])
+    add_events(connection, job_id, [_told(JobState.QUEUED)])
     return get(connection, job_id)
 
 
@@ -154,7 +155,7 @@ def claim_next(connection: Connection, worker: str, most_running: int | None) ->
     )
     if not changed.rowcount:
         return None
-    add_events(connection, job_id, [_status(JobState.RUNNING)])
+    add_events(connection, job_id, [_told(JobState.RUNNING)])
     return get(connection, job_id)
 
 
@@ -168,7 +169,7 @@ def transition(
     events: Sequence[NewEvent] = (),
     attempt: int | None = None,
 ) -> Job:
-    """Give a job another state, with a `status` event and these `events` after it.
+    """Give a job another state, with the event of that and these `events` after it.
 
     With `attempt`, only while it is this attempt. Raises `IllegalTransition`.
     """
@@ -187,7 +188,7 @@ def transition(
     if state is JobState.QUEUED:
         changes |= ticket | {"ended_at": None, "heartbeat_at": None, "process": {}}
     connection.execute(update(schema.jobs).where(_jobs.id == job_id).values(**changes))
-    add_events(connection, job_id, [_status(state, reason), *events])
+    add_events(connection, job_id, [_told(state, reason), *events])
     return get(connection, job_id)
 
 
@@ -222,8 +223,8 @@ def _take_number(connection: Connection) -> int:
     return taken
 
 
-def _status(state: JobState, reason: str | None = None) -> NewEvent:
-    return "status", {"status": state, "message": reason or f"The job {_MESSAGES[state]}."}
+def _told(state: JobState, reason: str | None = None) -> NewEvent:
+    return state_event(state, reason or f"The job {_MESSAGES[state]}.")
 
 
 def _job(row: Row[Any]) -> Job:

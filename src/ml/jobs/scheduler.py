@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from ml.jobs.event_type import EventType
 from ml.jobs.executors.executor import Executor, Exit
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
 from ml.jobs.process import Process
@@ -187,7 +188,7 @@ class Scheduler:
         elif ended.resumable or job.stop is StopRequest.INTERRUPT:
             state = JobState.INTERRUPTED
         else:
-            events.append(("error", {"message": reason}))
+            events.append((EventType.ERROR, {"message": reason}))
         with contextlib.suppress(IllegalTransition):  # it came to its own end in between
             settled = await self._store.transition(
                 job.id, state, reason=reason, events=events, attempt=job.attempt

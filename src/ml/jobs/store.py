@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from ml.jobs import events, liveness, records
 from ml.jobs.database import async_engine, normal_url, reading, store_failure
-from ml.jobs.events import NewEvent
+from ml.jobs.event_type import NewEvent
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
 from ml.jobs.shielded import ShieldedTasks
@@ -100,7 +100,7 @@ class JobStore:
         events: Sequence[NewEvent] = (),
         attempt: int | None = None,
     ) -> Job:
-        """Give a job another state, with a `status` event and then these `events`.
+        """Give a job another state, with the event of that and then these `events`.
 
         With `attempt`, only while it is this attempt. Raises `IllegalTransition`.
         """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.errors import ConfigurationError, DeadlineExceeded, NotFound
+from ml.jobs.event_type import EventType
 from ml.jobs.job import StopRequest
 from ml.proving.answer import answer_document
 from ml.proving.artifact import Artifact
@@ -105,7 +106,7 @@ class _Report:
         if seconds is not None:
             seconds = self._stages[name] = round(seconds, 4)
         self._stage = name
-        self._context.event("stage", {"stage": name, "seconds": seconds})
+        self._context.event(EventType.STAGE, {"stage": name, "seconds": seconds})
         self._tell()
 
     def is_stopped(self) -> bool:

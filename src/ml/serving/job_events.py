@@ -10,6 +10,7 @@ import orjson
 from quart import Response, request
 
 from ml.errors import InvalidInput
+from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobEvent
 from ml.serving.event_stream import with_heartbeats
 from ml.serving.job_views import event_view
@@ -58,10 +59,10 @@ async def stream_events(
 async def _encoded(
     events: AsyncGenerator[JobEvent, None], first: dict[str, Any]
 ) -> AsyncGenerator[bytes, None]:
-    yield b"event: init\ndata: " + orjson.dumps(first) + b"\n\n"
+    yield _head(EventType.INIT) + orjson.dumps(first) + b"\n\n"
     async with contextlib.aclosing(events):  # a client may leave before the end
         async for event in events:
-            head = f"id: {event.id}\nevent: {event.type}\ndata: ".encode()
+            head = f"id: {event.id}\n".encode() + _head(event.type)
             yield head + orjson.dumps(event.data) + b"\n\n"
 
 
@@ -71,3 +72,7 @@ def _last_event_id() -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidInput("after: give the id of an event, a whole number")
     return int(text)
+
+
+def _head(type_: str) -> bytes:
+    return f"event: {type_}\ndata: ".encode()

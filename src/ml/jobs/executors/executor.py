@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ml.jobs.events import NewEvent
+from ml.jobs.event_type import NewEvent
 from ml.jobs.job import Job
 from ml.jobs.settings import JobSettings
 
