@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ml.errors import fault_lines
+from ml.errors import ConfigurationError, fault_lines
 from ml.jobs.executors.choice import EXECUTORS, executor_class
 from ml.jobs.job import Job, JobState
 from ml.jobs.resources import Resources
 from ml.jobs.settings import JobSettings
+from ml.serving.settings import load_settings
 from tests.support.processes import clean_environment
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -34,6 +36,21 @@ def test_a_setting_that_cannot_work_is_told(given: dict[str, Any], told: str) ->
     [line] = fault_lines(refused.value)
     assert told in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("service", "prefix"), [("unsloth_trainer_service", "TRAINER_"), ("ezkl_proof_service", "EZKL_")]
+)
+def test_each_service_with_jobs_reads_them_under_its_prefix(
+    monkeypatch: pytest.MonkeyPatch, service: str, prefix: str
+) -> None:
+    settings = importlib.import_module(f"{service}.app").Settings
+    monkeypatch.setenv(f"{prefix}LOST_SECONDS", "90")
+    arguments = load_settings(settings).workflow_arguments()
+    assert (arguments["executor"], arguments["lost_seconds"]) == ("local", 90)
+    monkeypatch.setenv(f"{prefix}EXECUTOR", "locl")
+    with pytest.raises(ConfigurationError, match=rf"{prefix}EXECUTOR: 'locl' .* mean 'local'"):
+        load_settings(settings)
 
 
 @pytest.mark.parametrize("name", EXECUTORS)

@@ -72,6 +72,13 @@ WRONG: list[tuple[str, list[Any], dict[str, Any], list[str]]] = [
     ),
     (TRAINER, [], {"dtype": "x"}, ["dtype: Input should be 'auto', 'bfloat16' or 'float32'"]),
     (TRAINER, [], {"max_new_token": 4}, ["'max_new_token'; did you mean 'max_new_tokens'?"]),
+    (
+        TRAINER,
+        [],
+        {"executor": "locl", "job_slots": True, "lost_seconds": "60", "job_gpus": 1},
+        ["did you mean 'local'?", "job_slots: ", "lost_seconds: write it without quotes"],
+    ),
+    (TRAINER, [], {"job_gpus": 1}, ["job_gpus: executor 'local' reserves nothing"]),
     (TRAINER, [], {"job_slot": 4}, ["'job_slot'; did you mean 'job_slots'?"]),
     (TRAINER, [], {"adapters_path": "x"}, ["adapters_path: tuned models are found in output_path"]),
     (TRAINER, ["m"], {"engine": "openvino"}, ["engine: openvino does not take adapters_path"]),

@@ -50,5 +50,5 @@ def require_executor(name: str) -> str:
 
 def executor_class(name: str) -> type[Executor]:
     """Return the class of an executor; raises as `require_executor` does."""
-    module, _, name = EXECUTORS[require_executor(name)].path.rpartition(".")
-    return cast("type[Executor]", getattr(importlib.import_module(module), name))
+    module, _, attribute = EXECUTORS[require_executor(name)].path.rpartition(".")
+    return cast("type[Executor]", getattr(importlib.import_module(module), attribute))
