@@ -79,3 +79,11 @@ async def test_a_body_on_resume_is_refused(service: Trainer, path: str) -> None:
     assert reply.status_code == 400
     assert "send none" in (await reply.get_json())["description"]
     assert (await service.post(path, {})).status_code == 409  # it runs
+
+
+async def test_resources_are_refused_where_all_jobs_share_a_host(service: Trainer) -> None:
+    reply = await service.finetune(resources={"gpus": 1})
+    assert reply.status_code == 422
+    assert "resources: the jobs of this service" in (await reply.get_json())["description"]
+    reply = await service.finetune(resources={"gpu": 1})
+    assert "resources.gpu: " in (await reply.get_json())["description"]
