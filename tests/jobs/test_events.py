@@ -39,7 +39,9 @@ async def test_events_of_several_processes_have_ids_without_gaps_and_no_tail_mis
     await store.claim_next("me")
     following = asyncio.create_task(ids_of(Tails(store, 0.02)))
     with context_of("a") as context:
-        threads = [asyncio.to_thread(context.event, EventType.LOG, {"writer": "it"}) for _ in range(20)]
+        threads = [
+            asyncio.to_thread(context.event, EventType.LOG, {"writer": "it"}) for _ in range(20)
+        ]
         await asyncio.gather(write_from_processes(url, tmp_path, "a"), *threads)
     await store.transition("a", JobState.SUCCEEDED, result={})
     seen = await asyncio.wait_for(following, 20)

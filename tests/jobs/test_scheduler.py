@@ -189,7 +189,7 @@ async def test_a_job_that_does_not_stop_is_killed_after_its_time(
 async def test_stopping_the_scheduler_interrupts_its_jobs(
     store: JobStore, start_scheduler: StartScheduler
 ) -> None:
-    scheduler = await start_scheduler(slots=2, grace_seconds=60)  # a busy machine takes seconds
+    scheduler = await start_scheduler(slots=2, grace_seconds=50)  # a busy machine takes seconds
     for name in ("a", "b"):
         await store.create(KIND, ENDLESS, name)
     pids = [(await job_at_step(store, name, 2)).process["pid"] for name in ("a", "b")]

@@ -39,7 +39,8 @@ def test_a_setting_that_cannot_work_is_told(given: dict[str, Any], told: str) ->
 
 
 @pytest.mark.parametrize(
-    ("service", "prefix"), [("unsloth_trainer_service", "TRAINER_"), ("ezkl_proof_service", "EZKL_")]
+    ("service", "prefix"),
+    [("unsloth_trainer_service", "TRAINER_"), ("ezkl_proof_service", "EZKL_")],
 )
 def test_each_service_with_jobs_reads_them_under_its_prefix(
     monkeypatch: pytest.MonkeyPatch, service: str, prefix: str
@@ -82,7 +83,10 @@ def test_an_executor_that_is_not_chosen_is_not_imported() -> None:
         ({}, Resources(cpus=2, gpus=0)),
         ({"resources": None}, Resources(cpus=2, gpus=0)),
         ({"resources": {"gpus": 1}}, Resources(cpus=2, gpus=1)),
-        ({"resources": {"cpus": 0.5, "memory_bytes": 7}}, Resources(cpus=0.5, gpus=0, memory_bytes=7)),
+        (
+            {"resources": {"cpus": 0.5, "memory_bytes": 7}},
+            Resources(cpus=0.5, gpus=0, memory_bytes=7),
+        ),
     ],
 )
 def test_a_job_gets_what_it_wishes_for_and_else_what_the_settings_say(

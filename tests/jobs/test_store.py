@@ -206,9 +206,7 @@ async def test_an_earlier_attempt_can_write_nothing_any_more(
     assert (await store.get("a")).state is JobState.RUNNING
 
 
-async def test_numbers_that_json_lacks_become_null(
-    store: JobStore, context_of: ContextOf
-) -> None:
+async def test_numbers_that_json_lacks_become_null(store: JobStore, context_of: ContextOf) -> None:
     await claimed(store)
     with context_of("a") as context:
         context.progress(loss=math.nan)

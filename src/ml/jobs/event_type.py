@@ -1,7 +1,7 @@
-"""The kinds of events that jobs leave: the names under which streams, histories and pages know them.
+"""The types of events that jobs leave: the names by which streams, histories and pages know them.
 
-To add one: give it a line here, tell it by `JobContext.event`, name it in the READMEs of the services
-whose jobs have it, and in `EVENT_TYPES` of the dashboard's `run.js`.
+To add one: give it a line here, tell it by `JobContext.event`, name it in the READMEs of the
+services whose jobs have it, and in `EVENT_TYPES` of the dashboard's `run.js`.
 """
 
 from __future__ import annotations

@@ -98,9 +98,7 @@ class JobSettings(BaseModel):
     @property
     def resources(self) -> Resources:
         """What a job gets that wishes for nothing."""
-        return Resources(
-            cpus=self.job_cpus, gpus=self.job_gpus, memory_bytes=self.job_memory_bytes
-        )
+        return Resources(cpus=self.job_cpus, gpus=self.job_gpus, memory_bytes=self.job_memory_bytes)
 
     @property
     def store_url(self) -> str | None:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from ml.errors import did_you_mean
-from ml.errors import did_you_mean
 from ml.models.built_in import BUILT_IN_MODELS
 from ml.models.source import (
     BuiltInSource,
