@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch.nn.functional import log_softmax
 
 from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, Tag, TaggedAnswer
+from ml.generation.arguments import LanguageModelArguments
 from ml.generation.openvino_engine import OpenVINOEngine
 from ml.generation.request import Finished, FinishReason, SamplingParameters, Token
 from ml.models.causal_lm import CausalLMOptions, load_causal_lm
@@ -74,7 +76,7 @@ def loaded() -> OpenVINOModel:
 
 @pytest.fixture(scope="module")
 def engine(loaded: OpenVINOModel) -> Iterator[OpenVINOEngine]:
-    engine = OpenVINOEngine(loaded, slots=8, max_length=MAX_LENGTH)
+    engine = OpenVINOEngine(loaded, LanguageModelArguments(slots=8), max_length=MAX_LENGTH)
     engine.open()
     yield engine
     engine.close()
@@ -338,11 +340,21 @@ async def test_alternatives_in_a_prompt_are_refused_with_the_engine_that_has_the
         await engine.score([504, 504], top_logprobs=2)
 
 
+async def test_a_logprob_is_there_where_it_is_asked_for(
+    engine: OpenVINOEngine, loaded: OpenVINOModel
+) -> None:
+    prompt = loaded.tokenizer(TEXTS[0]).input_ids
+    for asked in (False, True):
+        tokens, _ = await generate(engine, prompt, replace(GREEDY, logprobs=asked))
+        assert {math.isfinite(token.logprob) for token in tokens} == {asked}
+
+
 async def test_logprobs_are_those_before_temperature_penalties_and_form(
     engine: OpenVINOEngine, loaded: OpenVINOModel, exact: Any
 ) -> None:
     prompt = loaded.tokenizer(TEXTS[0]).input_ids
     changed = SamplingParameters(
+        logprobs=True,
         max_new_tokens=12, temperature=2.0, top_k=20, seed=5, repetition_penalty=1.3,
         form=RegexAnswer("[a-z ]+"),
     )  # fmt: skip
@@ -374,8 +386,9 @@ def guessing(
     how: dict[str, Any] = {"prompt_lookup": 8}
     if request.param == "a draft model":
         folder = tmp_path_factory.mktemp("draft") / "model"
-        how = {"draft": save_openvino_folder(loaded, folder)}
-    engine = OpenVINOEngine(loaded, slots=4, max_length=MAX_LENGTH, **how)
+        how = {"draft_model": str(save_openvino_folder(loaded, folder))}
+    arguments = LanguageModelArguments(slots=4, **how)
+    engine = OpenVINOEngine(loaded, arguments, max_length=MAX_LENGTH)
     engine.open()
     yield engine
     engine.close()
@@ -388,7 +401,7 @@ async def test_guesses_change_no_greedy_answer_but_where_two_tokens_are_as_likel
     texts = (COPIED, *TEXTS)
     for text in texts:
         prompt = loaded.tokenizer(text).input_ids
-        tokens, finished = await generate(guessing, prompt)
+        tokens, finished = await generate(guessing, prompt, replace(GREEDY, logprobs=True))
         made = [token.id for token in tokens]
         assert finished.error is None
         assert len(made) == GREEDY.max_new_tokens or made[-1] in loaded.end_tokens

@@ -16,6 +16,7 @@ from torch.nn.functional import log_softmax
 
 from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
 from ml.generation.answer_form import RegexAnswer
+from ml.generation.arguments import LanguageModelArguments
 from ml.generation.openvino_engine import OpenVINOEngine
 from ml.generation.request import Finished, FinishReason, Observer, SamplingParameters, Step, Token
 from ml.models.causal_lm import load_causal_lm
@@ -69,9 +70,9 @@ def loaded() -> OpenVINOModel:
 def new_engine(loaded: OpenVINOModel) -> Iterator[NewEngine]:
     engines: list[OpenVINOEngine] = []
 
-    def new(**options: Any) -> OpenVINOEngine:
-        settings = {"slots": SLOTS, "max_length": MAX_LENGTH}
-        engines.append(OpenVINOEngine(loaded, **settings | options))
+    def new(*, slots: int = SLOTS, **more: Any) -> OpenVINOEngine:
+        arguments = LanguageModelArguments(slots=slots)
+        engines.append(OpenVINOEngine(loaded, arguments, max_length=MAX_LENGTH, **more))
         engines[-1].open()
         return engines[-1]
 
@@ -82,7 +83,7 @@ def new_engine(loaded: OpenVINOModel) -> Iterator[NewEngine]:
 
 @pytest.fixture(scope="module")
 def engine(loaded: OpenVINOModel) -> Iterator[OpenVINOEngine]:
-    engine = OpenVINOEngine(loaded, slots=8, max_length=MAX_LENGTH)
+    engine = OpenVINOEngine(loaded, LanguageModelArguments(slots=8), max_length=MAX_LENGTH)
     engine.open()
     yield engine
     engine.close()
@@ -151,7 +152,7 @@ async def test_a_folder_of_openvino_is_read_without_its_own_tokenizer(
     folder = save_openvino_folder(loaded, tmp_path / "model", with_own=False)
     model = load_openvino_model(str(folder))
     assert (model.source, model.dtype) == (folder, "openvino")
-    engine = OpenVINOEngine(model, slots=1, max_length=64)
+    engine = OpenVINOEngine(model, LanguageModelArguments(slots=1), max_length=64)
     engine.open()
     try:
         ids = await ids_of(engine, model.tokenizer("The capital of France is").input_ids)
@@ -188,7 +189,8 @@ async def test_logprobs_are_those_of_the_model(
     model: Any = load_causal_lm(EMBEDDED_LLM).model
     for beginning in BEGINNINGS:
         prompt = loaded.tokenizer(beginning).input_ids
-        tokens, _ = await generate(engine, prompt, SamplingParameters(max_new_tokens=1))
+        once = SamplingParameters(max_new_tokens=1, logprobs=True)
+        tokens, _ = await generate(engine, prompt, once)
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
         assert tokens[0].logprob == pytest.approx(
@@ -369,7 +371,7 @@ def test_what_openvino_cannot_read_is_told(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF but nothing more")
     model = OpenVINOModel(file, None, max_length=64, vocabulary=1, positive_logits=False)
-    engine = OpenVINOEngine(model, end_tokens=[])
+    engine = OpenVINOEngine(model, LanguageModelArguments(), max_length=64, end_tokens=[])
     with pytest.raises(ConfigurationError, match=r"broken\.gguf"):
         engine.open()
     engine.close()

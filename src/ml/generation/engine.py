@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Collection, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ml.errors import InvalidInput
-from ml.generation.request import SamplingParameters, Step, Token
+from ml.generation.request import Finished, FinishReason, SamplingParameters, Step, Token
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import Lease
 
-__all__ = ["Engine", "StepStream", "require_left_out"]
+__all__ = ["Engine", "EngineRequest", "StepStream", "require_left_out"]
 
 
 class Engine(Protocol):
@@ -72,6 +74,26 @@ class StepStream:
         step = await self._steps.get()
         self._ended = step.finished is not None
         return step
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class EngineRequest:
+    """What an engine knows of a request that waits or runs; `send` takes its steps."""
+
+    prompt: list[int]
+    send: Callable[[Step], None]
+    arrived: float = field(default_factory=time.monotonic)
+    made: int = 0  # tokens generated
+
+    def finish(
+        self,
+        reason: FinishReason,
+        *,
+        token: Token | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Tell the reader how it ended."""
+        self.send(Step(token, Finished(reason, len(self.prompt), self.made, error)))
 
 
 def require_left_out(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from ml.errors import ConfigurationError, InvalidInput, NotReady
+from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.engine_choice import EngineChoice, choose_engine
 from ml.generation.prompt_reader import PromptReader
@@ -116,6 +116,12 @@ class LanguageModel:
                 loaded.tokenizer, vocabulary=loaded.vocabulary, max_length=self.max_length
             )
             asyncio.run(self._warm_up())
+        except InternalError as error:
+            self.close()
+            raise ConfigurationError(
+                f"{self.served_name} was loaded and cannot answer: its weights may be damaged, or "
+                "too large for their dtype; the log says more"
+            ) from error
         except Exception:
             self.close()
             raise
@@ -124,14 +130,8 @@ class LanguageModel:
         arguments = self.arguments
         if isinstance(loaded, VLLMModel):
             return self._started_vllm(loaded)
-        common: dict[str, Any] = {
-            "slots": arguments.slots,
-            "max_length": self.max_length,
-            "observer": self.observer,
-            "reuse_prefixes": arguments.reuse_prefixes,
-        }
         if isinstance(loaded, OpenVINOModel):
-            return self._started_openvino(loaded, common)
+            return self._started_openvino(loaded)
         # These bring torch, which a refusal need not wait for.
         from ml.generation.adapters import Adapters
         from ml.generation.answer_matcher import AnswerMatchers
@@ -154,19 +154,17 @@ class LanguageModel:
             end_tokens=loaded.end_tokens,
             adapters=adapters,
             matchers=matchers,
-            **common,
+            slots=arguments.slots,
+            max_length=self.max_length,
+            observer=self.observer,
+            reuse_prefixes=arguments.reuse_prefixes,
         )
 
-    def _started_openvino(self, loaded: OpenVINOModel, common: Mapping[str, Any]) -> Engine:
+    def _started_openvino(self, loaded: OpenVINOModel) -> Engine:
         from ml.generation.openvino_engine import OpenVINOEngine
 
-        arguments = self.arguments
         engine = OpenVINOEngine(
-            loaded,
-            cache_gib=arguments.cache_gib,
-            prompt_lookup=arguments.prompt_lookup,
-            draft=arguments.draft_source(),
-            **common,
+            loaded, self.arguments, max_length=self.max_length, observer=self.observer
         )
         try:
             engine.open()
@@ -190,8 +188,10 @@ class LanguageModel:
 
     async def _warm_up(self) -> None:
         """Answer once: the first steps are slow, and a model that cannot answer is not ready."""
-        options = SamplingOptions(max_new_tokens=2)
-        async for _ in self.generate(self.chat([{"role": "user", "content": "Hello"}], options)):
+        prompt = self.chat([{"role": "user", "content": "Hello"}])
+        # With logprobs, so that logits that are not finite are seen.
+        sampling = SamplingParameters(max_new_tokens=2, logprobs=True)
+        async for _ in self.generate(replace(prompt, sampling=sampling)):
             pass
 
     def close(self) -> None:

@@ -11,14 +11,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ml.errors import InternalError, NotReady, OutOfMemory
 from ml.generation.child_process import ChildProcess
-from ml.generation.engine import StepStream
-from ml.generation.request import Finished, FinishReason, Observer, Step, Token
+from ml.generation.engine import EngineRequest, StepStream
+from ml.generation.request import FinishReason, Observer, Step, Token
 
 __all__ = ["OpenVINOBatch"]
 
@@ -27,23 +27,14 @@ log = logging.getLogger(__name__)
 _MODULE = "ml.generation.openvino_process"
 
 
-@dataclass(eq=False, slots=True)
-class _Request:
-    prompt: list[int]
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Request(EngineRequest):
     fields: dict[str, Any]  # of the GenerationConfig
-    send: Callable[[Step], None]
-    arrived: float
     taken: bool = False
-    made: int = 0  # tokens generated
 
-    def finish(
-        self,
-        reason: FinishReason,
-        *,
-        token: Token | None = None,
-        error: Exception | None = None,
-    ) -> None:
-        self.send(Step(token, Finished(reason, len(self.prompt), self.made, error)))
+    def token(self, id_: int, logprob: float) -> Token:
+        """Return a token; its logprob is 0 where it was not asked for."""
+        return Token(id_, logprob) if self.fields["logprobs"] else Token(id_)
 
 
 class OpenVINOBatch:
@@ -93,7 +84,7 @@ class OpenVINOBatch:
         `fields` are those of `config_fields`. Raises `NotReady` once the batch is closed.
         """
         steps = StepStream()
-        request = _Request(list(prompt), fields, steps.send, time.monotonic())
+        request = _Request(prompt=list(prompt), send=steps.send, fields=fields)
         number = next(self._numbers)
         with self._changed:
             if self._closed:
@@ -151,12 +142,12 @@ class OpenVINOBatch:
             else:
                 further = 1
             if place < len(tokens) or status == "RUNNING":
-                request.send(Step(Token(id_, logprob)))
+                request.send(Step(request.token(id_, logprob)))
         if status == "FINISHED" and tokens:
             id_, logprob = tokens[-1]
             ends = () if request.fields["ignore_eos"] else request.fields["stop_token_ids"]
             reason = FinishReason.STOP if id_ in ends else FinishReason.LENGTH
-            self._end(number, reason, token=Token(id_, logprob))
+            self._end(number, reason, token=request.token(id_, logprob))
         elif status != "RUNNING":  # IGNORED: the cache is full of it
             self._end(number, FinishReason.ERROR, error=OutOfMemory())
         return further

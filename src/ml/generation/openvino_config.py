@@ -29,7 +29,7 @@ def config_fields(
     """
     fields: dict[str, Any] = {
         "max_new_tokens": min(parameters.max_new_tokens, room),
-        "logprobs": 1,  # of the chosen token alone
+        "logprobs": int(parameters.logprobs),  # of the chosen token alone
         "stop_token_ids": set(end_tokens),
         "ignore_eos": (parameters.ignore_eos and parameters.form is None) or not end_tokens,
         "repetition_penalty": parameters.repetition_penalty,

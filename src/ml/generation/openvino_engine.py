@@ -7,10 +7,10 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
+from ml.generation.arguments import LanguageModelArguments
 from ml.generation.engine import require_left_out
 from ml.generation.form_check import FormCheck
 from ml.generation.openvino_batch import OpenVINOBatch
@@ -35,7 +35,7 @@ _OF_SCORER = {
     "prompt_lookup": False,
     "draft": None,
 }
-_SCORING = SamplingParameters(max_new_tokens=0)
+_SCORING = SamplingParameters(max_new_tokens=0, logprobs=True)
 
 
 class OpenVINOEngine:
@@ -43,18 +43,18 @@ class OpenVINOEngine:
 
     Its process opens the model while the caller does something else; then comes `open()`.
 
-    The cache has room for `slots`
-    requests of `max_length` tokens, or `cache_gib` GiB. A prompt that begins like another one is
-    read from there on, unless `reuse_prefixes` is off; how much of it, the library does not tell,
-    so the observer hears of none.
+    Of the arguments it reads how it serves: the cache has room for `slots` requests of
+    `max_length` tokens, or `cache_gib` GiB. A prompt that begins like another one is read from
+    there on, unless `reuse_prefixes` is off; how much of it, the library does not tell, so the
+    observer hears of none.
 
     The logits of a row differ in their last bits with the rows that share its step. An answer of
     a form ends with it, also where `ignore_eos` is set. Frequency and presence penalties are
     refused unless the model has `positive_logits`: OpenVINO 2026.4 adds them to those below zero.
 
     `prompt_lookup` is how many tokens each step guesses from what the prompt goes on with, and
-    `draft` a smaller model with the same tokens that guesses; either is faster with few requests.
-    With a draft, sampled answers are refused: they end the process of OpenVINO 2026.4.
+    `draft_model` a smaller one with the same tokens that guesses; either is faster with few
+    requests. With a draft, sampled answers are refused: they end the process of OpenVINO 2026.4.
 
     Prompts are scored in a batch of their own, by a second process that the first of them starts:
     in one batch with answers, the library takes their logits from the wrong rows.
@@ -63,30 +63,27 @@ class OpenVINOEngine:
     def __init__(
         self,
         model: OpenVINOModel,
+        arguments: LanguageModelArguments,
         *,
+        max_length: int,
         end_tokens: Sequence[int] | None = None,
-        slots: int = 16,
-        max_length: int = 2048,
         observer: Observer | None = None,
-        reuse_prefixes: bool = True,
-        cache_gib: int | None = None,
-        prompt_lookup: int | None = None,
-        draft: Path | None = None,
     ) -> None:
         self.max_length = max_length
         self._model = model
+        draft = arguments.draft_source()
         self._settings: dict[str, Any] = {
             "source": str(model.source),
-            "slots": slots,
+            "slots": arguments.slots,
             "max_length": max_length,
-            "reuse_prefixes": reuse_prefixes,
-            "cache_gib": cache_gib,
-            "prompt_lookup": prompt_lookup is not None,
+            "reuse_prefixes": arguments.reuse_prefixes,
+            "cache_gib": arguments.cache_gib,
+            "prompt_lookup": arguments.prompt_lookup is not None,
             "draft": None if draft is None else str(draft),
         }
         self._batch = OpenVINOBatch(self._settings, observer=observer)
         self._unable = _UNABLE if model.positive_logits else (*_UNABLE, *_WRONG_BELOW_ZERO)
-        self._guessing = guessing_fields(prompt_lookup, draft is not None)
+        self._guessing = guessing_fields(arguments.prompt_lookup, draft is not None)
         try:
             self._end_tokens = list(model.end_tokens if end_tokens is None else end_tokens)
         except ConfigurationError:  # of its tokenizer, which is read only now

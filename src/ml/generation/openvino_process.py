@@ -12,6 +12,7 @@ What it is told, and what it says, are tuples that begin with one of these words
 
 from __future__ import annotations
 
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = ["open_pipeline"]
 
 #: Positions of a block of the cache, where the CPU runs the model.
 _BLOCK = 32
+#: Requests that come at once are less than this apart; and how long the first one waits at most.
+_GAP_SECONDS, _LONGEST_GATHERING_SECONDS = 0.002, 0.02
 
 
 class _Batch:
@@ -44,18 +47,26 @@ class _Batch:
                 self._tell()
 
     def _hear(self) -> None:
-        """Take what there is to hear; wait for it when there is nothing to do."""
-        busy = bool(self._waiting) or self._pipeline.has_non_finished_requests()
-        while self._connection.poll(0 if busy else None):
-            match self._connection.recv():
-                case "add", number, prompt, config:
-                    self._waiting[number] = prompt, config
-                    busy = True
-                case "cancel", number:
-                    self._waiting.pop(number, None)
-                    if number in self._running:
-                        self._running.pop(number).cancel()  # the next step frees its place
-                        busy = True
+        """Take what there is to hear; wait for it when there is nothing to do.
+
+        Then the first request waits a moment for those that come with it, so that their prompts
+        are read in one step.
+        """
+        idle = not (self._waiting or self._pipeline.has_non_finished_requests())
+        if idle:
+            self._obey(self._connection.recv())
+        end = time.monotonic() + _LONGEST_GATHERING_SECONDS
+        while self._connection.poll(_GAP_SECONDS if idle and time.monotonic() < end else 0):
+            self._obey(self._connection.recv())
+
+    def _obey(self, message: tuple[Any, ...]) -> None:
+        match message:
+            case "add", number, prompt, config:
+                self._waiting[number] = prompt, config
+            case "cancel", number:
+                self._waiting.pop(number, None)
+                if number in self._running:
+                    self._running.pop(number).cancel()  # the next step frees its place
 
     def _take_in(self) -> None:
         taken = []

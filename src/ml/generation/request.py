@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -81,6 +82,7 @@ class SamplingParameters:
         presence_penalty: taken from the logit of each token that the answer has.
         logit_bias: added to the logits of tokens, by their ids.
         ignore_eos: the end of the turn does not end the answer.
+        logprobs: each token comes with its logprob, which costs time.
         top_logprobs: how many of the likeliest tokens each token comes with.
         form: what the answer has to look like.
     """
@@ -97,6 +99,7 @@ class SamplingParameters:
     presence_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
+    logprobs: bool = False
     top_logprobs: int = 0
     form: AnswerForm | None = None
 
@@ -127,13 +130,13 @@ class Prompt:
 class Token:
     """A token with `logprob`, the natural logarithm of its probability.
 
-    `top` holds the likeliest tokens in its place with their logprobs, likeliest first, as many as
-    `top_logprobs` asks for. Probabilities are those of the model: before temperature, penalties,
-    bias and form.
+    Where `logprobs` does not ask for it, an engine may leave it at nan. `top` holds the likeliest
+    tokens in its place with their logprobs, likeliest first, as many as `top_logprobs` asks for.
+    Probabilities are those of the model: before temperature, penalties, bias and form.
     """
 
     id: int
-    logprob: float
+    logprob: float = math.nan
     top: tuple[tuple[int, float], ...] = ()
 
 

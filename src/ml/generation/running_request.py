@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ml.generation.adapter_leases import Lease
-from ml.generation.request import Finished, FinishReason, SamplingParameters, Step, Token
+from ml.generation.engine import EngineRequest
+from ml.generation.request import FinishReason, SamplingParameters, Token
 from ml.generation.rows import Row
 from ml.generation.sampling import Sampler
 
 __all__ = ["RunningRequest"]
 
 
-@dataclass(eq=False, slots=True)
-class RunningRequest:
+@dataclass(eq=False, slots=True, kw_only=True)
+class RunningRequest(EngineRequest):
     """A request that waits, joins, or runs."""
 
-    prompt: list[int]
     parameters: SamplingParameters
-    send: Callable[[Step], None]
     sampler: Sampler
-    arrived: float
     adapter: Lease | None = None
     cancelled: bool = False
-    made: int = 0  # tokens generated
     last: int = 0  # the newest token, which is not in the cache yet
     row: Row = field(default_factory=Row)  # what of it is in the cache
 
@@ -62,5 +59,4 @@ class RunningRequest:
         """Give the adapter back, and tell the reader how it ended."""
         if self.adapter is not None:
             self.adapter.close()
-        finished = Finished(reason, len(self.prompt), self.made, error)
-        self.send(Step(token, finished))
+        EngineRequest.finish(self, reason, token=token, error=error)

@@ -110,7 +110,9 @@ class TransformersEngine:
         steps = StepStream()
         matcher = await asyncio.to_thread(self._matcher, parameters) if parameters.form else None
         sampler = Sampler(parameters, prompt, matcher)
-        request = RunningRequest(list(prompt), parameters, steps.send, sampler, time.monotonic())
+        request = RunningRequest(
+            prompt=list(prompt), send=steps.send, parameters=parameters, sampler=sampler
+        )
         with self._wake:
             if self._stopping:
                 raise NotReady("The model is being unloaded.")

@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,8 @@ from typing import TYPE_CHECKING, Any
 from ml.errors import ConfigurationError, InternalError, InvalidInput
 from ml.generation.answer_grammar import require_form
 from ml.generation.arguments import LanguageModelArguments
-from ml.generation.engine import StepStream
-from ml.generation.request import (
-    Finished,
-    FinishReason,
-    Observer,
-    SamplingParameters,
-    Step,
-    Token,
-)
+from ml.generation.engine import EngineRequest, StepStream
+from ml.generation.request import FinishReason, Observer, SamplingParameters, Step, Token
 from ml.generation.vllm_adapters import VLLMAdapters
 from ml.generation.vllm_process import VLLMProcess
 from ml.generation.vllm_sampling import sampling_params, scoring_params, token_of
@@ -43,22 +36,9 @@ log = logging.getLogger(__name__)
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
-@dataclass(eq=False, slots=True)
-class _Request:
-    prompt: list[int]
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Request(EngineRequest):
     parameters: SamplingParameters
-    send: Callable[[Step], None]
-    arrived: float
-    made: int = 0  # tokens generated
-
-    def finish(
-        self,
-        reason: FinishReason,
-        *,
-        token: Token | None = None,
-        error: Exception | None = None,
-    ) -> None:
-        self.send(Step(token, Finished(reason, len(self.prompt), self.made, error)))
 
 
 class VLLMEngine:
@@ -116,14 +96,11 @@ class VLLMEngine:
         engine is closed.
         """
         steps = StepStream()
-        request = _Request(list(prompt), parameters, steps.send, time.monotonic())
-        shared = adapter and adapter.share()
-        try:
-            answer = self._process.run(self._answer(request, shared))
-        except BaseException:
-            if shared is not None:
-                shared.close()
-            raise
+        request = _Request(prompt=list(prompt), send=steps.send, parameters=parameters)
+        answer = self._process.run(self._answer(request, adapter))
+        if adapter is not None:
+            shared = adapter.share()
+            answer.add_done_callback(lambda _: shared.close())
         try:
             async for step in steps:
                 yield step
@@ -175,9 +152,6 @@ class VLLMEngine:
         except Exception as error:
             log.error("a generation failed: %s", _in_words(error))
             request.finish(FinishReason.ERROR, error=InternalError())
-        finally:
-            if adapter is not None:
-                adapter.close()
 
     async def _outputs(
         self, prompt: list[int], params: Any, adapter: Lease | None
@@ -198,10 +172,10 @@ class VLLMEngine:
 
     def _pass_on(self, request: _Request, output: Any) -> None:
         [made] = output.outputs
-        asked = request.parameters.top_logprobs
         for place, id_ in enumerate(made.token_ids, 1):
-            token = token_of(id_, made.logprobs[place - 1], asked)
-            if not math.isfinite(token.logprob):
+            known = None if made.logprobs is None else made.logprobs[place - 1]
+            token = token_of(id_, known, request.parameters.top_logprobs)
+            if known is not None and not math.isfinite(token.logprob):
                 raise InternalError("The logits are not finite.")
             request.made += 1
             if request.made == 1:

@@ -37,7 +37,8 @@ def sampling_params(parameters: SamplingParameters, *, room: int, end_tokens: Se
         logit_bias=dict(parameters.logit_bias) or None,
         ignore_eos=parameters.ignore_eos,
         stop_token_ids=None if parameters.ignore_eos else list(end_tokens),
-        logprobs=parameters.top_logprobs,  # beside the chosen token's own
+        # Beside the chosen token's own.
+        logprobs=parameters.top_logprobs if parameters.logprobs else None,
         structured_outputs=_structured(parameters.form),
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
@@ -66,8 +67,10 @@ def scoring_params(top_logprobs: int) -> Any:
     )
 
 
-def token_of(id_: int, logprobs: Mapping[int, Any], top_logprobs: int) -> Token:
-    """Return a token with its logprob, and the likeliest ones in its place."""
+def token_of(id_: int, logprobs: Mapping[int, Any] | None, top_logprobs: int) -> Token:
+    """Return a token with its logprob, if it is told, and the likeliest ones in its place."""
+    if logprobs is None:
+        return Token(id_)
     ranked = sorted(logprobs.items(), key=lambda one: one[1].rank)
     top = tuple((other, one.logprob) for other, one in ranked[:top_logprobs])
     return Token(id_, logprobs[id_].logprob, top)

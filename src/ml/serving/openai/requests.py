@@ -169,7 +169,11 @@ class ChatCompletionRequest(_Request):
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request; the newer of the two names for a limit wins."""
-        parameters = replace(super().over(defaults), top_logprobs=self.top_logprobs or 0)
+        parameters = replace(
+            super().over(defaults),
+            logprobs=bool(self.logprobs),
+            top_logprobs=self.top_logprobs or 0,
+        )
         newer = self.max_completion_tokens
         return parameters if newer is None else replace(parameters, max_new_tokens=newer)
 
@@ -214,4 +218,8 @@ class CompletionRequest(_Request):
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""
-        return replace(super().over(defaults), top_logprobs=self.logprobs or 0)
+        return replace(
+            super().over(defaults),
+            logprobs=self.logprobs is not None or self.answers > (self.n or 1),
+            top_logprobs=self.logprobs or 0,
+        )

@@ -205,7 +205,12 @@ class ResponseRequest(ClientRequest, SamplingOptions):
         form = None
         if self.text is not None and self.text.format is not None:
             form = self.text.format.response_format().form()
-        return replace(super().over(defaults), top_logprobs=self.logprobs or 0, form=form)
+        return replace(
+            super().over(defaults),
+            logprobs=self.logprobs is not None,
+            top_logprobs=self.logprobs or 0,
+            form=form,
+        )
 
     def tool_wish(self) -> ToolWish:
         """Return what the request says of tools."""

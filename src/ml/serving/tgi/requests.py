@@ -67,6 +67,7 @@ class Parameters(ClientRequest, SamplingOptions):
         """Return the parameters of the request."""
         parameters = replace(
             super().over(defaults),
+            logprobs=True,  # which streams and the best of several answers need, as details do
             top_logprobs=self.top_n_tokens or 0,
             form=None if self.grammar is None else self.grammar.form(),
         )
