@@ -21,13 +21,16 @@ SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
 #: What each part may import of the project, the part itself left out. Data goes one way:
 #: service → serving → workflows → (generation | finetuning | proving) → (models | jobs | upstream)
 #: → infernet → errors.
-_BASE = ("ml", "ml.errors", "ml.caller", "ml.extras", "ml.infernet")
+_LEAVES = ("ml", "ml.errors", "ml.addresses", "ml.caller", "ml.extras", "ml.setting_text")
+_BASE = (*_LEAVES, "ml.infernet")
 _TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.upstream", "ml.jobs", "ml.finetuning")
 MAY_IMPORT = {
     "ml": (),
     "ml.errors": ("ml",),
+    "ml.addresses": ("ml",),
     "ml.caller": ("ml",),
     "ml.extras": ("ml",),
+    "ml.setting_text": ("ml",),
     "ml.infernet": ("ml", "ml.errors"),
     "ml.models": _BASE,
     "ml.generation": (*_BASE, "ml.models"),

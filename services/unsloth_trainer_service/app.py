@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from ml.jobs.settings import GraceSeconds, JobSettings
+from ml.addresses import PageAddress
+from ml.finetuning.settings import PREFIX, TrainerSettings
 from ml.serving.app import ServiceApp, create_service
-from ml.serving.settings import Example, ServingSettings, split_list
-from ml.workflows.addresses import PageAddress, SignerAddress, WebAddress
+from ml.serving.settings import Example, ServingSettings
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.dashboard import add_dashboard
 from unsloth_trainer_service.datasets import add_datasets
@@ -22,13 +21,11 @@ from unsloth_trainer_service.openai_jobs import add_fine_tuning_jobs
 from unsloth_trainer_service.openai_models import add_models
 from unsloth_trainer_service.train import add_train
 
-Names = Annotated[list[str], NoDecode, BeforeValidator(split_list)]
 
-
-class Settings(JobSettings, ServingSettings):
+class Settings(TrainerSettings, ServingSettings):
     """`TRAINER_*`; the names of the documents stay without the prefix."""
 
-    model_config = SettingsConfigDict(env_prefix="TRAINER_")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, populate_by_name=False)
 
     examples = (
         Example(
@@ -43,35 +40,6 @@ class Settings(JobSettings, ServingSettings):
 
     workflow_base = UnslothTrainerWorkflow
     workflow_class: str = "ml.workflows.training.unsloth_trainer_workflow.UnslothTrainerWorkflow"
-    input_path: Path = Field(
-        default=Path("/mnt/input"), validation_alias="INPUT_PATH", description="Training data"
-    )
-    output_path: Path = Field(
-        default=Path("/mnt/output"), validation_alias="OUTPUT_PATH", description="Tuned models"
-    )
-    working_path: Path = Field(
-        default=Path("/mnt/working"),
-        validation_alias="WORKING_PATH",
-        description="Jobs, their checkpoints and logs, uploaded files",
-    )
-    query_engine_url: WebAddress | None = Field(
-        default=None,
-        validation_alias="QUERY_ENGINE_URL",
-        description="Of a remote Query Engine; the embedded one by default",
-    )
-    query_signers: Annotated[list[SignerAddress], NoDecode, BeforeValidator(split_list)] = Field(
-        default=[],
-        validation_alias="QUERY_SIGNERS",
-        description="Ethereum addresses whose signature a query needs; none: no signature",
-    )
-    grace_seconds: GraceSeconds = 45
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        default="auto", description="Of the weights while TRL trains; bfloat16 where it is fast"
-    )
-    allowed_models: Names = Field(default=[], description="Models that may be tuned; none: all")
-    max_upload_bytes: int = Field(
-        default=512 * 2**20, ge=1, description="Largest upload of training data"
-    )
     dashboard_url: PageAddress | None = Field(
         default=None, description="Where clients see the dashboard; /dashboard by default"
     )
@@ -81,16 +49,7 @@ class Settings(JobSettings, ServingSettings):
 
     def workflow_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for the workflow class."""
-        own = {
-            "input_path": self.input_path,
-            "output_path": self.output_path,
-            "working_path": self.working_path,
-            "query_engine_url": self.query_engine_url,
-            "query_signers": self.query_signers,
-            "allowed_models": self.allowed_models,
-            "dtype": self.dtype,
-        }
-        return {**self.job_arguments(), **own, **self.workflow_kw_args}
+        return {**self.job_arguments(), **self.workflow_kw_args}
 
 
 def create_app() -> ServiceApp:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from quart_schema import document_request
 
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.request_body import read_request
 from ml.serving.availability import needs_no_workflow
 from ml.serving.json_body import json_body
-from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp

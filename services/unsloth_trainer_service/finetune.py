@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from quart_schema import document_request
 
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.request_body import read_request
 from ml.jobs.job import Job, new_job_id
 from ml.serving.jobs import JobForm, add_job_routes, cancelled
 from ml.serving.json_body import json_body
 from ml.serving.paging import page_limit
-from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.dashboard import dashboard_url
 
 if TYPE_CHECKING:

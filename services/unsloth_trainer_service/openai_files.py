@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from quart import Response, request, send_file
 
@@ -18,7 +18,6 @@ from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflo
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
-    from unsloth_trainer_service.app import Settings
 
 _MOST_FILES = 10_000
 
@@ -26,8 +25,8 @@ _MOST_FILES = 10_000
 def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
     app.error_forms[OPENAI_PATHS] = error_reply
-    uploads = Uploads(workflow.files_path)
-    most_bytes = cast("Settings", app.settings).max_upload_bytes
+    uploads = Uploads(workflow.settings.uploads_path)
+    most_bytes = workflow.settings.max_upload_bytes
     app.body_limits["/v1/files"] = most_bytes
 
     @app.post("/v1/files")

@@ -12,12 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ml.errors import InvalidInput, ServiceError, UnprocessableInput
+from ml.errors import InvalidInput, ServiceError, UnprocessableInput, unknown_fields
 from ml.finetuning.data.report import UnusableData
 from ml.finetuning.request import FinetuningRequest, Metadata, TrainingParameters
+from ml.finetuning.request_body import read_request
 from ml.serving.client_request import ClientRequest
-from ml.workflows.loading import unknown_fields
-from ml.workflows.training.unsloth_trainer_workflow import read_request
 
 __all__ = ["HYPERPARAMETERS", "LEARNING_RATE", "JobRequest", "in_openais_names"]
 

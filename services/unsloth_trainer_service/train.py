@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from quart_schema import document_request
 
+from ml.finetuning.request_body import read_request
 from ml.finetuning.train_request import TrainRequest
 from ml.jobs.job import new_job_id
 from ml.serving.jobs import JobForm, add_job_routes
 from ml.serving.json_body import json_body
-from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow, read_request
+from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp

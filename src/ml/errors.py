@@ -43,7 +43,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import ValidationError
 
@@ -78,6 +78,7 @@ __all__ = [
     "fault_lines",
     "setup_exit_code",
     "storage_failure",
+    "unknown_fields",
 ]
 
 
@@ -342,3 +343,10 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return "; did you mean 'x'?" for the known name closest to a wrong one, or nothing."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
+    """Return a line for each given name that is not known, with the one that was probably meant."""
+    return [
+        f"no such field: {name!r}{did_you_mean(name, known)}" for name in given if name not in known
+    ]

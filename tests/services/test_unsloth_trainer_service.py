@@ -19,7 +19,7 @@ import openai
 import pytest
 from eth_abi.abi import decode, encode
 
-from ml.workflows.training.unsloth_trainer_workflow import read_request
+from ml.finetuning.request_body import read_request
 from tests.services.conftest import ServeExample
 from tests.support.event_reader import read_events
 from tests.support.processes import ROOT, Server, until

@@ -21,6 +21,7 @@ STARTERS = {
     "ezkl_patches.solidity.compile_solidity",
     "ml.finetuning.job",
     "ml.generation.openvino_engine.OpenVINOEngine",
+    "ml.jobs.engine.JobEngine",
     "ml.jobs.executors.local.LocalExecutor",
     "ml.proving.building.build",
     "ml.proving.worker.Worker",

@@ -20,12 +20,12 @@ from ml.finetuning.manifest import MANIFEST_FILE, files_of, software, write_mani
 from ml.finetuning.names import output_name
 from ml.finetuning.outcome import Outcome, outcome_of
 from ml.finetuning.output import Output
-from ml.finetuning.places import Places
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.result_file import RESULT_FILE, write_results
 from ml.finetuning.rows import open_rows
 from ml.finetuning.run_facts import RunFacts
 from ml.finetuning.run_log import METRICS_FILE, RunLog
+from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.start import Start
 from ml.finetuning.uploads import RESULTS, Uploads
 from ml.jobs.context import JobContext, Stopped
@@ -49,17 +49,17 @@ def run(context: JobContext) -> dict[str, Any]:
     asked to stop, else what `ml.finetuning.failures` and `ml.errors` have for what went wrong.
     """
     request = FinetuningRequest.model_validate(context.job.request)
-    places = Places.from_environment()
-    output = Output(places.output, output_name(request.output_dir), context.job.id)
+    settings = TrainerSettings.from_environment()
+    output = Output(settings.output_path, output_name(request.output_dir), context.job.id)
     checkpoints = Checkpoints.of_job(context.folder, keep=request.save_total_limit)
     with explained_failures(request):
-        start = Start.of(request.model_name, places.output)
+        start = Start.of(request.model_name, settings.output_path)
         start.require()
-        choice = choose_backend(request, dtype=places.dtype)
+        choice = choose_backend(request, dtype=settings.dtype)
         check_tools(request.exports)
         output.claim(list(request.exports))
         try:
-            return _Work(context, request, places, output, checkpoints, choice, start).do()
+            return _Work(context, request, settings, output, checkpoints, choice, start).do()
         except BaseException:
             if checkpoints.newest() is None:  # there is nothing to go on from
                 output.release()
@@ -70,7 +70,7 @@ def run(context: JobContext) -> dict[str, Any]:
 class _Work:
     context: JobContext
     request: FinetuningRequest
-    places: Places
+    settings: TrainerSettings
     output: Output
     checkpoints: Checkpoints
     choice: Choice
@@ -99,7 +99,7 @@ class _Work:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         rows = open_rows(
-            self.request, self.places, self.context.job.id, self.context.folder, self.heed
+            self.request, self.settings, self.context.job.id, self.context.folder, self.heed
         )
         data = prepare(
             rows,
@@ -137,7 +137,9 @@ class _Work:
         request = self.request.of_validation()
         if request is None:
             return data
-        rows = open_rows(request, self.places, self.context.job.id, self.context.folder, self.heed)
+        rows = open_rows(
+            request, self.settings, self.context.job.id, self.context.folder, self.heed
+        )
         held_out = prepare(rows, request, tokenizer, file=file, tell=_Teller(self).tell)
         self._log(f"Validation data: {held_out.report.sentence()}")
         found = {
@@ -235,7 +237,7 @@ class _Work:
         write_manifest(self.output.folder, manifest)
         digest = self.output.write_archive([*files, MANIFEST_FILE])
         archive = {"name": self.output.archive.name, "sha256": digest}
-        uploads = Uploads(self.places.uploads)
+        uploads = Uploads(self.settings.uploads_path)
         numbers = uploads.scratch()
         write_results(self.context.folder / METRICS_FILE, numbers)
         results = [uploads.keep(numbers, RESULT_FILE, RESULTS)["id"]]

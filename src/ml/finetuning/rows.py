@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ml.finetuning.data.row import RowSource
 from ml.finetuning.data.source import open_dataset
-from ml.finetuning.places import Places
 from ml.finetuning.queries.engine import query_engine, query_once
 from ml.finetuning.queries.results import QueryResults
 from ml.finetuning.queries.signature import check_signature
 from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.uploads import is_file_id
 
 __all__ = ["open_rows"]
@@ -19,7 +19,7 @@ __all__ = ["open_rows"]
 
 def open_rows(
     request: FinetuningRequest,
-    places: Places,
+    settings: TrainerSettings,
     job_id: str,
     folder: Path,
     check: Callable[[], None],
@@ -31,12 +31,14 @@ def open_rows(
     """
     name = request.dataset_name
     if name is not None:
-        return open_dataset(name, places.uploads if is_file_id(name) else places.input)
-    results = QueryResults(places.working / "queries", given=places.input)
+        return open_dataset(
+            name, settings.uploads_path if is_file_id(name) else settings.input_path
+        )
+    results = QueryResults(settings.queries_path, given=settings.input_path)
     query_id = request.query_id
     if request.query_params is not None:
-        check_signature(request.query_params, places.query_signers)
-        engine = query_engine(places.query_engine_url, places.input, results)
+        check_signature(request.query_params, settings.query_signers)
+        engine = query_engine(settings.query_engine_url, settings.input_path, results)
         query_id = query_once(engine, request.query_params, job_id, folder, check)
     assert query_id is not None  # noqa: S101  (the request has one of the three)
     return results.open(query_id)

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ml.errors import InvalidInput, describe_faults
-from ml.workflows.loading import unknown_fields
+from ml.errors import InvalidInput, describe_faults, unknown_fields
 
 __all__ = ["ClientRequest"]
 

@@ -52,6 +52,6 @@ def _lines(settings: type[ServingSettings], name: str) -> Iterator[str]:
 
 
 def _text(default: Any) -> str:
-    if default in (None, []):
+    if default in (None, [], ()):
         return ""
     return json.dumps(default) if isinstance(default, dict) else str(default)

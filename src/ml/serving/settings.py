@@ -9,19 +9,19 @@ A service derives its own class, gives the prefix, and adds what is its own:
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ml.addresses import address_fault
 from ml.errors import ConfigurationError, did_you_mean, fault_lines
 from ml.serving.hiding import hide_arguments, hide_secrets
 from ml.serving.logs import LogFormat
-from ml.workflows.addresses import address_fault
+from ml.setting_text import parse_json, split_list
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import load_workflow_class
@@ -32,7 +32,6 @@ __all__ = [
     "ServingSettings",
     "load_settings",
     "read_settings",
-    "split_list",
 ]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+\Z")
@@ -41,28 +40,6 @@ _HOST = re.compile(r"[^/:@\s]+\Z")
 MOST_SECONDS = 1_000_000
 #: Without these, nothing can be said of the workflow.
 _WORKFLOW_FIELDS = {"workflow_class", "workflow_positional_args", "workflow_kw_args"}
-
-
-def _json(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value, parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise ValueError(f"not valid JSON: {error}") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def split_list(value: Any) -> Any:
-    """Return the parts of a text, split at commas or read as a JSON list; all else as it is."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return _json(value)
-    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 class Example(NamedTuple):
@@ -98,10 +75,10 @@ class ServingSettings(BaseSettings):
     workflow_base: ClassVar[type[BaseInferenceWorkflow]] = BaseInferenceWorkflow  # type: ignore[type-abstract]
 
     workflow_class: str = Field(description="Dotted path of the workflow class")
-    workflow_positional_args: Annotated[list[Any], NoDecode, BeforeValidator(_json)] = Field(
+    workflow_positional_args: Annotated[list[Any], NoDecode, BeforeValidator(parse_json)] = Field(
         default=[], description="JSON list of the class's positional arguments"
     )
-    workflow_kw_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(_json)] = Field(
+    workflow_kw_args: Annotated[dict[str, Any], NoDecode, BeforeValidator(parse_json)] = Field(
         default={}, description="JSON object of the class's keyword arguments"
     )
     hugging_face_hub_token: SecretStr | None = Field(

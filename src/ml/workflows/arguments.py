@@ -66,11 +66,11 @@ class Arguments(BaseModel):
 class JobArguments(Arguments, JobSettings):
     """Those of a workflow that has jobs."""
 
-    @field_validator(*JobSettings.model_fields, mode="before")
+    @field_validator("*", mode="before")
     @classmethod
     def _is_no_text_of_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what only the environment has, where all is text."""
-        form = JobSettings.model_fields[str(info.field_name)].annotation
+        form = cls.model_fields[str(info.field_name)].annotation
         forms = {form, *get_args(form)}
         if isinstance(value, str) and forms & {int, float, bool}:
             raise ValueError("write it without quotes")

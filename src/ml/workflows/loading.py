@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml.errors import ConfigurationError, ServiceError, did_you_mean
@@ -12,7 +12,7 @@ from ml.extras import missing_of_extra, why_not_imported
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
-__all__ = ["load_workflow", "load_workflow_class", "unknown_fields"]
+__all__ = ["load_workflow", "load_workflow_class"]
 
 
 def load_workflow(
@@ -52,13 +52,6 @@ def load_workflow_class(
     if cls.extra is not None and (missing_packages := missing_of_extra(cls.extra)):
         raise ConfigurationError(f"{class_name}: {missing_packages}")
     return cls
-
-
-def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
-    """Return a line for each given name that is not known, with the one that was probably meant."""
-    return [
-        f"no such field: {name!r}{did_you_mean(name, known)}" for name in given if name not in known
-    ]
 
 
 def _import_module(name: str) -> Any:

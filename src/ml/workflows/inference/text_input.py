@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ml.errors import unknown_fields
 from ml.workflows.inference.answer_before import ANSWERS, answer_before
-from ml.workflows.loading import unknown_fields
 
 __all__ = ["TextInput"]
 

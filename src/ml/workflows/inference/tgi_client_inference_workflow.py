@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
+from ml.addresses import WebAddress
 from ml.errors import InvalidInput
 from ml.upstream.parameters import Api, GenerationParameters
 from ml.upstream.retry_parameters import RetryParameters
-from ml.workflows.addresses import WebAddress
 from ml.workflows.arguments import Arguments, Positive, checked_arguments
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.text_input import TextInput

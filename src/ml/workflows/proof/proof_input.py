@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
+from ml.errors import unknown_fields
 from ml.infernet.tensor_request import TensorRequest
 from ml.workflows.inference.answer_before import ANSWERS
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
-from ml.workflows.loading import unknown_fields
 
 __all__ = ["JobQuestion", "OnchainProofInput", "ProofInput"]
 

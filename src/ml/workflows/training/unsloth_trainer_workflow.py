@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from ml.caller import is_cancelled
@@ -17,31 +15,28 @@ from ml.errors import (
     InvalidInput,
     ServiceError,
     UnprocessableInput,
-    fault_lines,
 )
 from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
+from ml.finetuning.request_body import read_request
 from ml.finetuning.run_log import RunLog
-from ml.finetuning.train_request import TrainRequest
+from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.uploads import is_file_id
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
-from ml.jobs.settings import GraceSeconds
-from ml.workflows.addresses import SignerAddress, WebAddress
 from ml.workflows.arguments import JobArguments, checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
-from ml.workflows.loading import unknown_fields
 
 if TYPE_CHECKING:
     from ml.finetuning.checkpoints import Checkpoint
     from ml.finetuning.data.report import DataReport
     from ml.jobs.store import JobStore
 
-__all__ = ["FINETUNING", "TrainerArguments", "UnslothTrainerWorkflow", "read_request"]
+__all__ = ["FINETUNING", "TrainerArguments", "UnslothTrainerWorkflow"]
 
 #: The kind of these jobs: the module that runs them.
 FINETUNING = "ml.finetuning.job"
@@ -51,30 +46,8 @@ _LOOKS_AT_ONCE = 2
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED)
 
 
-class TrainerArguments(JobArguments):
-    """The trainer's own arguments, which are the service's settings."""
-
-    input_path: Path = Path("/mnt/input")
-    output_path: Path = Path("/mnt/output")
-    working_path: Path = Path("/mnt/working")
-    query_engine_url: WebAddress | None = None
-    query_signers: tuple[SignerAddress, ...] = ()
-    grace_seconds: GraceSeconds = 45
-    allowed_models: tuple[str, ...] = ()
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-
-    def job_environment(self) -> dict[str, str]:
-        """Return the variables that jobs read these from."""
-        variables = {
-            "INPUT_PATH": str(self.input_path.absolute()),
-            "OUTPUT_PATH": str(self.output_path.absolute()),
-            "WORKING_PATH": str(self.working_path.absolute()),
-            "QUERY_SIGNERS": ",".join(self.query_signers),
-            "TRAINER_DTYPE": self.dtype,
-        }
-        if self.query_engine_url:
-            variables["QUERY_ENGINE_URL"] = self.query_engine_url
-        return variables
+class TrainerArguments(TrainerSettings, JobArguments):
+    """The trainer's settings, as its workflow is given them."""
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -85,7 +58,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     `(string job_id)`.
 
     `model` is the base of the tuned models that this service answers with, a hub name, a folder or
-    the embedded one; None answers with none. The other arguments are those of `TrainerArguments`
+    the embedded one; None answers with none. The other arguments are those of `TrainerSettings`
     and further `LanguageModelArguments`; `dtype` is that of the training.
     """
 
@@ -94,13 +67,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     def __init__(self, model: str | None = None, **arguments: Any) -> None:
         super().__init__()
         checked, inference = _read_arguments(model, arguments)
-        self.arguments = checked
-        self.input_path, self.output_path = checked.input_path, checked.output_path
-        self.working_path = checked.working_path
+        self.settings: TrainerSettings = checked
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
         #: What queues and runs the jobs.
         self.job_engine = JobEngine(
-            self.working_path, checked, environment=checked.job_environment()
+            checked.working_path, checked, environment=checked.environment()
         )
         self._language_model: LanguageModel | None = None
         if model is not None:
@@ -168,7 +139,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     def compute_capability(self) -> dict[str, Any]:
         """Return this workflow's entry in the `/service-resources` document."""
-        models = list(self.arguments.allowed_models)
+        models = list(self.settings.allowed_models)
         return {"id": "ml", "type": "trainer", "task": ["fine_tuning"], "models": models}
 
     # --- jobs ---------------------------------------------------------------------------------
@@ -189,9 +160,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if request.query_params is not None:
             from ml.finetuning.queries.signature import check_signature
 
-            check_signature(request.query_params, self.arguments.query_signers)
+            check_signature(request.query_params, self.settings.query_signers)
             await self.in_thread(self._judge_query, request.query_params)
-        if request.resources is not None and not self.arguments.heeds_resources:
+        if request.resources is not None and not self.settings.heeds_resources:
             raise UnprocessableInput(
                 "resources: the jobs of this service share its host, none has a part of its own; "
                 "leave it out"
@@ -218,9 +189,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.queries.embedded import EmbeddedQueryEngine
         from ml.finetuning.queries.results import QueryResults
 
-        if not self.arguments.query_engine_url:
-            results = QueryResults(self.working_path / "queries")
-            EmbeddedQueryEngine(self.input_path, results).judge(query, _stay)
+        if not self.settings.query_engine_url:
+            results = QueryResults(self.settings.queries_path)
+            EmbeddedQueryEngine(self.settings.input_path, results).judge(query, _stay)
 
     async def _require_usable(self, request: FinetuningRequest) -> DataReport:
         report = await self.examine(request)
@@ -247,7 +218,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         await self.require_unneeded(name)
         if model is not None and model.adapters is not None:
             await self.in_thread(model.adapters.unload, name)
-        await self.in_thread(delete_model, self.output_path, name)
+        await self.in_thread(delete_model, self.settings.output_path, name)
 
     async def require_unneeded(self, name: str) -> None:
         """Raise `IllegalTransition` while a job that has not ended needs a file or a model."""
@@ -271,8 +242,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.feasibility import require_feasible
         from ml.finetuning.start import Start
 
-        start = Start.of(request.model_name, self.output_path)
-        allowed = self.arguments.allowed_models
+        start = Start.of(request.model_name, self.settings.output_path)
+        allowed = self.settings.allowed_models
         if allowed and start.base not in allowed:
             known = ", ".join(allowed)
             raise UnprocessableInput(f"model_name: {request.model_name!r} is none of {known}")
@@ -286,8 +257,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
         request = self._feasible(request)
         is_uploaded = is_file_id(str(request.dataset_name))
-        rows = self.files_path if is_uploaded else self.input_path
-        return look(request, rows, self.output_path, _stay)
+        rows = self.settings.uploads_path if is_uploaded else self.settings.input_path
+        return look(request, rows, self.settings.output_path, _stay)
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Return the checkpoints of a job that are kept to go on from, oldest first."""
@@ -298,11 +269,6 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     def logs(self, job_id: str, number: int) -> list[dict[str, Any]]:
         """Return the newest entries of a job's log, oldest first."""
         return RunLog([self.job_engine.jobs_folder / job_id]).newest(number)
-
-    @property
-    def files_path(self) -> Path:
-        """Where uploaded files lie."""
-        return self.working_path / "files"
 
     def _output_of(self, request: FinetuningRequest, job_id: str) -> str:
         """Return the tuned model's name; the document's default would be the same for all jobs."""
@@ -323,26 +289,32 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 f"output_dir: {base!r} is the name of a base model, which would be asked instead "
                 "of the tuned one; take another name"
             )
-        made = Output(self.output_path, name, "").names(request.exports)
+        made = Output(self.settings.output_path, name, "").names(request.exports)
         if there := same_name(made, await self.in_thread(self._names_there)):
             raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
         for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
             wished = job.request.get("exports", [])
-            theirs = Output(self.output_path, str(job.request.get("output_dir")), "").names(wished)
+            theirs = Output(
+                self.settings.output_path, str(job.request.get("output_dir")), ""
+            ).names(wished)
             if theirs_too := same_name(made, theirs):
                 raise UnprocessableInput(f"output_dir: job {job.id} makes {theirs_too!r}")
 
     def _names_there(self) -> list[str]:
-        return [path.name for path in self.output_path.iterdir()]
+        return [path.name for path in self.settings.output_path.iterdir()]
 
     def _make_folders(self) -> None:
-        for path in (self.output_path, self.working_path, self.files_path):
+        for path in (
+            self.settings.output_path,
+            self.settings.working_path,
+            self.settings.uploads_path,
+        ):
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from error
-        if not self.input_path.is_dir():
-            raise ConfigurationError(f"INPUT_PATH: there is no folder {self.input_path}")
+        if not self.settings.input_path.is_dir():
+            raise ConfigurationError(f"INPUT_PATH: there is no folder {self.settings.input_path}")
 
 
 def _read_arguments(
@@ -369,29 +341,3 @@ def _read_arguments(
 def _stay() -> None:
     if is_cancelled():
         raise DeadlineExceeded("nobody waits for the answer any more")
-
-
-def read_request(data: Any) -> FinetuningRequest:
-    """Return the request in a body of `/finetune` or `/train`.
-
-    Raises `UnprocessableInput` naming the fields at fault.
-    """
-    if not isinstance(data, dict):
-        raise UnprocessableInput("give a JSON object")
-    queries = "query_params" in data or "query_id" in data
-    # With parameters beside the query it is a body of /finetune, which takes queries too.
-    is_train = "training_params" in data or (
-        queries and set(data) <= set(TrainRequest.model_fields)
-    )
-    model = TrainRequest if is_train else FinetuningRequest
-    faults = unknown_fields(data, list(model.model_fields))
-    known = {name: value for name, value in data.items() if name in model.model_fields}
-    try:
-        request = model.model_validate(known)
-    except ValidationError as error:
-        raise UnprocessableInput("; ".join([*faults, *fault_lines(error)])) from None
-    if isinstance(request, TrainRequest):
-        return request.finetuning_request(faults)
-    if faults:
-        raise UnprocessableInput("; ".join(faults))
-    return request
