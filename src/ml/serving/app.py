@@ -7,7 +7,6 @@ import contextlib
 import gc
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +37,7 @@ from ml.serving.hiding import hide_in_text
 from ml.serving.intake import Intake
 from ml.serving.logs import configure_logging
 from ml.serving.openai.routes import add_openai
+from ml.serving.output import say
 from ml.serving.reply import ErrorForm, error_reply
 from ml.serving.routes import add_error_handlers, add_routes
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
@@ -71,9 +71,9 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
         faults.tell()
     except ConfigurationError as error:
         lines = "".join(f"  {line}\n" for line in hide_in_text(str(error)).splitlines())
-        sys.stderr.write(
+        say(
             f"{name} cannot start with these settings:\n{lines}"
-            f"`serve {name} --print-env` prints all of them.\n"
+            f"`serve {name} --print-env` prints all of them."
         )
         raise SystemExit(CONFIGURATION_EXIT_CODE) from None
     # Without a fault, both are there.

@@ -27,6 +27,7 @@ from ml import __version__
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
 from ml.serving.bind import Address, parse_address
 from ml.serving.env_example import env_example
+from ml.serving.output import say
 from ml.serving.services import find_service, service_names, settings_of
 from ml.serving.settings import MOST_SECONDS
 from ml.serving.shared_metrics import make_folder
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.path.insert(0, str(Path.cwd()))  # a service or a workflow class may lie beside the caller
     options = _parse(arguments)
     if options.env_file is not None and (fault := _env_file_fault(options.env_file)):
-        sys.stderr.write(f"serve: {fault}\n")
+        say(f"serve: {fault}")
         return CONFIGURATION_EXIT_CODE
     os.environ.setdefault("OMP_NUM_THREADS", str(_math_threads(options.workers)))
     try:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.bind = options.bind or [_default_address()]
         build = _factory(options.service)
     except ConfigurationError as error:
-        sys.stderr.write(f"serve: {error}\n")
+        say(f"serve: {error}")
         return CONFIGURATION_EXIT_CODE
     if options.check:
         app = build()
@@ -200,7 +201,7 @@ def _is_factory(create: Any) -> bool:
 
 
 def _refusal(fault: str) -> SystemExit:
-    sys.stderr.write(f"serve: {fault}\n")
+    say(f"serve: {fault}")
     return SystemExit(CONFIGURATION_EXIT_CODE)
 
 
@@ -224,7 +225,7 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
     from ml.serving.worker import bind_fault, run_worker
 
     if fault := bind_fault(options):
-        sys.stderr.write(f"serve: {fault}\n")
+        say(f"serve: {fault}")
         return 1
     supervisor = Supervisor(
         lambda lifeline, alone: run_worker(build, options, lifeline, alone=alone),

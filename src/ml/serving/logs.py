@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from ml.serving.hiding import hide_in_event
+from ml.serving.output import StandardOutput
 
 __all__ = ["LogFormat", "configure_logging"]
 
@@ -42,10 +43,10 @@ def configure_logging(level: str, form: LogFormat = "auto") -> None:
     structlog.configure(
         processors=[*shared, render, _encode],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.BytesLoggerFactory(_standard_output()),
+        logger_factory=structlog.BytesLoggerFactory(StandardOutput()),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(io.TextIOWrapper(_standard_output(), write_through=True))
+    handler = logging.StreamHandler(io.TextIOWrapper(StandardOutput(), write_through=True))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -59,10 +60,6 @@ def configure_logging(level: str, form: LogFormat = "auto") -> None:
         logging.getLogger(name).setLevel("WARNING")
     for switch in _NO_BARS:
         os.environ.setdefault(switch, "1")
-
-
-def _standard_output() -> io.BufferedWriter:
-    return open(1, "wb", closefd=False)
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

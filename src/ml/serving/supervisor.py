@@ -13,6 +13,7 @@ The signals are blocked and taken one by one with `sigtimedwait`, so no code run
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from typing import NoReturn
 from prometheus_client import multiprocess
 
 from ml.errors import CONFIGURATION_EXIT_CODE
+from ml.serving.output import say
 
 __all__ = ["Supervisor", "report_ready"]
 
@@ -104,8 +106,10 @@ class Supervisor:
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            with contextlib.suppress(OSError):
+                sys.stderr.flush()
             # Not sys.exit: a thread that is still inside a plain hook would hold the process.
             os._exit(code)
 
@@ -146,11 +150,11 @@ class Supervisor:
             return
         # The first replacement comes at once, the next ones after 1, 2, 4 and 8 seconds.
         self._start_at = now + (2 ** (len(recent) - 2) if len(recent) > 1 else 0)
-        _say(f"worker {pid} ended ({cause}); it is replaced")
+        say(f"serve: worker {pid} ended ({cause}); it is replaced")
 
     def _give_up(self, code: int, message: str) -> None:
         if message:
-            _say(message)
+            say(f"serve: {message}")
         self._exit_code = code
         self._signal_all(signal.SIGTERM)
         self._kill_at = time.monotonic() + self._stop_seconds
@@ -161,13 +165,14 @@ class Supervisor:
             self._signal_all(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
             self._kill_at = time.monotonic() + self._stop_seconds
         else:
-            _say("second signal: killing the workers")
+            say("serve: second signal: killing the workers")
             self._exit_code = self._exit_code or 1
             self._signal_all(signal.SIGKILL)
 
     def _kill_if_late(self) -> None:
         if self._kill_at is not None and time.monotonic() >= self._kill_at and self._pids:
-            _say(f"workers still run {self._stop_seconds:g} seconds after the signal: killing them")
+            seconds = f"{self._stop_seconds:g} seconds"
+            say(f"serve: workers still run {seconds} after the signal: killing them")
             self._exit_code = self._exit_code or 1
             self._signal_all(signal.SIGKILL)
             self._kill_at = None
@@ -175,8 +180,3 @@ class Supervisor:
     def _signal_all(self, number: int) -> None:
         for pid in self._pids:
             os.kill(pid, number)
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"serve: {message}\n")
-    sys.stderr.flush()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
 
+from ml.serving.output import say
 from ml.serving.supervisor import report_ready
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run_worker(
         if not app.exit_code:  # else the server only repeats that the application did not start
             raise
     if app.exit_code:
-        sys.stderr.write(f"{app.name} cannot start: {app.health.message}\n")
+        say(f"{app.name} cannot start: {app.health.message}")
     raise SystemExit(app.exit_code)
 
 
