@@ -335,6 +335,8 @@ def fault_lines(
             parts[0] = names.get(parts[0], parts[0])
         where = ".".join(part for part in (under, *parts) if part)
         message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "no such field; leave it out"
         lines.append(f"{where}: {message}" if where else message)
     return lines
 

@@ -171,7 +171,7 @@ def _bodies(name: str) -> dict[str, list[Any]]:
     bodies: dict[str, list[Any]] = {}
     on_chain = abi_text("hello")
     if name == "llm_inference_service":
-        data = ["hello", {"text": "hello", "history": [{"user": "a"}]}]
+        data = ["hello", {"text": "hello", "history": [{"player": "a"}]}]
         data += [{"text": "hello", **_TOOLS}, {"text": "hello", "response_format": _FORM}]
         bodies = dict(_LANGUAGE)
     elif name == "tgi_client_inference_service":

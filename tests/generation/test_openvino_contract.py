@@ -276,6 +276,12 @@ HOSTILE: dict[str, AnswerForm] = {
     "a long text with a rest": RegexAnswer("(.{0,5000}a){1,5000}"),
     "no character": RegexAnswer("[]"),
     "a look ahead": RegexAnswer("(?=a)b"),
+    "no character in other words": RegexAnswer(r"a[^\s\S]"),
+    "a beginning in the middle": RegexAnswer("a^b"),
+    "a pattern that matches nothing": JsonAnswer('{"type": "string", "pattern": "a$b"}'),
+    "a tool's pattern that matches nothing": TaggedAnswer(
+        "<t>", (Tag("<t>", '{"type": "string", "pattern": "[^\\\\s\\\\S]"}', "</t>"),)
+    ),
     "tools without a schema": TaggedAnswer("<t>", (Tag("<t>", "nope", "</t>"),)),
     "tools that the trigger does not begin": TaggedAnswer("<t>", (Tag("<u>", "{}", "</u>"),)),
 }

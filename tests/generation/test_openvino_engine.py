@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import torch
 from torch.nn.functional import log_softmax
 
 from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
-from ml.generation.answer_form import RegexAnswer
+from ml.generation.answer_form import JsonAnswer, RegexAnswer
 from ml.generation.arguments import LanguageModelArguments
+from ml.generation.openvino_batch import OpenVINOBatch
+from ml.generation.openvino_config import config_fields
 from ml.generation.openvino_engine import OpenVINOEngine
 from ml.generation.request import Finished, FinishReason, Observer, SamplingParameters, Step, Token
 from ml.models.causal_lm import load_causal_lm
@@ -353,6 +357,44 @@ async def test_a_dead_process_fails_who_it_ran_and_nobody_else(new_engine: NewEn
     assert isinstance(rest[-1].finished.error, InternalError)
     assert len((await waiting)[0]) == GREEDY.max_new_tokens
     assert len(await ids_of(engine, [504])) == GREEDY.max_new_tokens
+
+
+async def test_a_process_that_keeps_too_much_of_forms_gives_way_to_another_one(
+    loaded: OpenVINOModel,
+) -> None:
+    """The library forgets none; nobody's answer fails over it."""
+    before = model_processes()
+    settings = {
+        "source": str(loaded.source),
+        "slots": SLOTS,
+        "max_length": MAX_LENGTH,
+        "reuse_prefixes": True,
+        "cache_gib": None,
+        "most_kept_bytes": 1 << 20,
+    }
+    batch = OpenVINOBatch(settings)
+    batch.open()
+    first = model_processes() - before
+    try:
+        for names in ("a", "b"):
+            answers = await asyncio.gather(
+                *(answered(batch, loaded, f"{names}{number}") for number in range(SLOTS * 2))
+            )
+            assert answers == [None] * len(answers)
+        await eventually(lambda: not first & model_processes())
+    finally:
+        batch.close()
+
+
+async def answered(batch: OpenVINOBatch, loaded: OpenVINOModel, name: str) -> object:
+    """Return the error of an answer with a property of this name."""
+    schema = {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
+    parameters = replace(GREEDY, form=JsonAnswer(json.dumps(schema)))
+    fields = config_fields(parameters, room=24, end_tokens=loaded.end_tokens)
+    async for step in batch.run([504], fields):
+        if step.finished is not None:
+            return step.finished.error
+    raise AssertionError("no end")
 
 
 async def test_what_the_library_refuses_fails_that_request_alone(

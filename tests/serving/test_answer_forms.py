@@ -204,7 +204,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"response_format": schema({"description": "x" * 40_000})},
         "response_format.json_schema.schema: a schema may have",
     ),
-    ({"response_format": schema({"type": "colour"})}, "response_format: "),
+    (
+        {"response_format": schema({"type": "colour"})},
+        "response_format.json_schema.schema: type: give one of",
+    ),
     ({"response_format": schema({"$ref": "#/$defs/none"})}, "response_format: "),
     ({"response_format": schema({"type": "string", "pattern": "("})}, "response_format: "),
     ({"guided_json": "{"}, "guided_json: "),
@@ -218,8 +221,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"structured_outputs": {"jsn": {}}}, "structured_outputs: no such field: 'jsn'; did you"),
     ({"structured_outputs": {"grammar": "x"}}, "structured_outputs: grammar: not supported"),
     ({"structured_outputs": {"regex": "("}}, "structured_outputs: "),
-    ({"guided_regex": "a", "guided_json": SCHEMA}, "response_format: "),
-    ({"guided_regex": "a", "response_format": STRICT}, "response_format: "),
+    ({"guided_regex": "a", "guided_json": SCHEMA}, "guided_json: guided_regex asks"),
+    ({"guided_regex": "a", "response_format": STRICT}, "guided_regex: response_format asks"),
 ]
 
 
@@ -246,7 +249,7 @@ async def test_a_form_that_is_wrong_is_refused_by_the_fields_name(make_llm: Make
         ({"type": "regex", "value": "("}, "parameters.grammar: "),
         ({"type": "json", "value": "x"}, "parameters.grammar.json.value: "),
         ({"type": "json", "value": DEEP}, "parameters.grammar.json.value: a schema may have"),
-        ({"type": "json", "value": {"type": "colour"}}, "parameters.grammar: "),
+        ({"type": "json", "value": {"type": "colour"}}, "parameters.grammar.json.value: type: "),
         ({"type": "json_schema", "value": SCHEMA}, "parameters.grammar.json_schema.value"),
     ],
 )
@@ -262,7 +265,10 @@ async def test_a_grammar_that_is_wrong_is_refused_by_its_name(
     ("data", "message"),
     [
         ({"response_format": {"type": "xml"}}, "data.response_format.type: "),
-        ({"response_format": schema({"type": "colour"})}, "response_format: "),
+        (
+            {"response_format": schema({"type": "colour"})},
+            "data.response_format.json_schema.schema: type: ",
+        ),
         ({"tools": [{}]}, "data.tools.0.function: "),
         ({"tool_choice": "required"}, "tool_choice: "),
         ({"tools": [TOOL], "response_format": STRICT}, "tools: "),

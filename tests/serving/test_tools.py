@@ -197,7 +197,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         "tools.0.function.parameters: a schema may have",
     ),
     (tool(name="a", parameters={"maxProperties": 2**64}), "tools.0.function.parameters: "),
-    (tool(name="a", parameters={"properties": {"b": {"type": "colour"}}}), "tools: "),
+    (
+        tool(name="a", parameters={"properties": {"b": {"type": "colour"}}}),
+        "tools.0.function.parameters: properties.b.type: ",
+    ),
     (tool(name="a", parameters={"properties": {"b": {"pattern": "("}}}), "tools: "),
     ({"tool_choice": "required"}, "tool_choice: "),
     ({"tools": TOOLS, "tool_choice": "always"}, "tool_choice: "),

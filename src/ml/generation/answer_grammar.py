@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
-from llguidance import LLMatcher, LLParserLimits, regex_to_lark
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 from pydantic_core import from_json
 
 from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
 
-__all__ = ["LIMITS", "grammar_of", "refusal", "require_form"]
+__all__ = ["LIMITS", "grammar_of", "refusal", "require_begin", "require_form"]
 
 #: Of a form's texts together: a step under a literal text of this length takes 50 ms.
 _MOST_CHARACTERS = 65_536
@@ -48,8 +49,16 @@ if LLMatcher.validate_grammar("start: %json " + json.dumps({"x-guidance": _JSON_
 
 def require_form(form: AnswerForm) -> None:
     """Raise `InvalidInput` for a form that no answer can have, or that costs too much."""
-    if told := LLMatcher.validate_grammar(grammar_of(form), limits=LIMITS):
-        raise refusal(form, told)
+    require_begin(form, LLMatcher(_bytes(), grammar_of(form), log_level=0, limits=LIMITS))
+
+
+def require_begin(form: AnswerForm, matcher: LLMatcher) -> None:
+    """Raise `InvalidInput` for a form's new matcher that has failed, or lets nothing follow."""
+    may_follow = not matcher.is_error() and any(matcher.compute_bitmask())
+    if matcher.is_error():
+        raise refusal(form, matcher.get_error())
+    if not may_follow:
+        raise InvalidInput(f"{_name(form)}: no text matches it")
 
 
 def grammar_of(form: AnswerForm) -> str:
@@ -73,6 +82,25 @@ def refusal(form: AnswerForm, told: str) -> InvalidInput:
     if not what or "panic" in what or "limit" in what or "too many" in what:
         what = "it is too large or too complex"
     return InvalidInput(f"{_name(form)}: no answer can be held to it: {what[:300]}")
+
+
+class _Bytes:
+    """A tokenizer as llguidance asks for it, whose tokens are bytes."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+    eos_token_id = 256
+    special_token_ids = (256,)
+    tokens = (*(bytes([one]) for one in range(256)), b"<end>")
+
+    def __call__(self, text: str) -> list[int]:
+        return list(text.encode())
+
+
+@cache
+def _bytes() -> LLTokenizer:
+    tokenizer: Any = _Bytes()
+    return LLTokenizer(tokenizer)
 
 
 def _name(form: AnswerForm) -> str:

@@ -15,7 +15,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm
-from ml.generation.answer_grammar import LIMITS, grammar_of, refusal
+from ml.generation.answer_grammar import LIMITS, grammar_of, refusal, require_begin
 
 __all__ = ["AnswerMatcher", "AnswerMatchers", "restrict"]
 
@@ -56,6 +56,8 @@ class AnswerMatchers:
         self._vocabulary = vocabulary
         self._end_tokens = list(end_tokens) or None
         self._lock = threading.Lock()
+        #: Held while a form is compiled, for which those that are kept do not wait.
+        self._compiling = threading.Lock()
         self._known: LLTokenizer | None = None
         self._compiled: OrderedDict[AnswerForm, LLMatcher] = OrderedDict()
 
@@ -64,21 +66,32 @@ class AnswerMatchers:
 
         Raises `InvalidInput` for a form that no answer can have, or that costs too much.
         """
+        matcher = self._kept(form)
+        if matcher is None:
+            with self._compiling:
+                matcher = self._kept(form) or self._keep(form, self._compile(form))
+        return AnswerMatcher(form, matcher)
+
+    def _kept(self, form: AnswerForm) -> LLMatcher | None:
         with self._lock:
             if form not in self._compiled:
-                self._compiled[form] = self._compile(form)
-                if len(self._compiled) > _KEPT:
-                    self._compiled.popitem(last=False)
+                return None
             self._compiled.move_to_end(form)
-            return AnswerMatcher(form, self._compiled[form].deep_copy())
+            return self._compiled[form].deep_copy()
+
+    def _keep(self, form: AnswerForm, compiled: LLMatcher) -> LLMatcher:
+        with self._lock:
+            self._compiled[form] = compiled
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+            return compiled.deep_copy()
 
     def _compile(self, form: AnswerForm) -> LLMatcher:
         grammar = grammar_of(form)
         if self._known is None:
             self._known = _read(self._tokenizer, self._vocabulary, self._end_tokens)
         matcher = LLMatcher(self._known, grammar, log_level=0, limits=LIMITS)
-        if matcher.is_error():
-            raise refusal(form, matcher.get_error())
+        require_begin(form, matcher)
         return matcher
 
 

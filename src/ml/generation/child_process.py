@@ -6,15 +6,17 @@ import contextlib
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
-__all__ = ["ChildProcess", "run_as_child"]
+__all__ = ["ChildProcess", "resident_bytes", "run_as_child"]
 
 #: Serves the connection to the parent, with the settings that it gave.
 Serve = Callable[["Connection[Any, Any]", dict[str, Any]], None]
@@ -77,6 +79,11 @@ class ChildProcess:
                 self._broken = str(why)
         return message
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, once it was told to end; below zero the signal that ended it."""
+        return self._process.returncode
+
     def kill(self) -> None:
         """Kill it, without waiting for its end."""
         self._process.kill()
@@ -94,6 +101,11 @@ class ChildProcess:
         with contextlib.suppress(OSError):  # it ended, which who listens hears
             while (message := self._outbox.get()) is not None:
                 self._connection.send(message)
+
+
+def resident_bytes() -> int:
+    """Return how much of this process is in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def run_as_child(serve: Serve) -> None:

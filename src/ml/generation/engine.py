@@ -9,8 +9,14 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from ml.errors import InvalidInput
-from ml.generation.request import Finished, FinishReason, SamplingParameters, Step, Token
+from ml.generation.request import (
+    Finished,
+    FinishReason,
+    SamplingParameters,
+    Step,
+    Token,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import Lease
@@ -99,8 +105,8 @@ class EngineRequest:
 def require_left_out(
     parameters: SamplingParameters, names: Collection[str], *, engine: str, other: str
 ) -> None:
-    """Raise `InvalidInput` if parameters that `engine` cannot do differ from their defaults."""
+    """Raise `Unsupported` if parameters that `engine` cannot do differ from their defaults."""
     defaults = SamplingParameters()
     for name in names:
         if getattr(parameters, name) != getattr(defaults, name):
-            raise InvalidInput(f"{name}: engine {engine} cannot do this; engine {other} can")
+            raise Unsupported(name, f"engine {engine} cannot do this; engine {other} can")

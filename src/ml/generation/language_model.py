@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from ml.generation.request import (
     PromptTooLong,
     SamplingParameters,
     Token,
+    Unsupported,
 )
 from ml.generation.sampling_options import SamplingOptions
 from ml.generation.tool_format import ToolUse
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel"]
 
 log = structlog.get_logger(__name__)
+
+#: Tokens of prompts that one request may have scored; a model with longer prompts scores one.
+_MOST_SCORED = 8192
 
 _AnyModel = CausalLM | OpenVINOModel | VLLMModel
 
@@ -283,7 +287,7 @@ class LanguageModel:
         if len(ids) >= self.max_length:
             raise PromptTooLong(str(len(ids)), self.max_length)
         self.reader.require_known("logit_bias", parameters.logit_bias)
-        name_of_form = "tools" if options is None or tools else options.name_of_form
+        name_of = (options or SamplingOptions()).name_of
         if tools is not None:
             if parameters.form is not None:
                 raise InvalidInput(
@@ -291,14 +295,19 @@ class LanguageModel:
                     "tool_choice none"
                 )
             parameters = replace(parameters, form=tools.form)
-        self._require_supported(parameters, name_of_form)
+        self._require_supported(parameters, name_of, "tools" if tools else name_of("form"))
         return Prompt(ids, parameters, adapter, keeps_stop, tools)
 
-    def _require_supported(self, parameters: SamplingParameters, name_of_form: str) -> None:
+    def _require_supported(
+        self, parameters: SamplingParameters, name_of: Callable[[str], str], name_of_form: str
+    ) -> None:
         """Raise `InvalidInput` for what the engine cannot do, naming the field."""
         if self._engine is None:
             return
-        self._engine.require_supported(replace(parameters, form=None))
+        try:
+            self._engine.require_supported(replace(parameters, form=None))
+        except Unsupported as error:
+            raise InvalidInput(f"{name_of(error.parameter)}: {error.reason}") from error
         if parameters.form is None:
             return
         try:
@@ -308,12 +317,27 @@ class LanguageModel:
 
     # --- answers ------------------------------------------------------------------------------
 
-    async def score(self, prompt: Prompt, *, top_logprobs: int = 0) -> list[Token]:
-        """Return the tokens of a prompt behind its first, each with its logprob in its place."""
+    async def score(self, prompts: Sequence[Prompt], *, top_logprobs: int = 0) -> list[list[Token]]:
+        """Return the tokens of prompts behind the first of each, with their logprobs.
+
+        Raises `InvalidInput` for more tokens than one request may have scored.
+        """
         if self._engine is None:
             raise NotReady("The model is being unloaded.")
-        async with self._held(prompt) as adapter:
-            return await self._engine.score(prompt.ids, top_logprobs=top_logprobs, adapter=adapter)
+        tokens = sum(len(prompt.ids) for prompt in prompts)
+        most = max(_MOST_SCORED, self.max_length)
+        if tokens > most:
+            raise InvalidInput(
+                f"prompt: the logprobs of {most} tokens of prompts are told in one request, and "
+                f"these have {tokens}; send fewer at once, or leave out echo or logprobs"
+            )
+        scored = []
+        for prompt in prompts:
+            async with self._held(prompt) as adapter:
+                scored.append(
+                    await self._engine.score(prompt.ids, top_logprobs=top_logprobs, adapter=adapter)
+                )
+        return scored
 
     @contextlib.asynccontextmanager
     async def _held(self, prompt: Prompt) -> AsyncIterator[Lease | None]:

@@ -165,10 +165,10 @@ class OpenVINOBatch:
         """
         how, was_ready = self._process.end(), self._process.was_ready
         if not self._closed:
-            error = _failure(how)
+            log.warning("the process of the model is started again: %s", how)
             for number, request in list(self._requests.items()):
                 if request.taken or not was_ready:
-                    self._end(number, FinishReason.ERROR, error=error)
+                    self._end(number, FinishReason.ERROR, error=_failure(how))
         with self._changed:
             self._changed.wait_for(lambda: was_ready or self._requests or self._closed)
             if not self._closed:

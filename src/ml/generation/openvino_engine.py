@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ml.errors import ConfigurationError, InternalError, InvalidInput, NotReady
+from ml.errors import ConfigurationError, InternalError, NotReady
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.engine import require_left_out
 from ml.generation.form_check import FormCheck
 from ml.generation.openvino_batch import OpenVINOBatch
 from ml.generation.openvino_config import config_fields, guessing_fields, is_sampled
-from ml.generation.request import Observer, SamplingParameters, Step, Token
+from ml.generation.request import Observer, SamplingParameters, Step, Token, Unsupported
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import Lease
@@ -143,9 +143,10 @@ class OpenVINOEngine:
         """
         require_left_out(parameters, self._unable, engine="openvino", other=_OTHER)
         if self._settings["draft"] is not None and is_sampled(parameters):
-            raise InvalidInput(
-                "temperature: with a draft_model, engine openvino takes the likeliest token alone; "
-                "give 0, or leave draft_model out of the service's arguments"
+            raise Unsupported(
+                "temperature",
+                "with a draft_model, engine openvino takes the likeliest token alone; give 0, or "
+                "leave draft_model out of the service's arguments",
             )
         if parameters.form is not None:
             self._forms.require_possible(parameters.form)

@@ -4,12 +4,13 @@ There one that cannot be compiled would break the step of all requests, and one 
 or gigabytes would hold it up. Here it breaks this process at most, whose time is limited. It runs
 the same library over the same tokenizer, with a model that knows nothing.
 
-    told  try, form
+    told  try, form, seconds of processor time
     says  ready · refused, why · possible · impossible, why
 """
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import signal
@@ -18,15 +19,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ml.generation.answer_form import AnswerForm
-from ml.generation.child_process import run_as_child
+from ml.errors import InvalidInput
+from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
+from ml.generation.answer_grammar import require_form
+from ml.generation.child_process import resident_bytes, run_as_child
 from ml.generation.openvino_config import new_config
+from ml.generation.schema_shape import patterns_in
 
-#: Processor time that one form may take: to be compiled, and for the first tokens.
-_SECONDS = 1.5
 _TOKENS = 16
 #: What may be allocated beyond what the process has at its start.
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 3 << 29
 
 
 class _Trial:
@@ -51,6 +53,8 @@ class _Trial:
         import numpy as np
         from openvino import Tensor  # type: ignore[import-untyped]
 
+        if fault := _fault_of_patterns(form):
+            return fault
         fields: dict[str, Any] = {"max_new_tokens": _TOKENS, "form": form}
         if self._end_tokens:
             fields |= {"stop_token_ids": set(self._end_tokens), "eos_token_id": self._end_tokens[0]}
@@ -62,6 +66,31 @@ class _Trial:
         except Exception as error:  # of whichever kind the library raises
             return _without_place(str(error))
         return "no answer can have it" if self._stuck in made else None
+
+
+def _fault_of_patterns(form: AnswerForm) -> str | None:
+    """Return what is wrong with a form's regular expressions, of which the library takes any."""
+    for pattern in _patterns_of(form):
+        try:
+            require_form(RegexAnswer(pattern))
+        except InvalidInput as error:
+            why = error.description.removeprefix("the regular expression: ")
+            return why if isinstance(form, RegexAnswer) else f"pattern {pattern[:100]!r}: {why}"
+    return None
+
+
+def _patterns_of(form: AnswerForm) -> list[str]:
+    match form:
+        case RegexAnswer(pattern):
+            return [pattern]
+        case JsonAnswer(schema):
+            schemas = [schema]
+        case TaggedAnswer(tags=tags):
+            schemas = [tag.schema for tag in tags]
+    try:
+        return [pattern for one in schemas for pattern in patterns_in(json.loads(one))]
+    except (ValueError, RecursionError):
+        return []  # the library says why it is none
 
 
 def _save_blank_model(path: Path, vocabulary: int, specials: list[int]) -> None:
@@ -101,6 +130,7 @@ def _bound_memory() -> None:
 
 
 def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
+    most_kept_bytes = settings.pop("most_kept_bytes")
     try:
         trial = _Trial(**settings)
     except Exception as error:
@@ -108,9 +138,10 @@ def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
         return
     connection.send(("ready",))
     _bound_memory()
-    while True:
-        _, form = connection.recv()
-        signal.setitimer(signal.ITIMER_PROF, _SECONDS)  # then the signal ends the process
+    most = resident_bytes() + most_kept_bytes
+    while resident_bytes() < most:  # else who asks next finds it gone, and starts another
+        _, form, seconds = connection.recv()
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # then the signal ends the process
         fault = trial.fault(form)
         signal.setitimer(signal.ITIMER_PROF, 0)
         connection.send(("possible",) if fault is None else ("impossible", fault))

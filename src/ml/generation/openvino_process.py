@@ -16,7 +16,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ml.generation.child_process import run_as_child
+from ml.generation.child_process import resident_bytes, run_as_child
 from ml.generation.openvino_config import new_config
 
 __all__ = ["open_pipeline"]
@@ -25,26 +25,46 @@ __all__ = ["open_pipeline"]
 _BLOCK = 32
 #: Requests that come at once are less than this apart; and how long the first one waits at most.
 _GAP_SECONDS, _LONGEST_GATHERING_SECONDS = 0.002, 0.02
+#: What one process may keep of forms of answers: the library forgets none, of 1 to some 100 MB.
+_MOST_KEPT_BYTES = 1 << 30
 
 
 class _Batch:
     """The requests that run and wait, by their numbers."""
 
-    def __init__(self, connection: Connection[Any, Any], pipeline: Any, slots: int) -> None:
+    def __init__(
+        self, connection: Connection[Any, Any], pipeline: Any, slots: int, most_kept_bytes: int
+    ) -> None:
         self._connection = connection
         self._pipeline = pipeline
         self._slots = slots
         self._waiting: dict[int, tuple[list[int], dict[str, Any]]] = {}
         self._running: dict[int, Any] = {}
+        self._most_kept_bytes = most_kept_bytes
+        self._kept_bytes = 0
+        self._forms: set[int] = set()  # the hashes of those that were compiled
+        #: The requests whose forms are compiled before their first token.
+        self._compiling: set[int] = set()
 
     def run(self) -> None:
-        """Serve the connection until it closes."""
-        while True:
+        """Serve the connection until it closes, or until what runs has ended and all is full."""
+        while self._running or not self._is_full:
             self._hear()
             self._take_in()
             if self._pipeline.has_non_finished_requests():
-                self._pipeline.step()
+                self._step()
                 self._tell()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the library keeps so much that another process has to go on."""
+        return self._kept_bytes > self._most_kept_bytes
+
+    def _step(self) -> None:
+        before = resident_bytes() if self._compiling else None
+        self._pipeline.step()
+        if before is not None:
+            self._kept_bytes += max(resident_bytes() - before, 0)
 
     def _hear(self) -> None:
         """Take what there is to hear; wait for it when there is nothing to do.
@@ -65,12 +85,13 @@ class _Batch:
                 self._waiting[number] = prompt, config
             case "cancel", number:
                 self._waiting.pop(number, None)
+                self._compiling.discard(number)
                 if number in self._running:
                     self._running.pop(number).cancel()  # the next step frees its place
 
     def _take_in(self) -> None:
         taken = []
-        while self._waiting and len(self._running) < self._slots:
+        while self._waiting and len(self._running) < self._slots and not self._is_full:
             number = next(iter(self._waiting))
             prompt, config = self._waiting.pop(number)
             try:
@@ -86,6 +107,9 @@ class _Batch:
         import numpy as np
         from openvino import Tensor  # type: ignore[import-untyped]
 
+        if "form" in config and (form := hash(config["form"])) not in self._forms:
+            self._forms.add(form)
+            self._compiling.add(number)
         ids = Tensor(np.array([prompt], dtype=np.int64))
         return self._pipeline.add_request(number, ids, new_config(config))
 
@@ -98,6 +122,8 @@ class _Batch:
                     ids, logprobs = output.generated_ids, output.generated_log_probs
                     tokens += zip(ids, logprobs, strict=True)
             status = handle.get_status().name
+            if tokens or status != "RUNNING":
+                self._compiling.discard(number)
             if status != "RUNNING":
                 del self._running[number]
             if tokens or status != "RUNNING":
@@ -144,6 +170,7 @@ def _in_words(error: BaseException) -> str:
 
 
 def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
+    most_kept_bytes = settings.pop("most_kept_bytes", _MOST_KEPT_BYTES)
     try:
         pipeline = open_pipeline(**settings)
     except Exception as error:
@@ -151,7 +178,7 @@ def _serve(connection: Connection[Any, Any], settings: dict[str, Any]) -> None:
         return
     connection.send(("ready",))
     try:
-        _Batch(connection, pipeline, settings["slots"]).run()
+        _Batch(connection, pipeline, settings["slots"], most_kept_bytes).run()
     except RuntimeError as error:  # of OpenVINO
         connection.send(("broken", _in_words(error)))
 

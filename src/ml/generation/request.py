@@ -26,6 +26,7 @@ __all__ = [
     "SamplingParameters",
     "Step",
     "Token",
+    "Unsupported",
     "collect",
 ]
 
@@ -49,6 +50,20 @@ class PromptTooLong(InvalidInput):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.tokens, self.most)
+
+
+class Unsupported(InvalidInput):
+    """An engine cannot do what a `parameter` of `SamplingParameters` asks for.
+
+    The APIs have names of their own for it.
+    """
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        self.parameter, self.reason = parameter, reason
+        super().__init__(f"{parameter}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.parameter, self.reason)
 
 
 class FinishReason(StrEnum):

@@ -12,6 +12,9 @@ from ml.generation.request import SamplingParameters
 __all__ = [
     "MOST_ANSWERS",
     "MOST_STOP_STRINGS",
+    "NUMERIC",
+    "Alternatives",
+    "Answers",
     "MaxNewTokens",
     "NewTokens",
     "SamplingOptions",
@@ -24,6 +27,16 @@ _LEAST_TEMPERATURE = 1e-4
 _MOST_TOKENS = 2**31 - 1
 #: Of one request: each answer waits for a slot of its own.
 MOST_ANSWERS = 64
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("give a number, not true or false")
+    return value
+
+
+#: Refuses true and false, which Python takes for 1 and 0.
+NUMERIC = BeforeValidator(_no_truth)
 
 
 def _all_as_zero(value: Any) -> Any:
@@ -41,15 +54,18 @@ def _as_many_as_fit(tokens: int) -> int:
     return min(tokens, _MOST_TOKENS)
 
 
-NewTokens = Annotated[int, Field(ge=0), AfterValidator(_as_many_as_fit)]
+NewTokens = Annotated[int, Field(ge=0), AfterValidator(_as_many_as_fit), NUMERIC]
 MaxNewTokens = Annotated[NewTokens, Field(ge=1)]
-Temperature = Annotated[float, Field(ge=0, le=5), AfterValidator(_zero_if_tiny)]
-TopP = Annotated[float, Field(ge=0, le=1)]
-TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0)]
-MinP = Annotated[float, Field(ge=0, le=1)]
-RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Temperature = Annotated[float, Field(ge=0, le=5), AfterValidator(_zero_if_tiny), NUMERIC]
+TopP = Annotated[float, Field(ge=0, le=1), NUMERIC]
+TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0), NUMERIC]
+MinP = Annotated[float, Field(ge=0, le=1), NUMERIC]
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10), NUMERIC]
+Penalty = Annotated[float, Field(ge=-2, le=2), NUMERIC]
+Seed = Annotated[int, Field(ge=0, lt=2**63), NUMERIC]
+#: Tokens that are told for each place.
+Alternatives = Annotated[int, Field(ge=0, le=20), NUMERIC]
+Answers = Annotated[int, Field(ge=1, le=MOST_ANSWERS), NUMERIC]
 StopStrings = Annotated[list[str], Field(max_length=MOST_STOP_STRINGS)]
 
 
@@ -88,10 +104,12 @@ class SamplingOptions(BaseModel):
         default=None, description="The end of the turn does not end the answer"
     )
 
-    @property
-    def name_of_form(self) -> str:
-        """The field that asks for the form of an answer, for protocols that have one."""
-        return "response_format"
+    def name_of(self, parameter: str) -> str:
+        """Return what the protocol calls a parameter of `SamplingParameters`."""
+        if parameter == "form":
+            return "response_format"
+        field = type(self).model_fields.get(parameter)
+        return (field and field.alias) or parameter
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of a request: what is left out is as in `defaults`."""

@@ -9,6 +9,8 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import from_json
 
+from ml.generation.schema_shape import require_shape
+
 __all__ = ["BoundedSchema", "Regex", "SchemaOrText", "compact"]
 
 _MOST_CHARACTERS = 32 * 1024
@@ -29,6 +31,7 @@ def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
         orjson.dumps(schema)
     except TypeError:
         raise ValueError("a schema's numbers may have 64 bits") from None
+    require_shape(schema)
     return schema
 
 
@@ -51,7 +54,7 @@ def _levels(value: Any) -> int:
     return 0
 
 
-#: A JSON Schema that is small enough; whether it is one, the engine says.
+#: A JSON Schema that is small enough; whether answers can be held to it, the engine says.
 BoundedSchema = Annotated[dict[str, Any], AfterValidator(_bounded)]
 #: The same, which may be given as its text.
 SchemaOrText = Annotated[BoundedSchema, BeforeValidator(_read)]

@@ -67,10 +67,13 @@ class Function(BaseModel):
 class Tool(BaseModel):
     """A tool, which is a function."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["function"] = "function"
     function: Function
+    cache_control: dict[str, Any] | None = Field(
+        default=None, description="Some clients send it; it changes nothing"
+    )
 
     def for_template(self) -> dict[str, Any]:
         """Return the tool as chat templates know it."""

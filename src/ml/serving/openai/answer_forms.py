@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer
 from ml.generation.closed_schema import closed
 from ml.generation.response_format import ANY_OBJECT, ResponseFormat
+from ml.generation.sampling_options import SamplingOptions
 from ml.generation.schema_bounds import Regex, SchemaOrText, compact
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["AnswerForms"]
 
 _Choices = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=256)
+    list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(min_length=1, max_length=256)
 ]
 
 
@@ -38,13 +39,19 @@ class StructuredOutputs(ClientRequest):
     choice: _Choices | None = None
     json_object: bool | None = None
 
+    @model_validator(mode="after")
+    def _one_at_most(self) -> Self:
+        if len(self.forms()) > 1:
+            raise ValueError("give one of json, regex, choice and json_object")
+        return self
+
     def forms(self) -> list[AnswerForm]:
         """Return the forms that are asked for."""
         forms = _forms(self.json_schema, self.regex, self.choice)
         return [*forms, JsonAnswer(ANY_OBJECT)] if self.json_object else forms
 
 
-class AnswerForms(BaseModel):
+class AnswerForms(SamplingOptions):
     """The fields that ask for a form, of which a request gives one at most."""
 
     response_format: ResponseFormat | None = None
@@ -55,14 +62,16 @@ class AnswerForms(BaseModel):
 
     @model_validator(mode="after")
     def _one_at_most(self) -> Self:
-        if len(self._asked()) > 1:
-            raise ValueError("response_format: this and others ask for a form; give one of them")
+        names = [name for name, _ in self._asked()]
+        if len(names) > 1:
+            raise ValueError(f"{names[0]}: {names[1]} asks for a form as well; give one of them")
         return self
 
-    @property
-    def name_of_form(self) -> str:
-        """The field that asks for the form of an answer."""
-        return next((name for name, _ in self._asked()), "response_format")
+    def name_of(self, parameter: str) -> str:
+        """Return what these clients call a parameter."""
+        if parameter == "form":
+            return next((name for name, _ in self._asked()), "response_format")
+        return super().name_of(parameter)
 
     def form(self) -> AnswerForm | None:
         """Return what the answer has to look like."""

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from ml.errors import InvalidInput, NotFound, ServiceError
 from ml.generation.request import ModelNotFound
+from ml.generation.sampling_options import NUMERIC
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.models.text_embedder import TextEmbedder
 from ml.serving.client_request import ClientRequest
@@ -37,7 +38,9 @@ class EmbeddingRequest(ClientRequest):
     encoding_format: Literal["float", "base64"] | None = Field(
         default=None, description="base64 of 32-bit floats, the lowest byte first"
     )
-    dimensions: int | None = Field(default=None, description="How many the model has, no others")
+    dimensions: Annotated[int, NUMERIC] | None = Field(
+        default=None, description="How many the model has, no others"
+    )
 
 
 class Embeddings:

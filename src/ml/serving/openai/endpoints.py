@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ml import __version__
 from ml.errors import ServiceError
 from ml.generation.language_model import LanguageModel
-from ml.generation.request import Finished, FinishReason, Prompt
+from ml.generation.request import Finished, FinishReason, Prompt, Token
 from ml.serving.endpoint import Headers, InThread
 from ml.serving.event_stream import event, event_stream
 from ml.serving.openai.choices import ChatChoice, Choice, TextChoice, grow
@@ -107,10 +107,13 @@ class Completions(_Endpoint):
         """Return a text completion, whole or as a stream."""
         request = CompletionRequest.read(body)
         prompts = await self._in_thread(self._prompts, request)
+        scored: list[list[Token] | None] = [None] * len(prompts)
+        if request.echo and request.logprobs is not None:
+            scored = [*await self._model.score(prompts, top_logprobs=request.logprobs)]
         choices = [
             choice
-            for given, prompt in zip(request.prompt, prompts, strict=True)
-            for choice in await self._choices(request, given, prompt)
+            for one in zip(request.prompt, prompts, scored, strict=True)
+            for choice in self._choices(request, *one)
         ]
         form = self._form(request)
         if request.stream:
@@ -123,15 +126,17 @@ class Completions(_Endpoint):
         model = request.model_name
         return [self._model.complete(one, request, model=model) for one in request.prompt]
 
-    async def _choices(
-        self, request: CompletionRequest, given: str | list[int], prompt: Prompt
+    def _choices(
+        self,
+        request: CompletionRequest,
+        given: str | list[int],
+        prompt: Prompt,
+        scored: list[Token] | None,
     ) -> list[TextChoice]:
         texts, logprobs = self._model.reader.token_texts, request.logprobs is not None
-        echo, scored = "", None
+        echo = ""
         if request.echo:
             echo = given if isinstance(given, str) else "".join(texts.pieces(given))
-            if logprobs:
-                scored = await self._model.score(prompt, top_logprobs=request.logprobs or 0)
         choices = [
             TextChoice(one, texts, logprobs=logprobs, echo=echo, scored=scored)
             for one in prompt.several(request.answers)

@@ -14,9 +14,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from ml.generation.request import SamplingParameters
 from ml.generation.sampling_options import (
     MOST_ANSWERS,
+    NUMERIC,
+    Alternatives,
+    Answers,
     MaxNewTokens,
     NewTokens,
-    SamplingOptions,
     StopStrings,
 )
 from ml.generation.tools import ToolChoice, Tools, ToolWish
@@ -75,9 +77,8 @@ def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
 
 
-Answers = Annotated[int, Field(ge=1, le=MOST_ANSWERS)]
 LogitBias = Annotated[
-    dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_BIASES)
+    dict[int, Annotated[float, Field(ge=-100, le=100), NUMERIC]], Field(max_length=_MOST_BIASES)
 ]
 
 
@@ -89,7 +90,7 @@ class StreamOptions(ClientRequest):
     include_usage: bool | None = None
 
 
-class _Request(ClientRequest, AnswerForms, SamplingOptions):
+class _Request(ClientRequest, AnswerForms):
     neutral: ClassVar = {
         **_OF_OTHER_SERVERS,
         "functions": ([],),
@@ -150,8 +151,8 @@ class ChatCompletionRequest(_Request):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: MaxNewTokens | None = None
     logprobs: bool | None = Field(default=None, description="Tokens with their probabilities")
-    top_logprobs: int | None = Field(
-        default=None, ge=0, le=20, description="The likeliest tokens in each place, so many"
+    top_logprobs: Alternatives | None = Field(
+        default=None, description="The likeliest tokens in each place, so many"
     )
     tools: Tools | None = Field(default=None, description="Functions that the model may call")
     tool_choice: ToolChoice | None = Field(
@@ -195,7 +196,7 @@ class CompletionRequest(_Request):
         default=None, description="Answers that are made, of which the n likeliest are returned"
     )
     echo: bool | None = Field(default=None, description="Return the prompt before the answer")
-    logprobs: Annotated[int | None, BeforeValidator(_none_for_false)] = Field(
+    logprobs: Annotated[int | None, NUMERIC, BeforeValidator(_none_for_false)] = Field(
         default=None, ge=0, le=5, description="The likeliest tokens in each place, so many"
     )
 
@@ -215,6 +216,10 @@ class CompletionRequest(_Request):
     def answers(self) -> int:
         """How many answers are made to each prompt."""
         return self.best_of or self.n or 1
+
+    def name_of(self, parameter: str) -> str:
+        """Return what these clients call a parameter."""
+        return "logprobs" if parameter == "top_logprobs" else super().name_of(parameter)
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from ml.generation.request import SamplingParameters
 from ml.generation.response_format import JsonSchema, ResponseFormat
-from ml.generation.sampling_options import MaxNewTokens, SamplingOptions
+from ml.generation.sampling_options import Alternatives, MaxNewTokens, SamplingOptions
 from ml.generation.schema_bounds import BoundedSchema
 from ml.generation.tools import (
     MOST_TOOLS,
@@ -181,7 +181,7 @@ class ResponseRequest(ClientRequest, SamplingOptions):
     include: list[str] | None = Field(
         default=None, description='["message.output_text.logprobs"] for probabilities of tokens'
     )
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    top_logprobs: Alternatives | None = None
     metadata: dict[str, str] | None = None
 
     @property
@@ -195,10 +195,9 @@ class ResponseRequest(ClientRequest, SamplingOptions):
         asked = "message.output_text.logprobs" in (self.include or ())
         return (self.top_logprobs or 0) if asked or self.top_logprobs else None
 
-    @property
-    def name_of_form(self) -> str:
-        """The field that asks for the form of an answer."""
-        return "text.format"
+    def name_of(self, parameter: str) -> str:
+        """Return what these clients call a parameter."""
+        return "text.format" if parameter == "form" else super().name_of(parameter)
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""

@@ -6,12 +6,13 @@ Inference does.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from ml.errors import ServiceError
 from ml.generation.language_model import LanguageModel
+from ml.generation.sampling_options import NUMERIC
 from ml.generation.tools import Tools, ToolWish
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.client_request import ClientRequest
@@ -68,7 +69,7 @@ class TokenizeRequest(_Request):
 class DetokenizeRequest(_Request):
     """The body of `POST /detokenize`."""
 
-    tokens: list[int] = Field(max_length=_MOST_TOKENS)
+    tokens: list[Annotated[int, NUMERIC]] = Field(max_length=_MOST_TOKENS)
 
 
 class _Endpoint:

@@ -67,7 +67,8 @@ class Generate:
     async def _details(self, request: GenerateRequest, prompt: Prompt) -> Details:
         texts, tokens = self._model.reader.token_texts, []
         if request.asked.decoder_input_details:
-            tokens = prefill(prompt.ids, await self._model.score(prompt), texts)
+            [scored] = await self._model.score([prompt])
+            tokens = prefill(prompt.ids, scored, texts)
         return Details(texts, tokens, with_top=bool(request.asked.top_n_tokens))
 
     async def _stream(self, request: GenerateRequest) -> Reply:

@@ -13,7 +13,13 @@ from pydantic import Field, model_validator
 
 from ml.errors import InvalidInput
 from ml.generation.request import SamplingParameters
-from ml.generation.sampling_options import MOST_ANSWERS, SamplingOptions, Temperature
+from ml.generation.sampling_options import (
+    NUMERIC,
+    Alternatives,
+    Answers,
+    SamplingOptions,
+    Temperature,
+)
 from ml.serving.client_request import ClientRequest
 from ml.serving.tgi.grammar import Grammar
 
@@ -33,11 +39,8 @@ class Parameters(ClientRequest, SamplingOptions):
     }
 
     adapter_id: str | None = None
-    best_of: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_ANSWERS,
-        description="Answers that are made, of which the likeliest is returned",
+    best_of: Answers | None = Field(
+        default=None, description="Answers that are made, of which the likeliest is returned"
     )
     decoder_input_details: bool | None = Field(
         default=None, description="With details, the tokens of the prompt"
@@ -47,10 +50,10 @@ class Parameters(ClientRequest, SamplingOptions):
     grammar: Grammar | None = Field(default=None, description="The form of the answer")
     return_full_text: bool | None = None
     temperature: Annotated[Temperature, Field(gt=0)] | None = None
-    top_n_tokens: int | None = Field(
-        default=None, ge=0, le=20, description="With details, the likeliest tokens in each place"
+    top_n_tokens: Alternatives | None = Field(
+        default=None, description="With details, the likeliest tokens in each place"
     )
-    truncate: int | None = Field(default=None, ge=1)
+    truncate: Annotated[int, Field(ge=1), NUMERIC] | None = None
 
     @model_validator(mode="after")
     def _can_be_told(self) -> Self:
@@ -58,10 +61,10 @@ class Parameters(ClientRequest, SamplingOptions):
             raise ValueError("decoder_input_details: set details to true with it")
         return self
 
-    @property
-    def name_of_form(self) -> str:
-        """The field that asks for the form of an answer."""
-        return "parameters.grammar"
+    def name_of(self, parameter: str) -> str:
+        """Return what these clients call a parameter."""
+        names = {"form": "grammar", "top_logprobs": "top_n_tokens"}
+        return f"parameters.{names.get(parameter, parameter)}"
 
     def over(self, defaults: SamplingParameters) -> SamplingParameters:
         """Return the parameters of the request."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ml.generation.request import SamplingParameters
 from ml.generation.response_format import ResponseFormat
@@ -15,6 +16,20 @@ from ml.workflows.inference.text_input import TextInput
 __all__ = ["LLMRequest"]
 
 
+#: Who speaks in a history, and the role that chat templates know.
+_ROLES = {"bot": "assistant", "player": "user"}
+
+
+def _spoken(entry: dict[str, str | None]) -> dict[str, str | None]:
+    for name in entry:
+        if name not in _ROLES:
+            raise ValueError(f"no such speaker: {name[:100]!r}; give {' or '.join(_ROLES)}")
+    return entry
+
+
+Entry = Annotated[dict[str, str | None], AfterValidator(_spoken)]
+
+
 class LLMRequest(TextInput, SamplingOptions):
     """A text to answer, with what was said before.
 
@@ -23,7 +38,7 @@ class LLMRequest(TextInput, SamplingOptions):
 
     key: str | None = None
     messageId: str | None = None  # noqa: N815 (the document's name)
-    history: list[dict[str, str | None] | None] | None = Field(
+    history: list[Entry | None] | None = Field(
         default=None,
         description='What was said before, oldest first: [{"bot": "…"}, {"player": "…"}]',
     )
@@ -53,9 +68,8 @@ class LLMRequest(TextInput, SamplingOptions):
     def messages(self) -> list[dict[str, str]]:
         """Return the conversation for a chat template: `bot` is assistant, `player` is user."""
         messages = []
-        roles = {"bot": "assistant", "player": "user"}
         for entry in self.history or []:
             for speaker, said in (entry or {}).items():
-                if speaker in roles and said:
-                    messages.append({"role": roles[speaker], "content": said})
+                if said:
+                    messages.append({"role": _ROLES[speaker], "content": said})
         return [*messages, {"role": "user", "content": self.text}]
