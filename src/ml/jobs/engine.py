@@ -98,7 +98,8 @@ class JobEngine:
         """Take up the queue. Raises what `Executor.open` does."""
         from ml.jobs.scheduler import Scheduler
 
-        kind, settings = executor_class(self._settings.executor), self._settings
+        settings = self._settings
+        kind = await asyncio.to_thread(executor_class, settings.executor)  # its import may be long
         executor = kind(self.store.url, self.jobs_folder, settings, self._environment)
         await executor.open()
         self._executor = executor
@@ -114,10 +115,12 @@ class JobEngine:
 
     async def close(self) -> None:
         """Let running jobs save, and close the store; the engine can be opened again."""
-        if self._scheduler is not None:
-            await self._scheduler.stop()
-        if self._executor is not None:
-            await self._executor.close()
-        if self._store is not None:
-            await self._store.close()
+        try:
+            if self._scheduler is not None:
+                await self._scheduler.stop()
+            if self._executor is not None:
+                await self._executor.close()
+        finally:
+            if self._store is not None:
+                await self._store.close()
         self._scheduler = self._executor = self._store = self._tails = None
