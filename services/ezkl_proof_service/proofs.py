@@ -79,7 +79,11 @@ def add_proofs(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
     """Register the addresses, unless the workflow was told to make no jobs."""
     if workflow.jobs is None:
         return
-    form = ProofForm(workflow.jobs)
+    from ml.serving.job_metrics import JobMetrics  # reads the environment set meanwhile
+
+    jobs = workflow.jobs
+    app.metrics.sources.append(JobMetrics(lambda: jobs.store))
+    form = ProofForm(jobs)
     app.endpoints[SERVICE_OUTPUT_PATH] = ProofOutput(workflow, form)
 
     @app.post(PATH)

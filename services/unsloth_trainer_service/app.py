@@ -55,7 +55,10 @@ class Settings(TrainerSettings, ServingSettings):
 def create_app() -> ServiceApp:
     """Return the application, configured by the environment."""
     app = create_service("unsloth_trainer_service", Settings)
+    from ml.serving.job_metrics import JobMetrics  # reads the environment set meanwhile
+
     workflow = cast(UnslothTrainerWorkflow, app.workflow)
+    app.metrics.sources.append(JobMetrics(lambda: workflow.jobs))
     add_train(app, workflow)
     add_finetune(app, workflow)
     add_datasets(app, workflow)

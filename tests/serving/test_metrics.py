@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from ml.jobs.figures import Figures
+from ml.jobs.job import Job, JobState
 from ml.serving.generation_metrics import GenerationMetrics
+from ml.serving.gpu_metrics import gpu_families
+from ml.serving.job_metrics import job_families
 from ml.serving.metrics import Metrics
 from ml.serving.proof_metrics import ProofMetrics
 from tests.conftest import MakeApp
@@ -70,13 +76,20 @@ async def test_batches_are_measured(make_app: MakeApp) -> None:
     assert found["workflow_setup_seconds",] >= 0
 
 
-async def test_no_metric_lacks_its_place_in_the_document_and_none_is_invented() -> None:
-    document = (ROOT / "docs" / "metrics.md").read_text()
-    documented = re.findall(r"^\| `(\w+)` \|", document, flags=re.MULTILINE)
+def all_families() -> list[Metric]:
+    """Return every metric that a service may have, with an example of each label."""
     registry = Metrics().registry
     GenerationMetrics(registry)
     ProofMetrics(registry)
-    exposed = {family.name: family.type for family in registry.collect()}
+    job = Job("a", "kind", JobState.RUNNING, {}, 0.0, progress={"step": 1})
+    figures = Figures(dict.fromkeys(JobState, 1), dict.fromkeys(JobState, 1.0), 0.0, [job])
+    return [*registry.collect(), *job_families(figures), *gpu_families({0: (1, 2)})]
+
+
+async def test_no_metric_lacks_its_place_in_the_document_and_none_is_invented() -> None:
+    document = (ROOT / "docs" / "metrics.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", document, flags=re.MULTILINE)
+    exposed = {family.name: family.type for family in all_families()}
     assert sorted(documented) == sorted(exposed)
     for name, kind in exposed.items():
         assert re.search(rf"^\| `{name}` \| {kind} \|", document, flags=re.MULTILINE)
@@ -86,7 +99,28 @@ async def test_every_label_stands_in_the_document(make_app: MakeApp) -> None:
     app = await make_app(Echo)
     await post(app, 1)
     document = (ROOT / "docs" / "metrics.md").read_text()
-    for family in app.metrics.registry.collect():
+    told = (family for family in all_families() if family.name.startswith(("job", "gpu")))
+    for family in [*app.metrics.registry.collect(), *told]:
         labels = {name for sample in family.samples for name in sample.labels} - {"le"}
         [row] = re.findall(rf"^\| `{family.name}` .*$", document, flags=re.MULTILINE)
-        assert set(row.split("|")[3].replace(",", " ").split()) == labels
+        documented = set(row.split("|")[3].replace(",", " ").split())
+        assert documented == labels or (documented and not family.samples)
+
+
+async def test_a_source_that_fails_or_hangs_costs_its_own_metrics_alone(make_app: MakeApp) -> None:
+    app = await make_app(Echo)
+
+    async def fails() -> list[Metric]:
+        raise OSError("the database is away")
+
+    async def hangs() -> list[Metric]:
+        await asyncio.sleep(60)
+        return []
+
+    async def tells() -> list[Metric]:
+        return gpu_families({0: (3, 4)})
+
+    app.metrics.sources[:] = [fails, hangs, tells]
+    found = await samples(app)
+    assert found["workflow_ready",] == 1
+    assert found["gpu_memory_used_bytes", "0"] == 3

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from ml.jobs import events, liveness, records
 from ml.jobs.database import async_engine, normal_url, reading, store_failure
 from ml.jobs.event_type import NewEvent
+from ml.jobs.figures import Figures, figures
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
 from ml.jobs.shielded import ShieldedTasks
@@ -82,6 +83,10 @@ class JobStore:
     async def position(self, id: str) -> int | None:  # noqa: A002
         """Return a job's place in the queue, 1 for the next one; None if it does not wait."""
         return await self._read(lambda c: records.position(c, id))
+
+    async def figures(self, most_running: int) -> Figures:
+        """Return the numbers of all jobs, with at most so many of those that run."""
+        return await self._read(lambda c: figures(c, most_running))
 
     async def claim_next(self, worker: str, most_running: int | None = None) -> Job | None:
         """Make the job that waits longest a running one; None if there is none.

@@ -119,9 +119,11 @@ class ServiceApp(Quart):
         share_between_workers()
         # These read the environment set a line above.
         from ml.serving.generation_metrics import GenerationMetrics
+        from ml.serving.gpu_metrics import gpu_metrics
         from ml.serving.metrics import Metrics
 
         self.metrics = Metrics()
+        self.metrics.sources.append(gpu_metrics)
         #: Called once the workflow is set up.
         self.on_ready: Callable[[], None] | None = None
         #: Called once it is known that it cannot be, and `exit_code` says how to end. Without it

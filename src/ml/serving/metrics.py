@@ -6,19 +6,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
+import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
-__all__ = ["LATENCY_BUCKETS", "Metrics"]
+from ml.errors import NotReady
+
+__all__ = ["LATENCY_BUCKETS", "Metrics", "Source"]
+
+log = structlog.get_logger(__name__)
+
+#: Tells metrics that somebody else keeps, such as a database, when they are asked for.
+Source = Callable[[], Awaitable[Sequence[Metric]]]
 
 LATENCY_BUCKETS = (
     0.001,
@@ -39,6 +52,8 @@ LATENCY_BUCKETS = (
     180,
 )
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+#: Prometheus waits ten seconds by default, and misses all of the rest with what is late.
+_SOURCE_SECONDS = 3.0
 
 
 class Metrics:
@@ -47,6 +62,8 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        #: Asked with each reading of the metrics.
+        self.sources: list[Source] = []
         registry = self.registry
         self.requests = Counter(
             "http_requests", "Requests answered", ["method", "route", "status"], registry=registry
@@ -122,10 +139,37 @@ class Metrics:
         counter.inc()
         histogram.observe(seconds)
 
-    def text(self) -> bytes:
-        """Return all workers' metrics in Prometheus' text format."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self.registry)
+    async def text(self) -> bytes:
+        """Return all workers' metrics, and those of the sources, in Prometheus' text format."""
+        found = [metric for source in self.sources for metric in await _asked(source)]
+        return await asyncio.to_thread(self._written, found)
+
+    def _written(self, found: list[Metric]) -> bytes:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry.register(self.registry)
+        registry.register(_Found(found))
         return generate_latest(registry)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found(Collector):
+    metrics: Iterable[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
+
+
+async def _asked(source: Source) -> Sequence[Metric]:
+    """Return what a source tells; nothing where it cannot, rather than lose all the others."""
+    try:
+        async with asyncio.timeout(_SOURCE_SECONDS):
+            return await source()
+    except NotReady:  # what it asks is not there yet
+        return []
+    except Exception as error:
+        name = getattr(source, "__name__", type(source).__name__)
+        log.warning("metrics_missing", source=name, error=str(error) or type(error).__name__)
+        return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -98,8 +97,8 @@ def add_routes(app: ServiceApp) -> None:
     @needs_no_workflow
     async def metrics() -> Response:
         """Return the metrics of all workers, in Prometheus' text format."""
-        text = await asyncio.to_thread(app.metrics.text)
-        return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(await app.metrics.text(), content_type=content_type)
 
     @app.get("/favicon.ico")
     @hide
