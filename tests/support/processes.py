@@ -101,7 +101,7 @@ class Server:
     """A server process; as a context manager it is ended, with its workers, at the end.
 
     `adopting` lets it adopt orphans of its workers, as the first process of a container does.
-    `ignoring_hangup` starts it as `nohup` would.
+    `ignoring_hangup` starts it as `nohup` would, `within` by a command in front of its own.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class Server:
         directory: Path | None = None,
         adopting: bool = False,
         ignoring_hangup: bool = False,
+        within: Sequence[str] = (),
     ) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -128,6 +129,7 @@ class Server:
         if before:
             code = f"import ctypes, os, signal, sys;{before}os.execv(sys.argv[1], sys.argv[1:])"
             command = [sys.executable, "-c", code, *command]
+        command = [*within, *command]
         self.process = subprocess.Popen(
             command,
             env=environment,
