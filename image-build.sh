@@ -3,6 +3,7 @@
 #
 #   VARIANT=cuda         with CUDA, for the services with torch (cpu)
 #   ENGINES=transformers for the LLM service: also the engine that needs torch, as cuda has it
+#   EXTRAS=otel          in all images: what OpenTelemetry's traces need
 #   BASE_IMAGE           an image with Python 3.11 and its venv module (python:3.11-slim)
 #   PIP_EXTRA_INDEX_URL  for VARIANT=cpu: the CPU index that pytorch.org names
 #   PIP_NO_INDEX=1       without CUDA: build from docker/wheels alone, which docker/wheels.sh fills
@@ -13,7 +14,7 @@ cd "$(dirname "$0")"
 build() { # NAME, then options of the engine
     local file="docker/${1#infernet-ml-}.Dockerfile" name
     local options=(--tag "$(image "$1")" --file "$file")
-    for name in BASE_IMAGE VARIANT ENGINES PIP_NO_INDEX PIP_EXTRA_INDEX_URL; do
+    for name in BASE_IMAGE EXTRAS VARIANT ENGINES PIP_NO_INDEX PIP_EXTRA_INDEX_URL; do
         if [ -n "${!name:-}" ] && grep -q "^ARG $name=" "$file"; then
             options+=(--build-arg "$name=${!name}")
         fi

@@ -24,8 +24,10 @@ RUN echo "infernet:x:10001:10001::/home/infernet:/usr/sbin/nologin" >> /etc/pass
 
 COPY pyproject.toml constraints.txt docker/image/ /opt/infernet/build/
 
+ARG EXTRAS=
 ARG PIP_NO_INDEX=
-RUN --mount=type=bind,source=docker/wheels,target=/wheels /opt/infernet/build/install.sh
+RUN --mount=type=bind,source=docker/wheels,target=/wheels /opt/infernet/build/install.sh && \
+    if [ -n "$EXTRAS" ]; then /opt/infernet/build/install.sh $EXTRAS; fi
 
 WORKDIR /home/infernet
 USER 10001:10001

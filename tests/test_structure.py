@@ -22,7 +22,7 @@ SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
 #: service → serving → workflows → (generation | finetuning | proving) → (models | jobs | upstream)
 #: → infernet → errors.
 _LEAVES = ("ml", "ml.errors", "ml.addresses", "ml.caller", "ml.extras", "ml.setting_text")
-_BASE = (*_LEAVES, "ml.infernet")
+_BASE = (*_LEAVES, "ml.infernet", "ml.tracing")
 _TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.upstream", "ml.jobs", "ml.finetuning")
 MAY_IMPORT = {
     "ml": (),
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "ml.extras": ("ml",),
     "ml.setting_text": ("ml",),
     "ml.infernet": ("ml", "ml.errors"),
+    "ml.tracing": ("ml", "ml.errors", "ml.extras"),
     "ml.models": _BASE,
     "ml.generation": (*_BASE, "ml.models"),
     "ml.upstream": _BASE,

@@ -175,3 +175,19 @@ def test_the_service_needs_no_torch() -> None:
         timeout=60,
     )
     assert not {"torch", "transformers", "tokenizers", "safetensors"} & set(ran.stdout.split())
+
+
+def test_whose_request_it_is_goes_along_to_the_model_server(
+    service: Server, upstream: TGIServer
+) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    ids = {"x-request-id": "from-the-node", "traceparent": parent, "tracestate": "a=b"}
+    for destination in (1, 2):
+        message = {"source": 1, "destination": destination, "data": {"text": "Hello"}}
+        assert httpx.post(f"{service.url}/service_output", json=message, headers=ids).is_success
+        assert ids.items() <= upstream.received[-1].headers.items()
+    wrong = {"traceparent": "from somewhere", "tracestate": "a=b"}
+    reply = service.post({"text": "Hello"}, headers=wrong)
+    headers = upstream.received[-1].headers
+    assert not wrong.keys() & headers.keys()
+    assert headers["x-request-id"] == reply.headers["x-request-id"]

@@ -43,6 +43,7 @@ _FOREIGN = (
     "OUTPUT_PATH",
     "WORKING_PATH",
     "QUERY_",
+    "OTEL_",
 )
 
 

@@ -17,6 +17,7 @@ from ml.generation.arguments import LanguageModelArguments
 from ml.generation.engine_choice import EngineChoice, choose_engine
 from ml.generation.prompt_reader import PromptReader
 from ml.generation.request import (
+    Finished,
     FinishReason,
     ModelNotFound,
     Observer,
@@ -33,6 +34,7 @@ from ml.generation.tools import ToolWish
 from ml.models.causal_lm import CausalLM, load_causal_lm
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
 from ml.models.vllm_model import VLLMModel, load_vllm_model
+from ml.tracing import Attributes, begin_span
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import AdapterLeases, Lease
@@ -360,6 +362,7 @@ class LanguageModel:
         stops = prompt.sampling.stop
         text = TextStream(self._loaded.tokenizer, stops, keeps_stop=prompt.keeps_stop)
         reason = FinishReason.CANCELLED
+        span = begin_span("generate", attributes={"gen_ai.request.model": self.served_name})
         try:
             async with contextlib.AsyncExitStack() as held:
                 adapter = await held.enter_async_context(self._held(prompt))
@@ -369,9 +372,20 @@ class LanguageModel:
                 async for piece in pieces:
                     if piece.finished is not None:
                         reason = piece.finished.reason
+                        span.tell(_usage(piece.finished))
                     yield piece
         except Exception:
             reason = FinishReason.ERROR
             raise
         finally:
             self.observer.ended(reason)
+            span.tell({"gen_ai.response.finish_reason": reason.value})
+            span.end()
+
+
+def _usage(finished: Finished) -> Attributes:
+    """Return what a trace tells of an answer."""
+    return {
+        "gen_ai.usage.input_tokens": finished.prompt_tokens,
+        "gen_ai.usage.output_tokens": finished.completion_tokens,
+    }

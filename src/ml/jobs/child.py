@@ -15,7 +15,7 @@ import sys
 import traceback
 from typing import Any
 
-from ml.errors import StorageFull, StorageUnavailable, storage_failure
+from ml.errors import ConfigurationError, StorageFull, StorageUnavailable, storage_failure
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.event_type import EventType
@@ -23,6 +23,7 @@ from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
 from ml.jobs.log_file import last_lines_event
 from ml.jobs.process import Process, end_with_parent
+from ml.tracing import Attributes, span, start_tracing
 
 __all__ = ["STORE_IS_AWAY", "main"]
 
@@ -37,11 +38,12 @@ def main() -> int:
     """
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
     job_id, assignment = sys.argv[1], Assignment.from_environment()
+    _start_tracing()
     try:
         with JobContext(assignment, job_id) as context:
             _obey_signals(context, assignment.parent)
             context.introduce(_process(assignment.parent))
-            _run(context)
+            _run_traced(context)
     except (Superseded, IllegalTransition):
         print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
         return 1
@@ -67,18 +69,36 @@ def _process(parent: int | None) -> dict[str, Any]:
     return data
 
 
-def _run(context: JobContext) -> None:
+def _start_tracing() -> None:
+    try:
+        start_tracing("jobs")
+    except ConfigurationError as error:  # the job can do without
+        print(f"no traces: {error}", flush=True)  # noqa: T201
+
+
+def _run_traced(context: JobContext) -> None:
+    job = context.job
+    attributes: Attributes = {"job.id": job.id, "job.attempt": job.attempt}
+    with span(job.kind, attributes=attributes, parent=job.trace) as traced:
+        state = _run(context)
+        traced.tell({"job.state": state})
+        if state is JobState.FAILED:
+            traced.failed(state)
+
+
+def _run(context: JobContext) -> JobState:
+    """Do the work, tell the store how it ended, and return that."""
     try:
         result = importlib.import_module(context.job.kind).run(context)
         context.finish(JobState.SUCCEEDED, result=result, events=[(EventType.COMPLETE, result)])
+        return JobState.SUCCEEDED
     except Stopped:
         asked = context.ask()
         if asked is None:
-            _fail(context, "It stopped, and nobody had asked it to.")
-        elif asked is StopRequest.CANCEL:
-            context.finish(JobState.CANCELLED)
-        else:
-            context.finish(JobState.INTERRUPTED)
+            return _fail(context, "It stopped, and nobody had asked it to.")
+        state = JobState.CANCELLED if asked is StopRequest.CANCEL else JobState.INTERRUPTED
+        context.finish(state)
+        return state
     except (Superseded, IllegalTransition):
         raise
     except BaseException as error:
@@ -86,13 +106,14 @@ def _run(context: JobContext) -> None:
             traceback.print_exc()
             sys.stderr.flush()
         error = storage_failure(error) or error
-        _fail(context, f"{type(error).__name__}: {error}".removesuffix(": "))
+        return _fail(context, f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
-def _fail(context: JobContext, reason: str) -> None:
+def _fail(context: JobContext, reason: str) -> JobState:
     reason = reason[:_LONGEST_REASON]
     events = [*last_lines_event(context.folder), (EventType.ERROR, {"message": reason})]
     context.finish(JobState.FAILED, reason=reason, events=events)
+    return JobState.FAILED
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class Job:
         stop: what it was asked for while it runs.
         attempt: how often it was started.
         heartbeat_at: when its process last showed a sign of life.
+        trace: the `traceparent` of the request that made it, for `ml.tracing`.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Job:
     attempt: int = 0
     heartbeat_at: float | None = None
     process: dict[str, Any] = field(default_factory=dict)
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

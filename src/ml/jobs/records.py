@@ -44,7 +44,13 @@ _MESSAGES = {
 }
 
 
-def create(connection: Connection, kind: str, request: dict[str, Any], job_id: str | None) -> Job:
+def create(
+    connection: Connection,
+    kind: str,
+    request: dict[str, Any],
+    job_id: str | None,
+    trace: str | None = None,
+) -> Job:
     """Queue a job. The same id with the same kind and request again gives the job there is.
 
     Raises `InvalidInput` for an id that cannot be a folder's name, or a request that is no JSON,
@@ -76,6 +82,7 @@ def create(connection: Connection, kind: str, request: dict[str, Any], job_id: s
             progress={},
             attempt=0,
             process={},
+            trace=trace,
         )
     )
     add_events(connection, job_id, [_told(JobState.QUEUED)])

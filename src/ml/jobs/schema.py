@@ -48,6 +48,7 @@ jobs = Table(
     Column("attempt", Integer, nullable=False),
     Column("heartbeat_at", Float),
     Column("process", _JSON, nullable=False),
+    Column("trace", Text),
     Index("jobs_by_state", "state", "ticket"),
 )
 

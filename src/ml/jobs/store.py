@@ -20,6 +20,7 @@ from ml.jobs.figures import Figures, figures
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
 from ml.jobs.shielded import ShieldedTasks
+from ml.tracing import goes_with
 
 __all__ = ["JobStore"]
 
@@ -74,7 +75,8 @@ class JobStore:
         Raises `InvalidInput` for an id that cannot be a folder's name and a request that is no
         JSON, and `IllegalTransition` for an id that another request has.
         """
-        return await self._write(lambda c: records.create(c, kind, request, id))
+        trace = goes_with().get("traceparent")
+        return await self._write(lambda c: records.create(c, kind, request, id, trace))
 
     async def get(self, id: str) -> Job:  # noqa: A002
         """Return a job; raises `NotFound`."""

@@ -45,6 +45,7 @@ from ml.serving.settings import ServingSettings, read_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.serving.tgi.routes import add_tgi
 from ml.serving.turns import Turns
+from ml.tracing import start_tracing, stop_tracing
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.loading import load_workflow
@@ -67,6 +68,7 @@ def create_service(name: str, settings_class: type[ServingSettings]) -> ServiceA
     faults = Faults()
     settings = read_settings(settings_class, faults)
     workflow = faults.of(_load_workflow, settings) if settings is not None else None
+    faults.of(start_tracing, name)
     try:
         faults.tell()
     except ConfigurationError as error:
@@ -244,6 +246,7 @@ class ServiceApp(Quart):
             self._batcher.close()
         await self.workflow.close()
         self.metrics.ready.set(0)
+        await asyncio.to_thread(stop_tracing)
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 

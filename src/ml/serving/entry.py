@@ -20,6 +20,7 @@ import structlog
 from quart.asgi import ASGIHTTPConnection
 from quart.wrappers import Request
 
+from ml import tracing
 from ml.caller import set_deadline
 from ml.errors import (
     BodyTimeout,
@@ -97,16 +98,42 @@ class Entry(ASGIHTTPConnection):
             send_seconds=app.settings.send_timeout_seconds,
         )
         structlog.contextvars.bind_contextvars(request_id=self.request_id.decode())
+        tracing.came_with(self.request_id, self.headers)
         try:
-            if self.path not in _PROBES:
-                await app.turns.wait()
-            await self._route()
+            if tracing.is_on() and self.path not in _QUIET_PATHS:
+                await self._run_traced()
+            else:
+                await self._take_turn_and_route()
         except ClientStalled:
             self._note_client_left()
         finally:
             self.exchange.close()
             self._record(time.perf_counter() - started)
             scope.pop("error", None)  # its traceback knows us: without this, a circle
+
+    async def _run_traced(self) -> None:
+        with tracing.span(self._known_method, "server") as span:
+            try:
+                await self._take_turn_and_route()
+            finally:
+                route = self._rule() or "other"
+                span.name(f"{self._known_method} {route}")
+                span.tell(
+                    {
+                        "http.request.method": self._known_method,
+                        "http.response.status_code": self.status,
+                        "http.route": route,
+                        "request.id": self.request_id.decode(),
+                        "url.path": self.path,
+                    }
+                )
+                if self.status >= 500:
+                    span.failed(str(self.status))
+
+    async def _take_turn_and_route(self) -> None:
+        if self.path not in _PROBES:
+            await self.app.turns.wait()
+        await self._route()
 
     async def _route(self) -> None:
         try:
@@ -292,10 +319,19 @@ class Entry(ASGIHTTPConnection):
         allowed = self.app.browsers.reply_headers(self.headers)
         return [(b"x-request-id", self.request_id), *allowed]
 
+    @property
+    def _known_method(self) -> str:
+        return self.method if self.method in _METHODS else "other"
+
+    def _rule(self) -> str:
+        """Return the address as its rule has it, without what clients put into it; "" for none."""
+        found = cast(dict[str, Any], self.scope).get("route", "")
+        return self.path if self.endpoint is not None else str(found)
+
     def _record(self, seconds: float) -> None:
         scope = cast(dict[str, Any], self.scope)
-        route = self.path if self.endpoint is not None else scope.get("route", "")
-        method = self.method if self.method in _METHODS else "other"
+        route = self._rule()
+        method = self._known_method
         self.app.metrics.record(method, route or "other", self.status, seconds)
         if self.app.settings.log_requests and self.path not in _QUIET_PATHS:
             # Pages that are open read again and again.

@@ -16,6 +16,7 @@ import structlog
 from httpx_aiohttp import AiohttpTransport
 from huggingface_hub import AsyncInferenceClient
 
+from ml import tracing
 from ml.errors import ConfigurationError, GenerationFailed, NotReady, UpstreamError
 from ml.upstream.failures import FAILURES, as_service_error, lacks_chat
 from ml.upstream.parameters import Api, GenerationParameters
@@ -111,10 +112,11 @@ class TextGenerationServer:
                     return chat.choices[0].message.content or ""
                 return str(await client.text_generation(text, **parameters.given()))
 
-        try:
-            answer = await with_retries(ask, self._retries)
-        except FAILURES as error:
-            raise as_service_error(error) from error
+        with tracing.span("generate", "client", {"server.address": self.url}):
+            try:
+                answer = await with_retries(ask, self._retries)
+            except FAILURES as error:
+                raise as_service_error(error) from error
         if not answer:
             raise self._empty_answer()
         return answer
@@ -211,11 +213,12 @@ class TextGenerationServer:
         )
 
     def _authorize(self, request: httpx.Request) -> httpx.Request:
-        """Send our token, or the header that the operator gave, and no other."""
+        """Send our token, or the header that the operator gave, and no other; and whose request."""
         given = {name.lower(): value for name, value in self._headers.items()}.get("authorization")
         request.headers.pop("authorization", None)
         if given or self._token:
             request.headers["authorization"] = given or f"Bearer {self._token}"
+        request.headers.update(tracing.goes_with())
         return request
 
     async def _look(self) -> None:

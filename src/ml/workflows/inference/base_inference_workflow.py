@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple
 
 from pydantic import BaseModel, ValidationError
 
-from ml import caller
+from ml import caller, tracing
 from ml.errors import InvalidInput, NotReady, describe_faults
 from ml.infernet.json_text import to_json
 from ml.infernet.text import decode_text, encode_text
@@ -109,9 +109,10 @@ class BaseInferenceWorkflow(ABC):
         Like `inference`, with the reading of the request and the writing of the reply in the same
         thread as the plain hooks, because both take time for large tensors.
         """
-        return await self._run_hooks(
-            decode, lambda input_data, _, output: encode(input_data, output)
-        )
+        with tracing.span(type(self).__name__):
+            return await self._run_hooks(
+                decode, lambda input_data, _, output: encode(input_data, output)
+            )
 
     @final
     async def run_with_proof(
@@ -122,13 +123,15 @@ class BaseInferenceWorkflow(ABC):
         The proof is made behind the run: it is no part of a batch, whose other requests would
         wait for it, and an output that cannot be encoded costs none.
         """
-        input_data, preprocessed, output, encoded = await self._run_hooks(
-            decode, lambda given, ran_on, made: (given, ran_on, made, encode(given, made))
-        )
+        with tracing.span(type(self).__name__):
+            input_data, preprocessed, output, encoded = await self._run_hooks(
+                decode, lambda given, ran_on, made: (given, ran_on, made, encode(given, made))
+            )
         if isinstance(output, Accepted):
             return encoded, None
         _preprocessed.set(preprocessed)
-        return encoded, as_proof(await self._call(self.do_generate_proof, input_data, output))
+        with tracing.span("do_generate_proof"):
+            return encoded, as_proof(await self._call(self.do_generate_proof, input_data, output))
 
     @final
     async def stream(self, input_data: Any) -> AsyncIterator[str]:
