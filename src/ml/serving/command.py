@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import inspect
 import json
 import os
 import shutil
@@ -25,6 +23,7 @@ from dotenv import load_dotenv
 
 from ml import __version__
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
+from ml.extras import why_not_imported
 from ml.serving.bind import Address, parse_address
 from ml.serving.env_example import env_example
 from ml.serving.output import say
@@ -37,10 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_FACTORY = (
-    "give a service, or module:factory, a function without arguments that returns what "
-    "ml.serving.app.create_service makes"
-)
+_MOST_OF_A_HOST = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app = build()
         sys.stdout.write(json.dumps(app.settings.public_view(), indent=2) + "\n")
         return 0
+    if options.on == "ray":
+        return _run_on_ray(build, options)
     with _shared_metrics(options.workers):
         return _supervise(build, options)
 
@@ -85,8 +83,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.http2 and options.server == "granian":
         parser.error("argument --http2: leave --server out, or give --server=hypercorn")
+    if options.on == "ray" and _is_no_port(options.bind):
+        parser.error("argument --on: ray listens on one host:port")
     options.server = options.server or ("hypercorn" if options.http2 else "granian")
     return options
+
+
+def _is_no_port(addresses: list[Address] | None) -> bool:
+    return addresses is not None and (len(addresses) > 1 or bool(addresses[0].path))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--keyfile", help="TLS key")
     add("--server", choices=("granian", "hypercorn"), help="the HTTP server inside (granian)")
     add("--http2", action="store_true", help="speak HTTP/2 too, which hypercorn does")
+    add("--on", choices=("ray",), help="run replicas on a Ray cluster, not workers on this host")
+    add("--replicas", type=_replicas, default=(1, 1), help="with --on ray: a number, or 1:4 (1)")
+    add("--cpus", type=_amount, default=1.0, help="with --on ray: of each replica (1)")
+    add("--gpus", type=_amount, default=0.0, help="with --on ray: of each replica (0)")
     add("--env-file", type=Path, help="file of settings, as docker's --env-file reads it")
     add("--check", action="store_true", help="print the effective settings and exit")
     add("--print-env", action="store_true", help="print all settings as a file to copy and exit")
@@ -138,6 +146,21 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= _MOST_OF_A_HOST:
+        raise argparse.ArgumentTypeError(f"from 0 to {_MOST_OF_A_HOST}")
+    return value
+
+
+def _replicas(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    bounds = _positive(least), _positive(most or least)
+    if bounds[0] > bounds[1]:
+        raise argparse.ArgumentTypeError("the least before the most, such as 1:4")
+    return bounds
 
 
 def _seconds(text: str) -> float:
@@ -175,34 +198,26 @@ def _math_threads(workers: int) -> int:
 
 
 def _factory(service: str) -> Callable[[], ServiceApp]:
-    module, _, name = service.partition(":")
-
     def build() -> ServiceApp:
-        from ml.serving.app import ServiceApp
+        from ml.serving.factory import build_app
 
-        create = getattr(importlib.import_module(module), name or "create_app", None)
-        if create is None:
-            raise _refusal(f"{module!r} has no {name or 'create_app'!r}")
-        app = create() if _is_factory(create) else None
-        if not isinstance(app, ServiceApp):
-            raise _refusal(f"{service!r} is no application of this project: {_FACTORY}")
-        return app
+        try:
+            return build_app(service)
+        except ConfigurationError as error:
+            say(f"serve: {error}")
+            raise SystemExit(CONFIGURATION_EXIT_CODE) from None
 
     return build
 
 
-def _is_factory(create: Any) -> bool:
-    """Return whether it is something to call without arguments."""
+def _run_on_ray(build: Callable[[], ServiceApp], options: argparse.Namespace) -> int:
+    build()  # its settings are judged here, and not in each replica
     try:
-        inspect.signature(create).bind()
-    except (TypeError, ValueError):  # the latter for what of Python itself has no signature
-        return False
-    return True
-
-
-def _refusal(fault: str) -> SystemExit:
-    say(f"serve: {fault}")
-    return SystemExit(CONFIGURATION_EXIT_CODE)
+        from ml.serving.ray_serve import run_on_ray
+    except ImportError as error:
+        say(f"serve: {why_not_imported(error)}")
+        return CONFIGURATION_EXIT_CODE
+    return run_on_ray(options.service, options)
 
 
 @contextlib.contextmanager
