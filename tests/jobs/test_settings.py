@@ -18,6 +18,11 @@ from ml.jobs.settings import JobSettings
 from ml.serving.settings import load_settings
 from tests.support.processes import clean_environment
 
+RAY = {
+    "database_url": "postgresql://somebody:secret@host/jobs",
+    "ray_address": "http://head:8265",
+    "ray_token": "secret",
+}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"executor": "locl"}, "executor: 'locl' is none of "),
     ({"executor": "locl"}, "did you mean 'local'?"),
@@ -25,6 +30,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"job_slots": 0}, "job_slots: "),
     ({"grace_seconds": 51}, "grace_seconds: "),
     ({"lost_seconds": 1}, "lost_seconds: "),
+    (
+        {"executor": "ray", "ray_address": "http://head:8265", "ray_token": "secret"},
+        "executor: 'ray' runs jobs on other hosts, which cannot write into a SQLite file",
+    ),
+    ({"executor": "ray", **RAY, "ray_address": None}, "ray_address: executor 'ray' needs it"),
+    ({"executor": "ray", **RAY, "ray_token": None}, "ray_token: executor 'ray' needs it"),
+    ({"ray_address": "ray://secret@head:10001"}, "ray_address: give an address such as http"),
     ({"database_url": "mysql://somebody:secret@host/jobs"}, "database_url: the job store is"),
 ]
 

@@ -18,6 +18,7 @@ from typing import Any
 from ml.errors import ConfigurationError, StorageFull, StorageUnavailable, storage_failure
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext, Stopped
+from ml.jobs.environment_file import EnvironmentFile
 from ml.jobs.event_type import EventType
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
@@ -37,12 +38,15 @@ def main() -> int:
     It is `STORE_IS_AWAY` if the store could not be told: then the job is not at fault.
     """
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
+    if file := EnvironmentFile.of_this_process():
+        file.take()
     job_id, assignment = sys.argv[1], Assignment.from_environment()
     _start_tracing()
     try:
         with JobContext(assignment, job_id) as context:
             _obey_signals(context, assignment.parent)
             context.introduce(_process(assignment.parent))
+            context.on_superseded = _leave
             _run_traced(context)
     except (Superseded, IllegalTransition):
         print(f"job {job_id} is not this process's any more", flush=True)  # noqa: T201
@@ -60,6 +64,13 @@ def _obey_signals(context: JobContext, parent: int | None) -> None:
     signal.signal(signal.SIGINT, interrupt)
     if parent is not None:
         end_with_parent(parent)
+
+
+def _leave() -> None:
+    """End without another word or file: those of the process that has the job now are there."""
+    with contextlib.suppress(OSError):  # of a full disk, on which the log file is
+        print("the job is another process's by now", flush=True)  # noqa: T201
+    os._exit(1)
 
 
 def _process(parent: int | None) -> dict[str, Any]:

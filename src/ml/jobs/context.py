@@ -43,6 +43,7 @@ class JobContext:
     for half a minute, `StorageFull` or `StorageUnavailable`. Methods may be called from any thread.
 
     Attributes:
+        on_superseded: called before `Superseded` is raised, by whichever thread.
         job: the record as it was when this attempt began; `job.attempt` is 1 for the first.
         folder: the job's working folder, in which is what an earlier attempt left.
     """
@@ -50,9 +51,12 @@ class JobContext:
     def __init__(self, assignment: Assignment, job_id: str) -> None:
         self.folder = assignment.folder
         self._engine = sync_engine(assignment.store_url)
-        self.job: Job = self._write(lambda connection: records.get(connection, job_id))
-        self._asked: StopRequest | None = None
+        self.on_superseded: Callable[[], object] = self.interrupt
         self._interrupted = False
+        self.job: Job = self._write(lambda connection: records.get(connection, job_id))
+        if assignment.attempt not in (None, self.job.attempt):
+            raise Superseded(job_id)
+        self._asked: StopRequest | None = None
         self._left = threading.Event()
         self._heart = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
@@ -93,8 +97,10 @@ class JobContext:
         self._interrupted = True
 
     def introduce(self, process: dict[str, Any]) -> None:
-        """Say which process this is."""
-        self._beat(process=process)
+        """Say which process this is; of one attempt only the first may."""
+        self._write(
+            lambda connection: liveness.take(connection, self.job.id, self.job.attempt, process)
+        )
 
     def ask(self) -> StopRequest | None:
         """Return what the job is asked for by now, in the store or by `interrupt`."""
@@ -128,7 +134,7 @@ class JobContext:
             try:
                 self.ask()
             except Superseded:
-                self._interrupted = True  # nothing it does counts any more
+                return  # nothing it does counts any more
             except Exception as error:  # the store may be away for a while; the work goes on
                 with suppress(OSError):  # of a full disk, on which the log file is
                     print(f"no heartbeat: {error}", flush=True)  # noqa: T201
@@ -144,6 +150,9 @@ class JobContext:
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
+            except Superseded:
+                self.on_superseded()
+                raise
             except (OperationalError, InterfaceError) as error:
                 # If a server dies between its commit and its answer, an event may come twice:
                 # rather that than a lost hour of training.

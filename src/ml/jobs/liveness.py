@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from ml.jobs import schema
+from ml.jobs import records, schema
 from ml.jobs.events import Superseded
 from ml.jobs.job import JobState, StopRequest
 
-__all__ = ["acquire_lease", "beat", "release_lease"]
+__all__ = ["acquire_lease", "beat", "release_lease", "take"]
 
 _jobs = schema.jobs.c
 _leases = schema.leases.c
@@ -31,6 +31,14 @@ def beat(connection: Connection, job_id: str, attempt: int, **changes: Any) -> S
     if row is None:
         raise Superseded(job_id)
     return None if row.stop is None else StopRequest(row.stop)
+
+
+def take(connection: Connection, job_id: str, attempt: int, process: dict[str, Any]) -> None:
+    """Make a process the one that does an attempt; raises `Superseded` if another one does it."""
+    there = records.get(connection, job_id, lock=True).process
+    if "pid" in there and there != process:
+        raise Superseded(job_id)
+    beat(connection, job_id, attempt, process=process)
 
 
 def acquire_lease(connection: Connection, name: str, holder: str, seconds: float) -> str:

@@ -80,14 +80,16 @@ class Scheduler:
     async def stop(self) -> None:
         """Interrupt the jobs that this process runs; returns when they have saved and ended.
 
-        Those that take longer than `grace_seconds` are killed.
+        Those that take longer than `grace_seconds` are killed, and those that outlive this process
+        left alone.
         """
         self._stopping.set()
         if self._task is not None:
             await self._task
         end = time.monotonic() + self._grace_seconds
         try:
-            await self._end_own_jobs(end)
+            if not self._executor.outlives_service:
+                await self._end_own_jobs(end)
             await self._store.release_lease(_LEASE, self._name)
         except Exception as error:  # without the store: the jobs end with this process
             _log.warning("job_store_unavailable", error=str(error))

@@ -9,7 +9,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    HttpUrl,
     SecretStr,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
 )
@@ -40,6 +43,14 @@ def _executor(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _cluster_address(value: str) -> str:
+    try:
+        TypeAdapter(HttpUrl).validate_python(value)
+    except ValidationError:
+        raise ValueError("give an address such as http://ray-head:8265") from None
+    return value
+
+
 GraceSeconds = Annotated[
     float,
     Field(gt=0, le=50, description="For a job to save when it is stopped, then it is killed"),
@@ -60,7 +71,14 @@ class JobSettings(BaseModel):
         default=False, description="Queue interrupted jobs again by itself"
     )
     executor: Annotated[str, AfterValidator(_executor)] = Field(
-        default="local", description="What runs the jobs: local, in processes of this host"
+        default="local",
+        description="What runs the jobs: local, in processes of this host; ray, on a Ray cluster",
+    )
+    ray_address: Annotated[str, AfterValidator(_cluster_address)] | None = Field(
+        default=None, validate_default=True, description="Of the Ray cluster's dashboard"
+    )
+    ray_token: SecretStr | None = Field(
+        default=None, validate_default=True, description="The Ray cluster's RAY_AUTH_TOKEN"
     )
     job_cpus: float | None = Field(
         default=None, gt=0, description="Processors for each job, where the executor places jobs"
@@ -77,6 +95,26 @@ class JobSettings(BaseModel):
         le=1_000_000,
         description="Without a sign of life, after which a job on another host is interrupted",
     )
+
+    @field_validator("executor")
+    @classmethod
+    def _finds_its_store(cls, executor: str, info: ValidationInfo) -> str:
+        database_url: SecretStr | None = info.data.get("database_url")
+        is_server = database_url is not None and database_url.get_secret_value()[:6] != "sqlite"
+        if EXECUTORS[executor].is_elsewhere and "database_url" in info.data and not is_server:
+            raise ValueError(
+                f"{executor!r} runs jobs on other hosts, which cannot write into a SQLite file; "
+                "give a PostgreSQL as the database's URL"
+            )
+        return executor
+
+    @field_validator("ray_address", "ray_token")
+    @classmethod
+    def _is_not_needed(cls, value: Any, info: ValidationInfo) -> Any:
+        executor = info.data.get("executor")
+        if value is None and executor and info.field_name in EXECUTORS[executor].needs:
+            raise ValueError(f"executor {executor!r} needs it")
+        return value
 
     @field_validator("job_cpus", "job_gpus", "job_memory_bytes")
     @classmethod

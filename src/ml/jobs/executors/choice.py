@@ -24,15 +24,26 @@ class KnownExecutor(NamedTuple):
         path: of its class.
         extra: of this distribution, that it needs.
         heeds_resources: whether it gives a job the `Resources` that are wished for it.
+        is_elsewhere: whether jobs run on other hosts, which write into no SQLite file of this one.
+        needs: settings that have to be given.
     """
 
     path: str
     extra: str | None = None
     heeds_resources: bool = False
+    is_elsewhere: bool = False
+    needs: tuple[str, ...] = ()
 
 
 EXECUTORS = {
     "local": KnownExecutor("ml.jobs.executors.local.LocalExecutor"),
+    "ray": KnownExecutor(
+        "ml.jobs.executors.ray.RayExecutor",
+        extra="ray",
+        heeds_resources=True,
+        is_elsewhere=True,
+        needs=("ray_address", "ray_token"),
+    ),
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import signal
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol, Self
 
+from ml.jobs import child
 from ml.jobs.event_type import NewEvent
 from ml.jobs.job import Job
 from ml.jobs.settings import JobSettings
@@ -28,6 +30,24 @@ class Exit:
     resumable: bool = False
     events: tuple[NewEvent, ...] = ()
 
+    @classmethod
+    def of_code(
+        cls, code: int, foreign: Collection[signal.Signals], events: Iterable[NewEvent] = ()
+    ) -> Self:
+        """Return the end of a process with an exit code, which is negative for a signal.
+
+        `foreign` are the signals that do not speak against the job.
+        """
+        number = signal.Signals(-code) if code < 0 else None
+        if code == child.STORE_IS_AWAY:
+            reason = "It could not write to the job store, whose disk is full or which is away."
+        elif number is None:
+            reason = f"Its process ended with exit code {code} and no result."
+        else:
+            reason = f"Its process was killed by {number.name}"
+            reason += ", probably out of memory." if number is signal.SIGKILL else "."
+        return cls(reason, code == child.STORE_IS_AWAY or number in foreign, tuple(events))
+
 
 class Executor(Protocol):
     """Runs `python -m ml.jobs.child <id>` with an `Assignment` for each job that it is given.
@@ -37,6 +57,9 @@ class Executor(Protocol):
         folder: jobs work in `folder/<id>`.
         environment: variables for the jobs' processes, beside those of this one.
     """
+
+    #: Whether its jobs go on when this process ends, and are found again by the next one.
+    outlives_service: ClassVar[bool] = False
 
     def __init__(
         self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]
@@ -67,5 +90,5 @@ class Executor(Protocol):
         """Let go of the process of an own job that ended; called until it is gone."""
 
     def own(self) -> Collection[str]:
-        """Return the ids of the jobs whose processes would end with this one's."""
+        """Return the ids of the jobs that this process looks after until they have ended."""
         ...

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml.jobs import child
@@ -70,7 +70,7 @@ class LocalExecutor(Executor):
         folder.mkdir(parents=True, exist_ok=True)
         variables = {
             **self._environment,
-            **Assignment(self._store_url, folder, parent=os.getpid()).environment(),
+            **Assignment(self._store_url, folder, job.attempt, os.getpid()).environment(),
             "PYTHONUNBUFFERED": "1",  # the log file is read while it is written
         }
         with (folder / LOG_FILE).open("ab") as log:
@@ -133,20 +133,12 @@ class LocalExecutor(Executor):
         return mine.process.wait()
 
     def _exit(self, job: Job, mine: _Child, code: int) -> Exit:
-        number = signal.Signals(-code) if code < 0 else None
-        reason = f"Its process ended with exit code {code} and no result."
-        if number:
-            reason = f"Its process was killed by {number.name}"
-            reason += ", probably out of memory." if number is signal.SIGKILL else "."
-        if code == child.STORE_IS_AWAY:
-            reason = "It could not write to the job store, whose disk is full or which is away."
-        if mine.told_to_end and number is signal.SIGKILL:
-            reason = "It did not save in the time it had, and was killed."
-        return Exit(
-            reason,
-            resumable=mine.told_to_end or number in _POLITE or code == child.STORE_IS_AWAY,
-            events=tuple(last_lines_event(self._folder / job.id)),
-        )
+        ended = Exit.of_code(code, _POLITE, last_lines_event(self._folder / job.id))
+        if not mine.told_to_end:
+            return ended
+        if code == -signal.SIGKILL:
+            ended = replace(ended, reason="It did not save in the time it had, and was killed.")
+        return replace(ended, resumable=True)
 
     def _foreign_end(self, job: Job) -> Exit | None:
         """Return the end of a job whose process is not this one's child."""
