@@ -256,11 +256,12 @@ def test_the_service_starts_with_its_arguments_and_environment(service: str) -> 
     read = {*settings_of(service).variables().values(), *FOREIGN_VARIABLES}
     if "classic" in service:
         read |= {name.upper() for name in TorchSettings.model_fields}
-    assert set(given) <= read
+    assert {variable["name"] for variable in container["env"]} <= read
+    secret = {v["name"]: "secret" for v in container["env"] if "valueFrom" in v}
     serve = Path(sys.executable).with_name("serve")
     ran = subprocess.run(
         [serve, service, *container["args"], "--check"],
-        env=clean_environment() | given,
+        env=clean_environment() | given | secret,
         capture_output=True,
         text=True,
         timeout=60,
@@ -388,6 +389,28 @@ def test_a_node_is_told_of_the_services_that_are_on() -> None:
             assert type(value) is CURRENT_CONTAINER_FIELDS[name]
 
 
+def test_jobs_go_to_the_cluster_that_is_made_for_them() -> None:
+    [cluster] = rendered("everything else", "RayCluster")
+    name = cluster["metadata"]["name"]
+    container = container_of(services_of("everything else")["unsloth_trainer_service"])
+    given = variables(container)
+    assert given["TRAINER_EXECUTOR"] == "ray"
+    # KubeRay names the head's Service so, cuts longer names, and keeps the token by the cluster's.
+    assert given["TRAINER_RAY_ADDRESS"] == f"http://{name}-head-svc:8265"
+    assert len(f"{name}-head-svc") <= 50
+    [token] = [v["valueFrom"] for v in container["env"] if v["name"] == "TRAINER_RAY_TOKEN"]
+    assert token == {"secretKeyRef": {"name": name, "key": "auth_token"}}
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deploy" / "ray").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_ray_serves_what_stands_in_a_configuration_of_ours(file: Path) -> None:
+    values = {"image": "ray:1", "services": {file.stem: {"serveConfig": file.read_text()}}}
+    [service] = [d for d in documents({"ray": values}) if d["kind"] == "RayService"]
+    assert yaml.safe_load(service["spec"]["serveConfigV2"]) == yaml.safe_load(file.read_text())
+
+
 def test_ray_serves_the_configuration_that_it_was_given() -> None:
     [service] = rendered("everything else", "RayService")
     assert yaml.safe_load(service["spec"]["serveConfigV2"]) == {"applications": [{"name": "llm"}]}
@@ -441,6 +464,7 @@ def of_trainer(**own: Any) -> dict[str, Any]:
             "postgresql.existingSecret",
         ),
         (of_trainer(database="existingSecret"), "TRAINER_DATABASE_URL"),
+        (of_trainer(executor="ray"), "jobs on Ray need a database"),
         (of_trainer(env={"TRAINER_DRAIN_DELAY_SECONDS": "60"}), "70 seconds together"),
         ({"ray": {"cluster": {"enabled": True}}}, "ray.image"),
         ({"node": {"config": {"containers": []}}}, "containers"),

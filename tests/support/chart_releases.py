@@ -38,6 +38,7 @@ RELEASES: dict[str, dict[str, Any]] = {
                 "enabled": True,
                 "replicas": 2,
                 "database": "postgresql",
+                "executor": "ray",
                 "gpu": {"count": 1},
                 "tolerations": [{"key": "a", "operator": "Exists"}],
                 "folders": _SHARED

@@ -1,6 +1,6 @@
 {{/* The release's name for what is one of a kind, such as its PostgreSQL. */}}
 {{- define "infernet.fullname" -}}
-{{- contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) | trunc 40 | trimSuffix "-" -}}
+{{- contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) | trunc 36 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* A service's name as Kubernetes has names: (dict "root" $ "name" NAME). */}}
@@ -47,6 +47,9 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- if .service.jobs -}}
+{{- if and (eq .service.executor "ray") (eq .service.database "sqlite") -}}
+{{- fail (printf "services.%s: jobs on Ray need a database of their own: set database to postgresql or existingSecret" .name) -}}
+{{- end -}}
 {{- if and $several (eq .service.database "sqlite") -}}
 {{- fail (printf "services.%s: several replicas share a database of jobs: set database to postgresql or existingSecret" .name) -}}
 {{- end -}}

@@ -100,6 +100,17 @@ imagePullSecrets:
 - name: {{ .service.prefix }}DATABASE_URL
   value: postgresql://postgres:$(POSTGRES_PASSWORD)@{{ include "infernet.fullname" .root }}-postgresql:5432/{{ .name }}
 {{- end }}
+{{- if and .service.jobs (eq .service.executor "ray") }}
+- { name: {{ .service.prefix }}EXECUTOR, value: ray }
+{{- if .root.Values.ray.cluster.enabled }}
+{{- $cluster := printf "%s-ray" (include "infernet.fullname" .root) }}
+# KubeRay makes the Secret, and the Service of the head.
+- { name: {{ .service.prefix }}RAY_ADDRESS, value: "http://{{ $cluster }}-head-svc:8265" }
+- name: {{ .service.prefix }}RAY_TOKEN
+  valueFrom:
+    secretKeyRef: { name: {{ $cluster }}, key: auth_token }
+{{- end }}
+{{- end }}
 {{- if not (hasKey .service.env "OMP_NUM_THREADS") }}
 - { name: OMP_NUM_THREADS, value: {{ include "infernet.threads" .service | quote }} }
 {{- end }}
