@@ -210,7 +210,11 @@ async def test_what_is_chosen_is_told_with_the_models_own_probabilities(
 ) -> None:
     prompt = model.tokenizer(PROMPTS[0]).input_ids
     parameters = SamplingParameters(
-        max_new_tokens=6, top_logprobs=3, presence_penalty=2.0, repetition_penalty=1.5
+        max_new_tokens=6,
+        logprobs=True,
+        top_logprobs=3,
+        presence_penalty=2.0,
+        repetition_penalty=1.5,
     )
     tokens, _ = await answered(engine, prompt, parameters)
     table = logprobs(reference, prompt + ids_of(tokens))[len(prompt) - 1 :]
