@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from ml.jobs.assignment import Assignment
 from ml.jobs.environment_file import EnvironmentFile
-from ml.jobs.job import JobState
+from ml.jobs.job import JobState, StopRequest
 from ml.jobs.store import JobStore
 from tests.support.jobs import job_at_step, job_in
 from tests.support.processes import ROOT
@@ -21,7 +22,7 @@ from tests.support.step_job import KIND
 
 Child = subprocess.Popen[str]
 StartChild = Callable[..., Child]
-StartService = Callable[[], subprocess.Popen[str]]
+StartService = Callable[..., subprocess.Popen[str]]
 ENDLESS = {"steps": 100_000, "pause_seconds": 0.02}
 
 
@@ -119,10 +120,10 @@ async def test_a_process_whose_job_was_given_up_ends_without_another_file(
 def start_service(url: str, tmp_path: Path) -> Iterator[StartService]:
     with contextlib.ExitStack() as stack:
 
-        def start() -> subprocess.Popen[str]:
+        def start(*before: str) -> subprocess.Popen[str]:
             module = "tests.support.job_service"
             service = subprocess.Popen(
-                [sys.executable, "-m", module, url, str(tmp_path / "jobs"), "resume"],
+                [*before, sys.executable, "-m", module, url, str(tmp_path / "jobs"), "resume"],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -151,3 +152,20 @@ async def test_services_share_one_queue_and_no_job_runs_twice(
         steps = await steps_of(store, job.id)
         assert sorted(set(steps)) == list(range(10))
         assert len(steps) - len(set(steps)) <= job.attempt - 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a process a host name of its own")
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_each_host_has_its_slots(store: JobStore, start_service: StartService) -> None:
+    named = ("unshare", "--uts", "sh", "-c", 'hostname another; exec "$@"', "sh")
+    services = [start_service(), start_service(), start_service(*named)]
+    assert len(services) == 3
+    for name in ("a", "b", "c"):
+        await store.create(KIND, ENDLESS, name)
+    first, second = [await job_at_step(store, name, 3) for name in ("a", "b")]
+    assert {first.process["host"], second.process["host"]} == {socket.gethostname(), "another"}
+    # Two services of one host have one slot together.
+    assert (await store.get("c")).state is JobState.QUEUED
+    for name in ("a", "b"):
+        await store.request_stop(name, StopRequest.CANCEL)
+    await job_at_step(store, "c", 3)

@@ -26,7 +26,7 @@ class JobEngine:
 
     Args:
         folder: jobs work in `folder/jobs/<id>`; by default their records are in it, too.
-        settings: its `job_slots` are those of all engines with this database together.
+        settings: its `job_slots` are those of all engines of this host with the same database.
         environment: variables for the jobs' processes, beside those of this one.
         on_end: called with the record of each job that this process saw end.
     """

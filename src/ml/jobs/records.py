@@ -20,6 +20,7 @@ from ml.jobs.database import plain
 from ml.jobs.event_type import NewEvent, state_event
 from ml.jobs.events import add_events
 from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
+from ml.jobs.process import Process
 
 __all__ = [
     "claim_next",
@@ -127,16 +128,19 @@ def position(connection: Connection, job_id: str) -> int | None:
     )
 
 
-def claim_next(connection: Connection, worker: str, most_running: int | None) -> Job | None:
+def claim_next(
+    connection: Connection, worker: str, most_running: int | None, host: str | None
+) -> Job | None:
     """Make the job that waits longest a running one of `worker`; None if there is none.
 
-    With `most_running`, also None while so many run: however many schedulers there are.
+    With `most_running`, also None while so many run, with `host` on that one: however many
+    schedulers there are.
     """
     # This lock, on every store, makes counting and claiming one step.
     connection.execute(select(schema.counter.c.value).with_for_update())
     if most_running is not None:
-        running = select(func.count()).where(_jobs.state == JobState.RUNNING)
-        if (connection.scalar(running) or 0) >= most_running:
+        running = connection.scalars(select(_jobs.process).where(_jobs.state == JobState.RUNNING))
+        if sum(host is None or _host_of(process) == host for process in running) >= most_running:
             return None
     job_id = connection.scalar(
         select(_jobs.id)
@@ -164,6 +168,12 @@ def claim_next(connection: Connection, worker: str, most_running: int | None) ->
         return None
     add_events(connection, job_id, [_told(JobState.RUNNING)])
     return get(connection, job_id)
+
+
+def _host_of(process: dict[str, Any]) -> str | None:
+    """Return where a job's process runs, or whoever will start it."""
+    of = Process.of(process) or Process.parse(process.get("worker", ""))
+    return None if of is None else of.host
 
 
 def transition(

@@ -1,9 +1,9 @@
 """Who runs the jobs: takes them from the queue, watches over them, and stops them.
 
-Each web worker has a scheduler. One of them, which holds a lease in the store, leads: it alone
-takes jobs from the queue and looks for jobs whose process is gone. Each looks after the processes
-that it started itself. When the leader dies, another one leads: at once on the same host, else
-after the lease has expired.
+Each web worker has a scheduler, which takes jobs from the queue while there are free slots, and
+looks after the processes that it started itself. One of them, which holds a lease in the store,
+leads: it alone looks for jobs whose process is gone. When the leader dies, another one leads: at
+once on the same host, else after the lease has expired.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ __all__ = ["Scheduler"]
 
 _LEASE, _LEASE_SECONDS, _RENEW_SECONDS = "scheduler", 10.0, 1.0
 _TICK_SECONDS, _PAUSE_SECONDS = 0.2, 1.0
-#: The most jobs that are looked at in one round.
-_MOST = 1000
+#: Jobs that are read at once.
+_PAGE = 1000
 #: A job that was interrupted this often is not resumed by itself: it may be what takes us down.
 _MOST_ATTEMPTS = 10
 _log = structlog.get_logger(__name__)
 
 
 class Scheduler:
-    """Runs the jobs of a store, `slots` at once, in the order in which they were queued.
+    """Runs the jobs of a store in the order in which they were queued.
 
     Args:
+        slots: jobs that run at once on this host, whatever the number of its schedulers; where
+            jobs outlive the service, of all schedulers of the store together.
         grace_seconds: how long a job may take to save once it is asked to stop.
         resume_interrupted: whether interrupted jobs are queued again.
         on_end: called with the record of each job that ended in this scheduler's care, once its
@@ -60,7 +62,8 @@ class Scheduler:
         self._grace_seconds = grace_seconds
         self._resume_interrupted = resume_interrupted
         self._on_end = on_end
-        self._name = f"{Process.numbered(os.getpid())}/{uuid.uuid4().hex[:8]}"
+        process = Process.numbered(os.getpid())
+        self._name, self._host = f"{process}/{uuid.uuid4().hex[:8]}", process.host
         self._leads_until = 0.0
         self._renew_at = 0.0
         #: When each running job (id, attempt) was first seen to be asked to stop.
@@ -70,7 +73,7 @@ class Scheduler:
 
     @property
     def leads(self) -> bool:
-        """Whether this scheduler is the one that takes jobs from the queue."""
+        """Whether this scheduler is the one that looks for jobs whose process is gone."""
         return time.monotonic() < self._leads_until
 
     async def start(self) -> None:
@@ -108,9 +111,12 @@ class Scheduler:
     async def _tick(self) -> None:
         await self._watch_own()
         await self._try_to_lead()
-        if not self.leads:
-            return
-        running = await self._store.list([JobState.RUNNING], _MOST)
+        if self.leads:
+            await self._watch_all()
+        await self._fill_slots()
+
+    async def _watch_all(self) -> None:
+        running = await self._all(JobState.RUNNING)
         for job in running:
             if job.id not in self._executor.own():
                 await self._watch(job)
@@ -118,7 +124,13 @@ class Scheduler:
         self._asked_at = {key: at for key, at in self._asked_at.items() if key in known}
         if self._resume_interrupted:
             await self._resume()
-        await self._fill_slots()
+
+    async def _all(self, state: JobState) -> list[Job]:
+        jobs = page = list(await self._store.list([state], _PAGE))
+        while len(page) == _PAGE:
+            page = list(await self._store.list([state], _PAGE, page[-1].id))
+            jobs += page
+        return jobs
 
     # --- leading ------------------------------------------------------------------------------
 
@@ -134,10 +146,11 @@ class Scheduler:
         self._leads_until = now + _LEASE_SECONDS if holder == self._name else 0.0
 
     async def _fill_slots(self) -> None:
+        host = None if self._executor.outlives_service else self._host
         while not self._stopping.is_set() and len(self._executor.own()) < self._slots:
             if not await self._store.list([JobState.QUEUED], 1):
                 return
-            job = await self._store.claim_next(self._name, self._slots)
+            job = await self._store.claim_next(self._name, self._slots, host)
             if job is None:
                 return
             await self._start(job)
@@ -151,7 +164,7 @@ class Scheduler:
             _log.info("job_started", job_id=job.id, attempt=job.attempt)
 
     async def _resume(self) -> None:
-        for job in reversed(await self._store.list([JobState.INTERRUPTED], _MOST)):
+        for job in reversed(await self._all(JobState.INTERRUPTED)):
             if job.attempt < _MOST_ATTEMPTS:
                 with contextlib.suppress(IllegalTransition):  # somebody was faster
                     await self._store.requeue(job.id)

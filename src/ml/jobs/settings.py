@@ -65,7 +65,11 @@ class JobSettings(BaseModel):
     database_url: Annotated[SecretStr, AfterValidator(_database_address)] | None = Field(
         default=None, description="PostgreSQL for the jobs; SQLite under WORKING_PATH by default"
     )
-    job_slots: int = Field(default=1, ge=1, description="Jobs that run at once")
+    job_slots: int = Field(
+        default=1,
+        ge=1,
+        description="Jobs that run at once on a host, or on the cluster; the others wait in order",
+    )
     grace_seconds: GraceSeconds = 10
     resume_interrupted: bool = Field(
         default=False, description="Queue interrupted jobs again by itself"

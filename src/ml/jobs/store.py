@@ -90,12 +90,15 @@ class JobStore:
         """Return the numbers of all jobs, with at most so many of those that run."""
         return await self._read(lambda c: figures(c, most_running))
 
-    async def claim_next(self, worker: str, most_running: int | None = None) -> Job | None:
+    async def claim_next(
+        self, worker: str, most_running: int | None = None, host: str | None = None
+    ) -> Job | None:
         """Make the job that waits longest a running one; None if there is none.
 
-        With `most_running`, also None while so many run, however many claim at once.
+        With `most_running`, also None while so many run, with `host` on that one, however many
+        claim at once.
         """
-        return await self._write(lambda c: records.claim_next(c, worker, most_running))
+        return await self._write(lambda c: records.claim_next(c, worker, most_running, host))
 
     async def transition(
         self,
