@@ -23,6 +23,7 @@ Answer = Callable[[list[list[int]], int], list[float]]
 
 
 def openvino(source: str) -> Answer:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import numpy as np
     from openvino import Tensor
     from openvino_genai import ContinuousBatchingPipeline, GenerationConfig, SchedulerConfig

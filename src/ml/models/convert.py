@@ -104,8 +104,10 @@ def _environment() -> Path:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
         _run([*pip, "install", "--quiet", *tools], "the environment cannot be made")
-        # It comes along, often in a build that does not fit torch's, and fails to be imported.
-        _run([*pip, "uninstall", "--quiet", "--yes", "torchvision"], "torchvision stays")
+        # The first comes along, often in a build that does not fit torch's, and fails to be imported;
+        # by the other, OpenVINO tells its maker that it is used.
+        unwanted = ("torchvision", "openvino-telemetry")
+        _run([*pip, "uninstall", "--quiet", "--yes", *unwanted], f"{unwanted} stay")
         whole.touch()
     return python
 
