@@ -104,7 +104,7 @@ def _environment() -> Path:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
         _run([*pip, "install", "--quiet", *tools], "the environment cannot be made")
-        # The first comes along, often in a build that does not fit torch's, and fails to be imported;
+        # The first comes along, often in a build that does not fit torch's, and cannot be imported;
         # by the other, OpenVINO tells its maker that it is used.
         unwanted = ("torchvision", "openvino-telemetry")
         _run([*pip, "uninstall", "--quiet", "--yes", *unwanted], f"{unwanted} stay")
