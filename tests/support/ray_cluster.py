@@ -114,7 +114,10 @@ class RayCluster:
             f"--num-cpus={self._head_cpus}",
             f"--temp-dir={self.folder}",
         )
-        until(lambda: self.get("/api/version"), "the head answers", 90)
+        end = time.monotonic() + 90
+        while len(self._alive_if_up()) != 1:
+            assert time.monotonic() < end, self.head.log.read_text()
+            time.sleep(0.5)
         return self.head
 
     def start_node(self, *, waiting: bool = True) -> RayNode:
@@ -135,6 +138,11 @@ class RayCluster:
         reply = self.get("/api/v0/nodes")
         rows: list[dict[str, Any]] = reply["data"]["result"]["result"] if reply else []
         return [row for row in rows if row["state"] == "ALIVE"]
+
+    def _alive_if_up(self) -> list[dict[str, Any]]:
+        with contextlib.suppress(httpx.TransportError):
+            return self.alive()
+        return []
 
     def get(self, path: str) -> Any:
         """Return what the dashboard answers; None if it does not."""
