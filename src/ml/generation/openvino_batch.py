@@ -40,7 +40,8 @@ class _Request(EngineRequest):
 class OpenVINOBatch:
     """Requests in the library's words, run at once; `settings` are those of `open_pipeline`.
 
-    Its process opens the model while the caller does something else; then comes `open()`.
+    Its process opens the model while the caller does something else; then comes `open()`. If that
+    ends, another one is started at once, or, with `when_asked`, by the next request.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class OpenVINOBatch:
         settings: Mapping[str, Any],
         *,
         observer: Observer | None = None,
+        when_asked: bool = False,
     ) -> None:
         self._observer = observer or Observer()
+        self._when_asked = when_asked
         self._settings = settings
         self._changed = threading.Condition()
         self._requests: dict[int, _Request] = {}
@@ -170,7 +173,8 @@ class OpenVINOBatch:
                 if request.taken or not was_ready:
                     self._end(number, FinishReason.ERROR, error=_failure(how))
         with self._changed:
-            self._changed.wait_for(lambda: was_ready or self._requests or self._closed)
+            at_once = was_ready and not self._when_asked
+            self._changed.wait_for(lambda: at_once or self._requests or self._closed)
             if not self._closed:
                 self._process = ChildProcess(_MODULE, self._settings)
                 for number, request in self._requests.items():

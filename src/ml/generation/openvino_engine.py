@@ -176,7 +176,8 @@ class OpenVINOEngine:
                 raise NotReady("The model is being unloaded.")
             if self._scorer is None:
                 # One at a time: the logits of a piece of a prompt are all kept.
-                scorer = OpenVINOBatch(self._settings | _OF_SCORER)
+                # That which answers is opened first where both have ended.
+                scorer = OpenVINOBatch(self._settings | _OF_SCORER, when_asked=True)
                 try:
                     scorer.open()
                 except ValueError as error:
