@@ -93,8 +93,8 @@ class _Bytes:
     special_token_ids = (256,)
     tokens = (*(bytes([one]) for one in range(256)), b"<end>")
 
-    def __call__(self, text: str) -> list[int]:
-        return list(text.encode())
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
 
 
 @cache
