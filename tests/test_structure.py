@@ -21,7 +21,15 @@ SERVICES = tuple(name for name in SOURCES if name.endswith("_service"))
 #: What each part may import of the project, the part itself left out. Data goes one way:
 #: service → serving → workflows → (generation | finetuning | proving) → (models | jobs | upstream)
 #: → infernet → errors.
-_LEAVES = ("ml", "ml.errors", "ml.addresses", "ml.caller", "ml.extras", "ml.setting_text")
+_LEAVES = (
+    "ml",
+    "ml.errors",
+    "ml.addresses",
+    "ml.caller",
+    "ml.extras",
+    "ml.json_text",
+    "ml.setting_text",
+)
 _BASE = (*_LEAVES, "ml.infernet", "ml.tracing")
 _TOOLS = (*_BASE, "ml.models", "ml.generation", "ml.upstream", "ml.jobs", "ml.finetuning")
 MAY_IMPORT = {
@@ -30,8 +38,9 @@ MAY_IMPORT = {
     "ml.addresses": ("ml",),
     "ml.caller": ("ml",),
     "ml.extras": ("ml",),
-    "ml.setting_text": ("ml",),
-    "ml.infernet": ("ml", "ml.errors"),
+    "ml.json_text": ("ml",),
+    "ml.setting_text": ("ml", "ml.json_text"),
+    "ml.infernet": ("ml", "ml.errors", "ml.json_text"),
     "ml.tracing": ("ml", "ml.errors", "ml.extras"),
     "ml.models": _BASE,
     "ml.generation": (*_BASE, "ml.models"),

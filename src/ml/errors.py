@@ -324,6 +324,15 @@ def describe_faults(error: ValidationError, *, under: str = "", most: int = 10) 
     return "; ".join(lines)
 
 
+#: By pydantic's types of faults; its own words speak of Python, and of our classes.
+_WORDS = {
+    "dict_type": "give an object",
+    "extra_forbidden": "no such field; leave it out",
+    "list_type": "give a list",
+    "model_type": "give an object",
+}
+
+
 def fault_lines(
     error: ValidationError, *, under: str = "", names: Mapping[str, str] | None = None
 ) -> list[str]:
@@ -335,8 +344,7 @@ def fault_lines(
             parts[0] = names.get(parts[0], parts[0])
         where = ".".join(part for part in (under, *parts) if part)
         message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "no such field; leave it out"
+        message = _WORDS.get(fault["type"], message)
         lines.append(f"{where}: {message}" if where else message)
     return lines
 

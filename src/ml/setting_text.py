@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, NoReturn
+from typing import Any
+
+from ml.json_text import read_json
 
 __all__ = ["parse_json", "split_list"]
 
@@ -13,7 +14,7 @@ def parse_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_constant=_refuse_constant)
+        return read_json(value)
     except ValueError as error:
         raise ValueError(f"not valid JSON: {error}") from None
 
@@ -25,7 +26,3 @@ def split_list(value: Any) -> Any:
     if value.lstrip().startswith("["):
         return parse_json(value)
     return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")

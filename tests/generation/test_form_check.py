@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from ml.errors import InvalidInput, NotReady, Overloaded
-from ml.generation.answer_form import JsonAnswer, RegexAnswer
+from ml.generation.answer_form import JsonAnswer, RegexAnswer, Tag, TaggedAnswer
 from ml.generation.form_check import FormCheck
+from ml.generation.tools import MOST_TOOLS
 from ml.models.embedded_llm import EMBEDDED_LLM, install
 from ml.models.openvino_model import load_openvino_model
 
@@ -150,6 +151,17 @@ def test_where_forms_cannot_be_tried_clients_are_told_when_to_come_back(check: F
 def test_a_form_that_takes_too_long_is_told_how_long_it_may_take(check: FormCheck) -> None:
     with pytest.raises(InvalidInput, match=r"more than [0-9.]+ seconds"):
         check.require_possible(SLOW)
+
+
+def test_as_many_tools_as_a_request_may_have_are_taken(check: FormCheck) -> None:
+    kinds = ({"type": "string"}, {"type": "integer"}, {"enum": ["x", "y"]}, {"type": "boolean"})
+    fields = {f"field_{number}": kinds[number % 4] for number in range(8)}
+    schema = json.dumps({"type": "object", "properties": fields, "required": list(fields)})
+    tags = tuple(
+        Tag(f'<tool_call>\n{{"name": "tool_{number}", "arguments": ', schema, "}\n</tool_call>")
+        for number in range(MOST_TOOLS)
+    )
+    check.require_possible(TaggedAnswer("<tool_call>", tags, required=True))
 
 
 def test_a_process_that_keeps_too_much_gives_way_to_another_one(settings: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def test_arguments_are_json_which_has_only_finite_numbers(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("FLASK_LLM_WORKFLOW_KW_ARGS", text)
-    with pytest.raises(ConfigurationError, match=r"ARGS: not valid JSON: .*no JSON num"):
+    with pytest.raises(ConfigurationError, match=r"ARGS: not valid JSON: "):
         load_settings(settings_of("llm_inference_service"))
 
 

@@ -274,3 +274,26 @@ async def test_openvino_refuses_what_it_cannot_do_by_the_clients_names(make_app:
     )
     await require_refused(app, UNABLE)
     await require_matched(app)
+
+
+# --- bodies that are none ---------------------------------------------------------------------
+
+
+async def test_a_body_with_nan_is_no_json_wherever_one_is_read(make_llm: MakeLLM) -> None:
+    client = (await make_llm()).test_client()
+    for path in (CHAT, TEXT, RESPONSES, TGI, "/tokenize", "/detokenize"):
+        response = await client.post(path, data=b'{"temperature": NaN}', headers=JSON)
+        assert response.status_code == (422 if path == TGI else 400), path
+        assert b"the body is no JSON" in await response.get_data(), path
+
+
+async def test_what_is_no_object_or_list_is_told_without_names_of_ours(make_llm: MakeLLM) -> None:
+    table: list[tuple[Asked, str]] = [
+        ((CHAT, {"messages": [5]}), "messages.0: give an object"),
+        (chat(stream_options=5), "stream_options: give an object"),
+        (chat(tools=5), "tools: give a list"),
+        (chat(tools=[5]), "tools.0: give an object"),
+        (message(tools=[5]), "data.tools.0: give an object"),
+        ((TGI, {"inputs": "a", "parameters": []}), "parameters: give an object"),
+    ]
+    await require_refused(await make_llm(), table)

@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
-from pydantic_core import from_json
 
 from ml.errors import InvalidInput
 from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
+from ml.json_text import read_json
 
 __all__ = ["LIMITS", "grammar_of", "refusal", "require_begin", "require_form"]
 
@@ -28,6 +28,8 @@ LIMITS = LLParserLimits(
     verbose_errors=False,  # which tell what the answer says so far
 )
 
+#: What llguidance says of a regular expression that matches nothing.
+_NO_TEXT = "NoExtensionBias"
 #: Where in a grammar of ours the fault is.
 _PLACE = re.compile(r"^(ERROR: )?at \d+\(\d+\): ")
 
@@ -79,6 +81,8 @@ def refusal(form: AnswerForm, told: str) -> InvalidInput:
     lines = told.splitlines() or [""]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     what = (errors or [_PLACE.sub("", lines[0])])[0]
+    if what == _NO_TEXT:
+        return InvalidInput(f"{_name(form)}: no text matches it")
     if not what or "panic" in what or "limit" in what or "too many" in what:
         what = "it is too large or too complex"
     return InvalidInput(f"{_name(form)}: no answer can be held to it: {what[:300]}")
@@ -120,7 +124,7 @@ def _require_short(form: AnswerForm, *texts: str) -> None:
 def _json(schema: str) -> str:
     """Return the part of a grammar for JSON of a schema."""
     try:
-        read = from_json(schema)
+        read = read_json(schema)
         if isinstance(read, dict):
             # A schema may set options of its own here, which would take its keywords' effect.
             return "%json " + json.dumps(read | {"x-guidance": _JSON_OPTIONS})

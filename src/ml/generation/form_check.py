@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml.errors import InvalidInput, NotReady, Overloaded
-from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer
+from ml.generation.answer_form import AnswerForm, JsonAnswer, RegexAnswer, TaggedAnswer
 from ml.generation.child_process import ChildProcess
 
 __all__ = ["FormCheck"]
@@ -23,6 +23,8 @@ MOST_CHARACTERS = 65_536
 #: Of processor time, for a form to be compiled and for its first tokens. All other answers wait
 #: as long, when the process of the model compiles it.
 _MOST_SECONDS = 1.0
+#: And for each tool, twice what one of five arguments takes.
+_SECONDS_OF_A_TOOL = 0.02
 #: Of the process: its own limit is of processor time, and the machine may be busy.
 _WAIT_SECONDS = 60.0
 _REMEMBERED = 256
@@ -34,10 +36,6 @@ _OF_THE_FORM = {
 }
 #: How often a form is tried whose process ends over something else.
 _TRIES = 2
-_TOO_COSTLY = (
-    f"it takes more than {_MOST_SECONDS} seconds to be compiled, or too much memory: make it "
-    "smaller, also its bounds of lengths"
-)
 
 
 class FormCheck:
@@ -115,7 +113,10 @@ class FormCheck:
             except (EOFError, TimeoutError) as error:
                 code = self._end()
                 if isinstance(error, EOFError) and code in _OF_THE_FORM:
-                    return _TOO_COSTLY
+                    return (
+                        f"it takes more than {_most_seconds(form)} seconds to be compiled, or too "
+                        "much memory: make it smaller, also its bounds of lengths"
+                    )
                 log.warning("the process that tries forms of answers ended with code %s", code)
         raise NotReady(
             "forms of answers cannot be tried now; try again shortly", retry_after_seconds=2
@@ -129,7 +130,7 @@ class FormCheck:
                     self._end()
                     log.error("forms of answers cannot be tried: %s", why)
                     return "engine openvino cannot do this with the model; engine transformers can"
-        self._process.say("try", form, _MOST_SECONDS)
+        self._process.say("try", form, _most_seconds(form))
         match self._process.hear(_WAIT_SECONDS):
             case "impossible", why:
                 return str(why)
@@ -142,6 +143,11 @@ class FormCheck:
             return None
         process.end()
         return process.exit_code
+
+
+def _most_seconds(form: AnswerForm) -> float:
+    tools = len(form.tags) if isinstance(form, TaggedAnswer) else 0
+    return round(_MOST_SECONDS + tools * _SECONDS_OF_A_TOOL, 2)
 
 
 def _measured(form: AnswerForm) -> tuple[str, int]:

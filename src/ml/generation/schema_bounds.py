@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import from_json
 
 from ml.generation.schema_shape import require_shape
+from ml.json_text import read_json
 
 __all__ = ["BoundedSchema", "Regex", "SchemaOrText", "compact"]
 
@@ -39,7 +39,7 @@ def _read(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return from_json(value, allow_inf_nan=False)
+        return read_json(value)
     except ValueError:
         raise ValueError("give a JSON Schema") from None
 

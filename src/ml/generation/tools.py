@@ -22,6 +22,7 @@ from ml.generation.closed_schema import closed
 from ml.generation.schema_bounds import BoundedSchema
 
 __all__ = [
+    "MOST_TOOLS",
     "Function",
     "FunctionName",
     "NamedTool",

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.functional_validators import BeforeValidator
-from pydantic_core import from_json
 
 from ml.errors import InvalidInput, describe_faults
+from ml.json_text import read_json
 
 __all__ = [
     "InfernetInput",
@@ -169,7 +169,7 @@ def parse_message(body: bytes) -> InfernetInput:
     before this one refused is refused with its words.
     """
     try:
-        message = InfernetInput.model_validate(from_json(body, allow_inf_nan=False))
+        message = InfernetInput.model_validate(read_json(body))
     except ValidationError as error:
         raise InvalidInput(describe_faults(error)) from None
     except ValueError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,8 @@ import venv
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
+
+from pydantic import NonNegativeInt
 
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError, UpstreamError
 from ml.models.converted_models import (
@@ -30,6 +31,7 @@ from ml.models.converted_models import (
 )
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.models.local_models import folder_here, why_missing
+from ml.models.model_config import ModelConfig
 from ml.models.openvino_model import Weights
 
 __all__ = ["convert", "main"]
@@ -37,6 +39,13 @@ __all__ = ["convert", "main"]
 _TOOLS = ("optimum-intel[openvino]==2.2.0", "transformers<5.6", "torch==2.13.0")
 _GROUP_SIZES = (128, 64, 32)
 _FROM_HUB = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+class _Sizes(ModelConfig):
+    hidden_size: NonNegativeInt = 0
+    intermediate_size: NonNegativeInt = 0
+    num_attention_heads: NonNegativeInt = 0
+    head_dim: NonNegativeInt = 0
 
 
 def convert(name: str, weights: Weights = "int8") -> Path:
@@ -82,13 +91,9 @@ def _source(name: str) -> Path:
 
 def _group_size(source: Path) -> int:
     """Return how many weights of a row share a scale: as many as divide all rows, -1 for all."""
-    try:
-        config = json.loads((source / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{source / 'config.json'} cannot be read: {error}") from error
-    config = config.get("text_config", config)
-    hidden, heads = int(config.get("hidden_size", 0)), int(config.get("num_attention_heads", 0))
-    rows = hidden, int(config.get("intermediate_size", 0)), heads * int(config.get("head_dim") or 0)
+    sizes = _Sizes.read(source / "config.json")
+    heads = sizes.num_attention_heads * sizes.head_dim
+    rows = sizes.hidden_size, sizes.intermediate_size, heads
     return next((size for size in _GROUP_SIZES if not any(row % size for row in rows)), -1)
 
 

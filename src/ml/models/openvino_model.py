@@ -5,17 +5,19 @@ Nothing here needs torch, or OpenVINO itself.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveInt
 
 from ml.errors import ConfigurationError
 from ml.models.causal_lm import end_tokens_of
 from ml.models.converted_models import converted_source
 from ml.models.embedded_llm import EMBEDDED_LLM, OPENVINO_FOLDER, embedded_llm_path
 from ml.models.local_models import folder_here
+from ml.models.model_config import ModelConfig
 
 __all__ = ["OpenVINOModel", "Weights", "load_openvino_model", "openvino_source"]
 
@@ -28,6 +30,15 @@ _KINDS: dict[Weights, tuple[str, ...]] = {
     "int8": ("Q8_0",),
     "int4": ("Q4_0", "Q4_K"),
 }
+
+
+class _Ends(ModelConfig):
+    eos_token_id: NonNegativeInt | list[NonNegativeInt] | None = None
+
+
+class _Config(_Ends):
+    vocab_size: PositiveInt
+    max_position_embeddings: PositiveInt = 2048
 
 
 @dataclass(frozen=True)
@@ -93,19 +104,14 @@ def load_openvino_model(name: str, weights: Weights = "int8") -> OpenVINOModel:
     if source is None:
         raise ConfigurationError(f"model {name!r}: {_why_unread(name, weights)}")
     folder = source if (source / "config.json").is_file() else source.parent
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        generation = folder / "generation_config.json"
-        ends = json.loads(generation.read_text()) if generation.is_file() else config
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigurationError(f"model {name!r} cannot be loaded: {reason}") from error
-    text_config = config.get("text_config", config)
+    config = _Config.read(folder / "config.json")
+    generation = folder / "generation_config.json"
+    ends = _Ends.read(generation) if generation.is_file() else config
     return OpenVINOModel(
         source,
-        ends.get("eos_token_id"),
-        max_length=int(text_config.get("max_position_embeddings", 2048)),
-        vocabulary=int(text_config["vocab_size"]),
+        ends.eos_token_id,
+        max_length=config.max_position_embeddings,
+        vocabulary=config.vocab_size,
         positive_logits=name == EMBEDDED_LLM,
     )
 

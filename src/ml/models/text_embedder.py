@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from ml import caller
 from ml.errors import ConfigurationError, InvalidInput, UpstreamError
 from ml.models.local_models import folder_here, is_broken_off, model_source, why_missing
+from ml.models.model_config import ModelConfig
 
 __all__ = ["TextEmbedder"]
 
@@ -26,6 +26,11 @@ Vectors = npt.NDArray[np.float32]
 _LONGEST_WORD = 100
 #: Token ids and attention mask of a batch, to the hidden states of its last layer.
 _Run = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Vectors]
+
+
+class _Pooling(ModelConfig):
+    pooling_mode_cls_token: bool = False
+    pooling_mode_lasttoken: bool = False
 
 
 class TextEmbedder:
@@ -67,7 +72,7 @@ class TextEmbedder:
             )
         except (OSError, ValueError) as error:
             raise self._fault(str(error).splitlines()[0], is_broken_off(error)) from error
-        self._pool = _pooling_of(json.loads(Path(pooling).read_text()) if pooling else {})
+        self._pool = _pooling_of(_Pooling.read(Path(pooling)) if pooling else _Pooling())
         self.max_length = _max_length(config, self._tokenizer)
         longest = max(map(len, self._tokenizer.get_vocab()))
         #: A text of more characters has too many tokens, and is not read to count them.
@@ -179,11 +184,11 @@ def _run_by_openvino(folder: Path) -> _Run:
     return run
 
 
-def _pooling_of(config: dict[str, Any]) -> Callable[[Vectors, npt.NDArray[np.int64]], Vectors]:
+def _pooling_of(config: _Pooling) -> Callable[[Vectors, npt.NDArray[np.int64]], Vectors]:
     """Return what makes one vector of the states of each row, shape `(rows, tokens, width)`."""
-    if config.get("pooling_mode_cls_token"):
+    if config.pooling_mode_cls_token:
         return lambda states, _: states[:, 0]
-    if config.get("pooling_mode_lasttoken"):
+    if config.pooling_mode_lasttoken:
         return lambda states, mask: states[np.arange(len(mask)), mask.sum(axis=1) - 1]
     return lambda states, mask: (
         (states * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)

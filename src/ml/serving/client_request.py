@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ml.errors import InvalidInput, describe_faults, unknown_fields
+from ml.serving.json_body import read_body
 
 __all__ = ["ClientRequest"]
 
@@ -30,7 +31,7 @@ class ClientRequest(BaseModel):
     def read(cls, body: bytes | str) -> Self:
         """Return the request in a body; raises `InvalidInput` naming the fields at fault."""
         try:
-            return cls.model_validate_json(body)
+            return cls.model_validate(read_body(body))
         except ValidationError as error:
             raise InvalidInput(describe_faults(error)) from None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from pydantic_core import from_json
 from quart import request
 
 from ml.errors import InvalidInput
+from ml.json_text import read_json
 
-__all__ = ["json_body", "refuse_body"]
+__all__ = ["json_body", "read_body", "refuse_body"]
 
 #: Up to this size, a thread would cost more than reading it here.
 _SMALL_BODY_BYTES = 64 * 1024
@@ -20,8 +20,8 @@ async def json_body() -> Any:
     """Return the request's JSON; raises `InvalidInput` where it is none."""
     body = cast(bytes, await request.get_data())
     if len(body) <= _SMALL_BODY_BYTES:
-        return _read(body)
-    return await asyncio.to_thread(_read, body)
+        return read_body(body)
+    return await asyncio.to_thread(read_body, body)
 
 
 async def refuse_body() -> None:
@@ -30,8 +30,9 @@ async def refuse_body() -> None:
         raise InvalidInput("the body is not read here: send none")
 
 
-def _read(body: bytes) -> Any:
+def read_body(body: bytes | str) -> Any:
+    """Return the JSON of a body; raises `InvalidInput` where it is none."""
     try:
-        return from_json(body, allow_inf_nan=False)
+        return read_json(body)
     except ValueError as error:
         raise InvalidInput(f"the body is no JSON: {error}") from None

@@ -196,7 +196,7 @@ async def test_a_contract_gets_a_subclasss_object_as_json(
         ({"top_p": 1.1}, "top_p: Input should be less"),
         ({"top_k": -2}, "top_k: Input should be greater"),
         ({"seed": -1}, "seed: Input should be greater"),
-        ({"stop": "\n"}, "stop: Input should be a valid list"),
+        ({"stop": "\n"}, "stop: give a list"),
         ({"stop": ["a"] * 17}, "stop: List should have at most 16"),
     ],
     ids=str,

@@ -15,10 +15,10 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import from_json
 
 from ml.errors import describe_faults
 from ml.generation.tools import ToolName
+from ml.json_text import read_json
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["Message", "joined_text", "read_arguments"]
@@ -57,7 +57,7 @@ def _text_of(number: int, part: Any) -> str:
 def read_arguments(text: str) -> dict[str, Any]:
     """Return the arguments of a call from their JSON; none of nothing."""
     try:
-        arguments = from_json(text or "{}", allow_inf_nan=False)
+        arguments = read_json(text or "{}")
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):

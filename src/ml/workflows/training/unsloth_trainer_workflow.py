@@ -6,8 +6,6 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from ml.caller import is_cancelled
 from ml.errors import (
     ConfigurationError,
@@ -27,6 +25,7 @@ from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
+from ml.json_text import read_json
 from ml.workflows.arguments import JobArguments, checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -123,7 +122,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         """Return the request in `abi.encode(string model, string dataset, string params)`."""
         try:
             model, dataset, params = decode_texts(data, "model", "dataset", "params")
-            given = from_json(params or "{}", allow_inf_nan=False)
+            given = read_json(params or "{}")
         except ValueError as error:  # InvalidInput is one
             raise InvalidInput(
                 "data: give abi.encode(string model, string dataset, string params), the last as "

@@ -1,0 +1,37 @@
+"""What the JSON files of a model's folder say, as far as we read them ourselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ml.errors import ConfigurationError, describe_faults
+from ml.json_text import read_json
+
+__all__ = ["ModelConfig"]
+
+
+class ModelConfig(BaseModel):
+    """Fields of such a file, or of the `text_config` in it; null is as good as left out."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Return what a file says. Raises `ConfigurationError` naming it and what is wrong."""
+        try:
+            given = read_json(file.read_bytes())
+        except OSError as error:
+            raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigurationError(f"{file} is no JSON: {error}") from error
+        if isinstance(given, dict) and isinstance(of_text := given.get("text_config"), dict):
+            given = given | of_text
+        if isinstance(given, dict):
+            given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise ConfigurationError(f"{file}: {describe_faults(error)}") from error

@@ -1,0 +1,73 @@
+"""What the JSON files of a model's folder may say, and what is told of those that are at fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml.errors import ConfigurationError
+from ml.models.convert import _group_size
+from ml.models.openvino_model import OpenVINOModel, load_openvino_model
+
+GOOD = {"vocab_size": 100, "max_position_embeddings": 64, "eos_token_id": 3}
+#: What a `config.json` holds, and what is told behind its path.
+FAULTS: list[tuple[str, str]] = [
+    ("{", " is no JSON: "),
+    ('{"vocab_size": NaN}', " is no JSON: "),
+    ("[]", ": give an object"),
+    ("null", ": give an object"),
+    ("{}", ": vocab_size: Field required"),
+    ('{"vocab_size": null}', ": vocab_size: Field required"),
+    ('{"vocab_size": "many"}', ": vocab_size: Input should be a valid integer"),
+    ('{"vocab_size": true}', ": vocab_size: Input should be a valid integer"),
+    ('{"vocab_size": -5}', ": vocab_size: Input should be greater than 0"),
+    ('{"vocab_size": 9, "max_position_embeddings": 0}', ": max_position_embeddings: "),
+    ('{"vocab_size": 9, "eos_token_id": "<end>"}', ": eos_token_id"),
+    ('{"text_config": 5}', ": vocab_size: Field required"),
+    ('{"text_config": {"vocab_size": []}}', ": vocab_size: Input should be a valid integer"),
+]
+
+
+def loaded(folder: Path, config: Any, **others: Any) -> OpenVINOModel:
+    """Return a model of OpenVINO's with this config, as it lies, and with other files."""
+    (folder / "openvino_model.xml").write_text("<net/>")
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    for name, content in others.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return load_openvino_model(str(folder))
+
+
+@pytest.mark.parametrize(("config", "told"), FAULTS)
+def test_a_config_at_fault_is_named_with_its_fault(tmp_path: Path, config: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(tmp_path, config)
+    assert str(caught.value).startswith(f"{tmp_path / 'config.json'}{told}")
+
+
+def test_a_generation_config_at_fault_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(tmp_path, GOOD, generation_config=[])
+    assert str(caught.value) == f"{tmp_path / 'generation_config.json'}: give an object"
+
+
+def test_null_is_as_good_as_left_out(tmp_path: Path) -> None:
+    model = loaded(tmp_path, GOOD | {"max_position_embeddings": None, "eos_token_id": None})
+    assert (model.vocabulary, model.max_length, model.configured_ends) == (100, 2048, None)
+
+
+def test_what_is_said_of_the_text_counts(tmp_path: Path) -> None:
+    config = {"eos_token_id": [1, 2], "vocab_size": 5, "text_config": {"vocab_size": 7}}
+    model = loaded(tmp_path, config)
+    assert (model.vocabulary, model.configured_ends) == (7, [1, 2])
+    model = loaded(tmp_path, config, generation_config={"eos_token_id": 4})
+    assert (model.vocabulary, model.configured_ends) == (7, 4)
+
+
+@pytest.mark.parametrize("config", ["[]", "{", '{"hidden_size": "wide"}'])
+def test_what_is_to_be_converted_is_told_of_its_config_too(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ConfigurationError, match=r"config\.json"):
+        _group_size(tmp_path)
