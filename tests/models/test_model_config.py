@@ -16,7 +16,6 @@ GOOD = {"vocab_size": 100, "max_position_embeddings": 64, "eos_token_id": 3}
 #: What a `config.json` holds, and what is told behind its path.
 FAULTS: list[tuple[str, str]] = [
     ("{", " is no JSON: "),
-    ('{"vocab_size": NaN}', " is no JSON: "),
     ("[]", ": give an object"),
     ("null", ": give an object"),
     ("{}", ": vocab_size: Field required"),
@@ -56,6 +55,12 @@ def test_a_generation_config_at_fault_is_named(tmp_path: Path) -> None:
 def test_null_is_as_good_as_left_out(tmp_path: Path) -> None:
     model = loaded(tmp_path, GOOD | {"max_position_embeddings": None, "eos_token_id": None})
     assert (model.vocabulary, model.max_length, model.configured_ends) == (100, 2048, None)
+
+
+def test_infinity_is_taken_where_we_read_nothing(tmp_path: Path) -> None:
+    """Python writes it into configs so."""
+    model = loaded(tmp_path, '{"vocab_size": 5, "time_step_limit": [0.0, Infinity]}')
+    assert model.vocabulary == 5
 
 
 def test_what_is_said_of_the_text_counts(tmp_path: Path) -> None:

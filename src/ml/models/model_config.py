@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from ml.errors import ConfigurationError, describe_faults
-from ml.json_text import read_json
 
 __all__ = ["ModelConfig"]
 
@@ -22,7 +22,7 @@ class ModelConfig(BaseModel):
     def read(cls, file: Path) -> Self:
         """Return what a file says. Raises `ConfigurationError` naming it and what is wrong."""
         try:
-            given = read_json(file.read_bytes())
+            given = from_json(file.read_bytes())  # with infinity, as in configs of Mamba
         except OSError as error:
             raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
         except ValueError as error:
