@@ -17,6 +17,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from ml.jobs.process import Process
+from ml.jobs.scheduler import lease_name
 from ml.jobs.store import JobStore
 from tests.browser.dashboard import Dashboard, Jobs
 from tests.support.processes import Server, clean_environment, free_port
@@ -83,8 +84,9 @@ async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
     So the service runs no job by itself: what happens to them is up to the test.
     """
     async with JobStore(trainer.store_url) as store:
-        name = f"{Process.numbered(os.getpid())}/test"
-        assert await store.acquire_lease("scheduler", name, 600) == name
+        process = Process.numbered(os.getpid())
+        lease, name = lease_name(process.host), f"{process}/test"
+        assert await store.acquire_lease(lease, name, 600) == name
         with Jobs(store, trainer.working / "jobs") as jobs:
             yield jobs
 

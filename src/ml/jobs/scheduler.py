@@ -1,9 +1,9 @@
 """Who runs the jobs: takes them from the queue, watches over them, and stops them.
 
-Each web worker has a scheduler, which takes jobs from the queue while there are free slots, and
-looks after the processes that it started itself. One of them, which holds a lease in the store,
-leads: it alone looks for jobs whose process is gone. When the leader dies, another one leads: at
-once on the same host, else after the lease has expired.
+Each web worker has a scheduler, which looks after the processes that it started itself. One of
+those of a host, or of all hosts where jobs outlive the service, holds a lease in the store and
+leads: it alone takes jobs from the queue, and looks for jobs whose process is gone. When the leader
+dies, another one leads: at once on the same host, else after the lease has expired.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from ml.jobs.job import IllegalTransition, Job, JobState, StopRequest
 from ml.jobs.process import Process
 from ml.jobs.store import JobStore
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "lease_name"]
 
-_LEASE, _LEASE_SECONDS, _RENEW_SECONDS = "scheduler", 10.0, 1.0
+_LEASE_SECONDS, _RENEW_SECONDS = 10.0, 1.0
 _TICK_SECONDS, _PAUSE_SECONDS = 0.2, 1.0
 #: Jobs that are read at once.
 _PAGE = 1000
 #: A job that was interrupted this often is not resumed by itself: it may be what takes us down.
 _MOST_ATTEMPTS = 10
 _log = structlog.get_logger(__name__)
+
+
+def lease_name(host: str | None) -> str:
+    """Return what the scheduler holds that leads on a host, or on all."""
+    return "scheduler" if host is None else f"scheduler of {host}"
 
 
 class Scheduler:
@@ -63,7 +68,10 @@ class Scheduler:
         self._resume_interrupted = resume_interrupted
         self._on_end = on_end
         process = Process.numbered(os.getpid())
-        self._name, self._host = f"{process}/{uuid.uuid4().hex[:8]}", process.host
+        self._name = f"{process}/{uuid.uuid4().hex[:8]}"
+        #: Whose slots are counted; None for those of all.
+        self._host = None if executor.outlives_service else process.host
+        self._lease = lease_name(self._host)
         self._leads_until = 0.0
         self._renew_at = 0.0
         #: When each running job (id, attempt) was first seen to be asked to stop.
@@ -73,7 +81,7 @@ class Scheduler:
 
     @property
     def leads(self) -> bool:
-        """Whether this scheduler is the one that looks for jobs whose process is gone."""
+        """Whether this scheduler is the one that takes jobs from the queue."""
         return time.monotonic() < self._leads_until
 
     async def start(self) -> None:
@@ -93,7 +101,7 @@ class Scheduler:
         try:
             if not self._executor.outlives_service:
                 await self._end_own_jobs(end)
-            await self._store.release_lease(_LEASE, self._name)
+            await self._store.release_lease(self._lease, self._name)
         except Exception as error:  # without the store: the jobs end with this process
             _log.warning("job_store_unavailable", error=str(error))
 
@@ -113,7 +121,7 @@ class Scheduler:
         await self._try_to_lead()
         if self.leads:
             await self._watch_all()
-        await self._fill_slots()
+            await self._fill_slots()
 
     async def _watch_all(self) -> None:
         running = await self._all(JobState.RUNNING)
@@ -139,18 +147,17 @@ class Scheduler:
         if now < self._renew_at:
             return
         self._renew_at = now + _RENEW_SECONDS
-        holder = await self._store.acquire_lease(_LEASE, self._name, _LEASE_SECONDS)
+        holder = await self._store.acquire_lease(self._lease, self._name, _LEASE_SECONDS)
         if holder != self._name and (process := Process.parse(holder)) and process.is_gone:
-            await self._store.release_lease(_LEASE, holder)
-            holder = await self._store.acquire_lease(_LEASE, self._name, _LEASE_SECONDS)
+            await self._store.release_lease(self._lease, holder)
+            holder = await self._store.acquire_lease(self._lease, self._name, _LEASE_SECONDS)
         self._leads_until = now + _LEASE_SECONDS if holder == self._name else 0.0
 
     async def _fill_slots(self) -> None:
-        host = None if self._executor.outlives_service else self._host
         while not self._stopping.is_set() and len(self._executor.own()) < self._slots:
             if not await self._store.list([JobState.QUEUED], 1):
                 return
-            job = await self._store.claim_next(self._name, self._slots, host)
+            job = await self._store.claim_next(self._name, self._slots, self._host)
             if job is None:
                 return
             await self._start(job)
