@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from ml.errors import ConfigurationError
+from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 from ml.models.convert import _group_size
 from ml.models.openvino_model import OpenVINOModel, load_openvino_model
+from ml.models.text_embedder import TextEmbedder
+from ml.models.vllm_model import load_vllm_model
+from tests.support.tiny_embedder import save_tiny_embedder
+from tests.support.tiny_llm import save_tiny_llm
 
 GOOD = {"vocab_size": 100, "max_position_embeddings": 64, "eos_token_id": 3}
 #: What a `config.json` holds, and what is told behind its path.
@@ -76,3 +81,35 @@ def test_what_is_to_be_converted_is_told_of_its_config_too(tmp_path: Path, confi
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(ConfigurationError, match=r"config\.json"):
         _group_size(tmp_path)
+
+
+BROKEN: list[tuple[str, Any]] = [
+    ("config.json", []),
+    ("config.json", None),
+    ("config.json", {"vocab_size": None}),
+    ("config.json", {"num_attention_heads": 0}),
+    ("config.json", {"quantization_config": 5}),
+    ("tokenizer.json", []),
+    ("tokenizer_config.json", []),
+]
+
+
+@pytest.mark.parametrize("kind", ["transformers", "vllm", "embedder"])
+def test_whatever_transformers_raises_over_damaged_files_is_a_configuration_error(
+    tmp_path: Path, kind: str
+) -> None:
+    save = save_tiny_embedder if kind == "embedder" else save_tiny_llm
+    folder = save(tmp_path / "model")
+    name = str(folder)
+    for file, content in BROKEN:
+        whole = (folder / file).read_text()
+        changed = json.loads(whole) | content if isinstance(content, dict) else content
+        (folder / file).write_text(json.dumps(changed))
+        with pytest.raises(ConfigurationError, match=f"model '{name}' cannot be loaded: "):
+            if kind == "embedder":
+                TextEmbedder(name).load()
+            elif kind == "vllm":
+                load_vllm_model(name, CausalLMOptions())
+            else:
+                load_causal_lm(name)
+        (folder / file).write_text(whole)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ml.errors import ConfigurationError, UpstreamError
-from ml.models.local_models import is_broken_off, model_source, why_missing
+from ml.errors import ConfigurationError
+from ml.models.local_models import model_source, require_there, told_of_files
 
 __all__ = ["CausalLM", "CausalLMOptions", "end_tokens_of", "load_causal_lm"]
 
@@ -67,15 +67,15 @@ def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalL
     saying what is missing, and `UpstreamError` where only the hub cannot be reached.
     """
     options = options or CausalLMOptions()
-    if missing := why_missing(name):  # before the packages that take seconds to import
-        raise _fault(f"model {name!r} cannot be loaded: {missing}", missing.may_pass)
+    told = f"model {name!r} cannot be loaded"
+    require_there(name, told)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     chosen = _best_dtype(place.type) if options.dtype == "auto" else options.dtype
     source = model_source(name)
-    try:
+    with told_of_files(told):
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=options.revision, trust_remote_code=False
         )
@@ -87,19 +87,11 @@ def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalL
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        told = f"model {name!r} cannot be loaded: {reason}"
-        raise _fault(told, is_broken_off(error)) from error
     if options.adapter is not None:
         model = _with_adapter(model, options.adapter)
     model = model.eval().to(place)
     ends = end_tokens_of(model.generation_config.eos_token_id, tokenizer)
     return CausalLM(model, tokenizer, ends, _max_length(model))
-
-
-def _fault(reason: str, may_pass: bool) -> Exception:
-    return UpstreamError(reason) if may_pass else ConfigurationError(reason)
 
 
 def _best_dtype(device: str) -> str:

@@ -5,11 +5,14 @@ Nothing is loaded here, and nothing takes longer than seconds.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ml.errors import ConfigurationError, UpstreamError
 from ml.models.embedded_llm import EMBEDDED_LLM, embedded_llm_path
 from ml.models.source import is_repo_id
 
@@ -21,6 +24,8 @@ __all__ = [
     "model_source",
     "models_here",
     "refusal_of_the_hub",
+    "require_there",
+    "told_of_files",
     "why_missing",
 ]
 
@@ -102,6 +107,39 @@ def why_missing(name: str) -> Missing | None:
     if missing is None or not here:
         return missing
     return replace(missing, reason=f"{missing}; models on this machine: {here}")
+
+
+def require_there(name: str, told: str) -> None:
+    """Raise `ConfigurationError` or `UpstreamError`, beginning with `told`, for a model not there.
+
+    To be asked before the packages are imported that load one, which takes seconds.
+    """
+    if missing := why_missing(name):
+        kind = UpstreamError if missing.may_pass else ConfigurationError
+        raise kind(f"{told}: {missing}")
+
+
+@contextlib.contextmanager
+def told_of_files(told: str) -> Iterator[None]:
+    """Raise what transformers says of a model's files as an error of ours that begins with `told`.
+
+    Where only the hub is away it is `UpstreamError`, else `ConfigurationError`: over files that are
+    damaged, transformers raises whatever its code meets.
+    """
+    try:
+        yield
+    except (ConfigurationError, UpstreamError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch
+            raise
+        if isinstance(error, OSError | ValueError):
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        else:
+            met = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            reason = f"its files are damaged, or do not fit one another: {met}"
+        kind = UpstreamError if is_broken_off(error) else ConfigurationError
+        raise kind(f"{told}: {reason}") from error
 
 
 def is_broken_off(error: BaseException | None) -> bool:

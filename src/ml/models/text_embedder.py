@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import caller
-from ml.errors import ConfigurationError, InvalidInput, UpstreamError
-from ml.models.local_models import folder_here, is_broken_off, model_source, why_missing
+from ml.errors import ConfigurationError, InvalidInput
+from ml.models.local_models import folder_here, model_source, require_there, told_of_files
 from ml.models.model_config import ModelConfig
 
 __all__ = ["TextEmbedder"]
@@ -57,21 +57,19 @@ class TextEmbedder:
         Raises `ConfigurationError` saying what is missing, and `UpstreamError` where only the hub
         cannot be reached.
         """
-        if missing := why_missing(self.name):
-            raise self._fault(str(missing), missing.may_pass)
+        told = f"embedding_model {self.name!r} cannot be loaded"
+        require_there(self.name, told)
+        with told_of_files(told):
+            self._load(model_source(self.name))
+
+    def _load(self, source: str) -> None:
         from transformers import AutoConfig, AutoTokenizer
         from transformers.utils.hub import cached_file
 
-        source = model_source(self.name)
-        try:
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            self._run = self._opened(source)
-            pooling = cached_file(
-                source, _POOLING_FILE, _raise_exceptions_for_missing_entries=False
-            )
-        except (OSError, ValueError) as error:
-            raise self._fault(str(error).splitlines()[0], is_broken_off(error)) from error
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        self._run = self._opened(source)
+        pooling = cached_file(source, _POOLING_FILE, _raise_exceptions_for_missing_entries=False)
         self._pool = _pooling_of(_Pooling.read(Path(pooling)) if pooling else _Pooling())
         self.max_length = _max_length(config, self._tokenizer)
         longest = max(map(len, self._tokenizer.get_vocab()))
@@ -81,10 +79,6 @@ class TextEmbedder:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         #: How long a vector is.
         self.width = len(self.embed([self.tokens("a", "model")])[0])
-
-    def _fault(self, reason: str, may_pass: bool) -> Exception:
-        told = f"embedding_model {self.name!r} cannot be loaded: {reason}"
-        return UpstreamError(told) if may_pass else ConfigurationError(told)
 
     def _opened(self, source: str) -> _Run:
         folder = folder_here(self.name)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ml.errors import ConfigurationError, UpstreamError
 from ml.models.causal_lm import CausalLMOptions, end_tokens_of
 from ml.models.gpu import gpu_in_sight
-from ml.models.local_models import is_broken_off, model_source, why_missing
+from ml.models.local_models import model_source, require_there, told_of_files
 
 __all__ = ["VLLMModel", "load_vllm_model"]
 
@@ -45,33 +44,27 @@ def load_vllm_model(name: str, options: CausalLMOptions) -> VLLMModel:
     Raises `ConfigurationError` saying what is missing, and `UpstreamError` where only the hub
     cannot be reached.
     """
-    if missing := why_missing(name):
-        raise _fault(f"model {name!r} cannot be loaded: {missing}", missing.may_pass)
+    told = f"model {name!r} cannot be loaded"
+    require_there(name, told)
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     source = model_source(name)
     given: dict[str, Any] = {"revision": options.revision, "trust_remote_code": False}
-    try:
+    with told_of_files(told):
         tokenizer = AutoTokenizer.from_pretrained(source, **given)
         config = AutoConfig.from_pretrained(source, **given)
-    except (OSError, ValueError) as error:
-        told = f"model {name!r} cannot be loaded: {str(error).splitlines()[0]}"
-        raise _fault(told, is_broken_off(error)) from error
-    try:
-        ends = GenerationConfig.from_pretrained(source, **given).eos_token_id
-    except OSError:  # it has none
-        ends = getattr(config.get_text_config(), "eos_token_id", None)
-    text_config = config.get_text_config()
+        text_config = config.get_text_config()
+        vocabulary = int(text_config.vocab_size)
+        try:
+            ends = GenerationConfig.from_pretrained(source, **given).eos_token_id
+        except OSError:  # it has none
+            ends = getattr(text_config, "eos_token_id", None)
     return VLLMModel(
         source,
         tokenizer,
         end_tokens_of(ends, tokenizer),
         max_length=int(getattr(text_config, "max_position_embeddings", 2048)),
-        vocabulary=int(text_config.vocab_size),
+        vocabulary=vocabulary,
         dtype=str(config.dtype) if options.dtype == "auto" else f"torch.{options.dtype}",
         device_type="cuda" if gpu_in_sight() else "cpu",
     )
-
-
-def _fault(reason: str, may_pass: bool) -> Exception:
-    return UpstreamError(reason) if may_pass else ConfigurationError(reason)
