@@ -1,6 +1,5 @@
 """The shared workflow library of the Infernet inference, training and proof services."""
 
-import os
 import sys
 from typing import Any
 
@@ -10,4 +9,3 @@ __version__ = "0.1.0"
 # imported, and does without the module that it sends by.
 _modules: dict[str, Any] = sys.modules
 _modules.setdefault("openvino_telemetry", None)
-os.environ.setdefault("DO_NOT_TRACK", "1")

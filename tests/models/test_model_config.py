@@ -101,15 +101,14 @@ def test_whatever_transformers_raises_over_damaged_files_is_a_configuration_erro
     save = save_tiny_embedder if kind == "embedder" else save_tiny_llm
     folder = save(tmp_path / "model")
     name = str(folder)
+    load = {
+        "embedder": lambda: TextEmbedder(name).load(),
+        "vllm": lambda: load_vllm_model(name, CausalLMOptions()),
+    }.get(kind, lambda: load_causal_lm(name))
     for file, content in BROKEN:
         whole = (folder / file).read_text()
         changed = json.loads(whole) | content if isinstance(content, dict) else content
         (folder / file).write_text(json.dumps(changed))
         with pytest.raises(ConfigurationError, match=f"model '{name}' cannot be loaded: "):
-            if kind == "embedder":
-                TextEmbedder(name).load()
-            elif kind == "vllm":
-                load_vllm_model(name, CausalLMOptions())
-            else:
-                load_causal_lm(name)
+            load()
         (folder / file).write_text(whole)
