@@ -251,5 +251,6 @@ async def test_a_client_that_leaves_ends_its_generation(make_llm: MakeLLM) -> No
         await connection.disconnect()
     await eventually(lambda: app.admission.in_flight == 0)
     ended = 'generation_ended_total{reason="cancelled"} 1.0'
-    assert ended in app.metrics.text().decode()
-    assert "requests_cancelled_total 1.0" in app.metrics.text().decode()
+    told = (await app.metrics.text()).decode()
+    assert ended in told
+    assert "requests_cancelled_total 1.0" in told
