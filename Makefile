@@ -82,7 +82,7 @@ test-vllm: $(VLLM_VENV)/installed
 # Real clusters of Ray on this machine: four to six minutes on two cores, and 0.5 GB to install the
 # first time; from then on they are a part of `make test`, too.
 test-ray: $(RAY_VENV)/installed $(VENV)/embedded-llm
-	$(PYTEST) -n 2 tests/jobs/test_ray.py tests/services/test_ray_serve.py
+	$(PYTEST) -n 0 tests/jobs/test_ray.py tests/services/test_ray_serve.py
 
 # The tests that start no process: what to run while working. They compute most of the time.
 test-fast: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm
