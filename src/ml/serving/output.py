@@ -23,8 +23,8 @@ class StandardOutput(io.FileIO):
         """Write all of it, and return its length."""
         left = whole = memoryview(data)
         with contextlib.suppress(OSError):
-            while left:
-                left = left[super().write(left) :]
+            while left and (written := super().write(left)):  # None: full, and does not block
+                left = left[written:]
         return len(whole)
 
 
