@@ -23,7 +23,7 @@ __all__ = ["async_engine", "normal_url", "plain", "reading", "store_failure", "s
 _DRIVERS = {"sqlite": ("pysqlite", "aiosqlite"), "postgresql": ("psycopg", "asyncpg")}
 _FORM = "write postgresql://user:password@host:5432/name"
 _MOST_PORT = 65535
-#: Of SQLite, on each connection. The order matters: switching to WAL must wait for others too.
+#: Of SQLite, on each connection.
 _PRAGMAS = ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 #: What SQLite says of a file that it does not get at.
 _AWAY = ("unable to open database", "disk i/o error")
