@@ -56,13 +56,17 @@ class Server:
     survive the end of their parent, so neither a process group nor a SIGTERM reaches all of them.
     """
 
+    #: How long its first process may take to end all others by itself.
+    stop_seconds = 5.0
+
     def __init__(
         self, name: str, command: list[str], port: int, body: Path = REQUEST, **settings: str
     ) -> None:
         self.name = name
+        self.settings = settings
         self.port = port
         self.body = body
-        self._command = command
+        self.command = command
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(OUR_PREFIXES)},
             "OMP_NUM_THREADS": "1",
@@ -73,7 +77,7 @@ class Server:
     def start(self, **pipes: int) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         told = {"stdout": self._log, "stderr": self._log, **pipes}
-        self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, **told)
+        self._process = subprocess.Popen(self.command, cwd=ROOT, env=self._environment, **told)
 
     def wait_until_it_answers(self) -> None:
         end = time.monotonic() + READY_WITHIN_SECONDS
@@ -126,7 +130,7 @@ class Server:
         born = {pid: _born(pid) for pid in self.processes()}
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+            self._process.wait(self.stop_seconds)
         for pid, moment in born.items():
             if moment and _born(pid) == moment:  # a pid may have passed to somebody else
                 with contextlib.suppress(ProcessLookupError):

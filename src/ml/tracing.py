@@ -30,6 +30,7 @@ __all__ = [
     "span",
     "start_tracing",
     "stop_tracing",
+    "variables",
 ]
 
 #: What is known of a span, by OpenTelemetry's names where it has one; never a text of a request.
@@ -132,6 +133,11 @@ def stop_tracing(seconds: float = 3.0) -> None:
     """Send what was not sent yet, which may take so many seconds."""
     if _provider is not None:
         _provider.force_flush(int(seconds * 1000))
+
+
+def variables() -> dict[str, str]:
+    """Return the variables by which a process elsewhere tells of its work as this one does."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
 
 
 def is_on() -> bool:

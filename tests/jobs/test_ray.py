@@ -42,6 +42,7 @@ from tests.support.processes import (
 from tests.support.ray_cluster import RayCluster, ray_command
 from tests.support.requests import eventually
 from tests.support.step_job import KIND
+from tests.support.trace_receiver import TraceReceiver
 
 pytestmark = [
     pytest.mark.skipif(ray_command() is None, reason="Ray is not installed: make test-ray"),
@@ -378,6 +379,27 @@ async def test_a_proof_runs_on_a_node_and_its_input_goes_with_its_end(
 
 def list_of_inputs(folder: Path) -> list[Path]:
     return list(folder.rglob("input*"))
+
+
+async def test_a_job_on_a_node_tells_of_its_work_as_its_service_does(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TraceReceiver() as receiver:
+        for name, value in (receiver.variables | {"OTEL_SERVICE_NAME": "the service"}).items():
+            monkeypatch.setenv(name, value)
+        engine = await start_engine()
+        await engine.store.create(KIND, {"steps": 1}, "traced")
+        await job_in(engine.store, "traced", JobState.SUCCEEDED)
+        await eventually(
+            lambda: (
+                [
+                    (span.service, span.name)
+                    for span in receiver.spans
+                    if span.attributes.get("job.id") == "traced"
+                ]
+                == [("the service", KIND)]
+            )
+        )
 
 
 async def test_a_head_that_dies_and_comes_back_empty_loses_nothing(

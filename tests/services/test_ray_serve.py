@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import yaml
 from tests.support.processes import ROOT, free_port, until
 from tests.support.ray_cluster import RayCluster, ray_command
 from tests.support.shared import made_once
-from tests.support.tiny_llm import save_tiny_llm
+from tests.support.tiny_llm import save_adapter, save_tiny_llm
 
 pytestmark = [
     pytest.mark.skipif(ray_command() is None, reason="Ray is not installed: make test-ray"),
@@ -28,18 +30,28 @@ pytestmark = [
 ]
 
 NAME = "llm_inference_service"
+ADAPTERS = ("a", "b", "c", "d")
+ARGUMENTS = "FLASK_LLM_WORKFLOW_KW_ARGS"
 #: The command, by the Python that has Ray.
 SERVE = "import sys; from ml.serving.command import main; sys.exit(main())"
 CONFIGS = sorted((ROOT / "deploy" / "ray").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict[str, str]:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     model = made_once("tiny_llm", save_tiny_llm)
-    arguments = {"engine": "transformers", "max_new_tokens": 200}
+    adapters = tmp_path_factory.mktemp("adapters")
+    for seed, name in enumerate(ADAPTERS):
+        save_adapter(model, adapters / name, seed=seed)
+    arguments = {
+        "engine": "transformers",
+        "max_new_tokens": 200,
+        "adapters_path": str(adapters),
+        "max_adapters": len(ADAPTERS),
+    }
     return {
         "FLASK_LLM_WORKFLOW_POSITIONAL_ARGS": json.dumps([str(model)]),
-        "FLASK_LLM_WORKFLOW_KW_ARGS": json.dumps(arguments),
+        ARGUMENTS: json.dumps(arguments),
     }
 
 
@@ -71,6 +83,28 @@ class Deployed:
         self.options["num_replicas"] = replicas
         self._cluster.request("PUT", "/api/serve/applications/", self.config)
         until(lambda: self._is(replicas), f"{replicas} replicas", 120)
+
+    def start_anew(self, replicas: int) -> None:
+        """Have so many replicas that have done nothing yet."""
+        self.end()
+        self.scale(replicas)
+
+    def end(self) -> None:
+        """Have none."""
+        path = "/api/serve/applications/"
+        self._cluster.request("PUT", path, self.config | {"applications": []})
+        until(lambda: not self._application(), "the old replicas are gone", 120)
+
+    def scale_by_itself(self, slots: int, **scaling: Any) -> None:
+        """Have one replica that answers `slots` requests at once, and more of them by need."""
+        self.end()
+        variables = self.config["applications"][0]["runtime_env"]["env_vars"]
+        arguments = json.loads(variables[ARGUMENTS]) | {"slots": slots}
+        variables[ARGUMENTS] = json.dumps(arguments)
+        self.options.pop("num_replicas", None)
+        self.options["autoscaling_config"] = scaling
+        self._cluster.request("PUT", "/api/serve/applications/", self.config)
+        until(lambda: self._is(1), "one replica", 120)
 
     def _is(self, replicas: int) -> bool:
         found = self.replicas()
@@ -246,3 +280,106 @@ def test_another_port_than_the_clusters_is_refused(
             process.kill()
     assert process.returncode == 2
     assert f"Ray Serve has port {deployed.port} for all applications" in errors
+
+
+class Loads:
+    """Which replicas have loaded which adapters, by what they log."""
+
+    def __init__(self, cluster: RayCluster) -> None:
+        self._logs = cluster.folder / "session_latest" / "logs"
+        self._before = self._all()
+
+    def _all(self) -> Counter[tuple[str, int]]:
+        found: Counter[tuple[str, int]] = Counter()
+        for log in self._logs.glob("worker-*.out"):
+            pid = int(log.stem.rpartition("-")[2])
+            for name in re.findall(r"adapter (\w) loaded", log.read_text(errors="replace")):
+                found[name, pid] += 1
+        return found
+
+    def new(self) -> Counter[tuple[str, int]]:
+        """Return how often an adapter was loaded by a process since this object was made."""
+        return self._all() - self._before
+
+    def of_adapters(self) -> dict[str, int]:
+        """Return how often each adapter was loaded, by whichever process."""
+        found: Counter[str] = Counter()
+        for (name, _), count in self.new().items():
+            found[name] += count
+        return found
+
+
+def ask_for(url: str, adapter: str, *, in_head: bool, streamed: bool = False) -> None:
+    headers = {"serve-multiplexed-model-id": adapter} if in_head else {}
+    message = [{"role": "user", "content": "Tell me a story."}]
+    body = {"model": adapter, "messages": message, "max_tokens": 4, "stream": streamed}
+    reply = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    assert reply.status_code == 200, reply.text
+    assert not streamed or reply.text.rstrip().endswith("data: [DONE]")
+
+
+def ask_for_all(url: str, *, in_head: bool) -> None:
+    """Ask for each adapter eight times, all at once, one half streamed."""
+    with ThreadPoolExecutor(8) as pool:
+        for asked in [
+            pool.submit(ask_for, url, name, in_head=in_head, streamed=number % 2 == 0)
+            for number in range(8)
+            for name in ADAPTERS
+        ]:
+            asked.result()
+
+
+@pytest.mark.parametrize("in_head", [True, False], ids=["named in the head", "in the body alone"])
+def test_each_adapter_is_loaded_by_one_replica_which_is_asked_for_it(
+    cluster: RayCluster, deployed: Deployed, in_head: bool
+) -> None:
+    deployed.start_anew(2)
+    loads = Loads(cluster)
+    for name in ADAPTERS:
+        ask_for(deployed.url, name, in_head=in_head)
+    for _ in range(2):
+        ask_for_all(deployed.url, in_head=in_head)
+    assert loads.of_adapters() == dict.fromkeys(ADAPTERS, 1)
+
+
+def test_the_adapters_of_a_killed_replica_are_loaded_by_another_and_no_others(
+    cluster: RayCluster, deployed: Deployed
+) -> None:
+    deployed.start_anew(2)
+    loads = Loads(cluster)
+    for name in ADAPTERS:
+        ask_for(deployed.url, name, in_head=True)
+    killed = next(pid for _, pid in loads.new())
+    lost = [name for name, pid in loads.new() if pid == killed]
+    later = Loads(cluster)
+    os.kill(killed, signal.SIGKILL)
+    until(
+        lambda: deployed._is(2) and killed not in [one["pid"] for one in deployed.replicas()],
+        "the killed replica is replaced",
+        120,
+    )
+    for name in ADAPTERS:
+        ask_for(deployed.url, name, in_head=True)
+    ask_for_all(deployed.url, in_head=True)
+    assert later.of_adapters() == dict.fromkeys(lost, 1)
+
+
+def test_requests_that_wait_inside_a_replica_bring_another_one_and_it_goes_with_them(
+    deployed: Deployed,
+) -> None:
+    # One of the eight is answered, the others wait at the engine: they alone are worth the second.
+    deployed.scale_by_itself(
+        slots=1,
+        min_replicas=1,
+        max_replicas=2,
+        target_ongoing_requests=4,
+        metrics_interval_s=1,
+        look_back_period_s=2,
+        upscale_delay_s=1,
+        downscale_delay_s=2,
+    )
+    with Load(deployed.url, clients=8) as load:
+        until(lambda: deployed._is(2), "a second replica", 120)
+        load.more(8)
+    until(lambda: deployed._is(1), "one replica again", 120)
+    assert set(load.ended) == {"whole"}

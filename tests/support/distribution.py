@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.processes import ROOT
 
-__all__ = ["WholeModules", "first_the_long", "starts_processes"]
+__all__ = ["STARTERS", "WholeModules", "dotted_name", "first_the_long", "starts_processes"]
 
 TESTS = ROOT / "tests"
 #: What starts processes, and what computes as long as they take to start: training and circuits.
@@ -24,8 +24,8 @@ STARTERS = {
     "ml.jobs.engine.JobEngine",
     "ml.jobs.executors.local.LocalExecutor",
     "ml.proving.building.build",
+    "ml.proving.proof_jobs.ProofJobs",
     "ml.proving.worker.Worker",
-    "ml.workflows.proof.proof_jobs.ProofJobs",
     "multiprocessing",
     "playwright.async_api.async_playwright",
     "subprocess",
@@ -61,7 +61,7 @@ def starts_processes(item: pytest.Item) -> bool:
     fixtures = item._fixtureinfo.name2fixturedefs.values()
     functions = [definition.func for definitions in fixtures for definition in definitions]
     given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    functions += [item.function, *(value for value in given if _name(value))]
+    functions += [item.function, *(value for value in given if dotted_name(value))]
     return any(_starts(inspect.unwrap(one)) for one in functions)
 
 
@@ -71,9 +71,9 @@ def _starts(function: Callable[..., Any]) -> bool:
     reached = [function]
     for one in reached:
         for value in _globals_of(one):
-            if _name(value) in STARTERS:
+            if dotted_name(value) in STARTERS:
                 return True
-            if _name(value).startswith("tests."):
+            if dotted_name(value).startswith("tests."):
                 members = vars(value).values() if isinstance(value, type) else [value]
                 found = [inspect.unwrap(getattr(member, "fget", member)) for member in members]
                 reached += [member for member in found if member not in reached]
@@ -90,7 +90,7 @@ def _globals_of(function: Callable[..., Any]) -> Iterator[Any]:
                 yield getattr(function, "__globals__", {}).get(name)
 
 
-def _name(value: Any) -> str:
+def dotted_name(value: Any) -> str:
     """Return the dotted name of a module, class or function; nothing else is looked into."""
     if isinstance(value, ModuleType):
         return value.__name__

@@ -17,6 +17,7 @@ from types import TracebackType
 from ml.errors import Overloaded
 from ml.generation.adapter_folder import AdapterFolder
 from ml.generation.lora_file import LoraFile
+from ml.generation.request import ModelNotFound
 
 __all__ = ["AdapterLeases", "AdapterState", "Lease"]
 
@@ -99,7 +100,8 @@ class AdapterLeases:
 
     def __init__(self, root: Path, *, slots: int, read: Callable[[LoraFile], Put]) -> None:
         self._folder = AdapterFolder(root)
-        self._slots = slots
+        #: How many may be loaded.
+        self.slots = slots
         self._read = read
         #: By name; of those without a lease the one whose last use is longest ago comes first.
         self._loaded: dict[str, _Loaded] = {}
@@ -115,6 +117,23 @@ class AdapterLeases:
             AdapterState(name, name in leases, leases.get(name, 0) > 0)
             for name in sorted(found | leases.keys())
         ]
+
+    def loaded(self) -> list[str]:
+        """Return the names of those that are loaded."""
+        with self._lock:
+            return list(self._loaded)
+
+    def is_loaded(self, name: str) -> bool:
+        """Return whether an adapter is loaded; its files may have changed since."""
+        return name in self._loaded
+
+    def is_known(self, name: str) -> bool:
+        """Return whether the folder has a sub-folder of this name."""
+        try:
+            self._folder.find(name)
+        except ModelNotFound:
+            return False
+        return True
 
     def acquire(self, name: str) -> Lease:
         """Return a lease on an adapter, which is loaded if need be: this reads its files.
@@ -186,12 +205,12 @@ class AdapterLeases:
         with self._lock:
             if name in self._loaded:
                 return self._loaded[name].slot
-            unused = set(range(self._slots)) - {one.slot for one in self._loaded.values()}
+            unused = set(range(self.slots)) - {one.slot for one in self._loaded.values()}
             idle = [one.slot for one in self._loaded.values() if not one.leases]
         for slot in (*sorted(unused), *idle):
             return slot
         raise Overloaded(
-            f"adapter {name!r} has no room: all {self._slots} that are loaded are in use",
+            f"adapter {name!r} has no room: all {self.slots} that are loaded are in use",
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 

@@ -7,25 +7,30 @@ import path; deploy/ray/ has one for each service that is worth it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
 from ml.serving.factory import build_app
 from ml.serving.output import say
+from ml.serving.ray_hand_over import Asked, answer_asked, hand_over_adapters
+from ml.serving.ray_router import AdapterRouter, routing_stats
 from ml.serving.services import settings_of
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
     from ml.serving.app import ServiceApp
+    from ml.serving.reply import Reply
 
 __all__ = ["Replica", "application", "run_on_ray"]
 
@@ -35,6 +40,10 @@ _OPTIONS: dict[str, Any] = {
     "max_queued_requests": 256,
     "graceful_shutdown_timeout_s": 200,
     "health_check_period_s": 5,
+    "request_router_config": RequestRouterConfig(
+        request_router_class=f"{AdapterRouter.__module__}.{AdapterRouter.__name__}",
+        request_routing_stats_period_s=2,
+    ),
 }
 #: What is read beside a service's settings, wherever it is set.
 _READ_ELSEWHERE = ("HF_HOME", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELS_PATH")
@@ -57,6 +66,17 @@ class Replica:
         self.app.health.require_loaded()
         if fault := await self.app.workflow_check.fault():
             raise RuntimeError(fault)
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        """Tell those that choose a replica which adapters are loaded here."""
+        model = self.app.workflow.text_generation
+        return routing_stats(None if model is None else model.adapters)
+
+    async def answer_asked(self, asked: Asked) -> AsyncGenerator[Reply | bytes, None]:
+        """Answer what another replica hands over."""
+        async with contextlib.aclosing(answer_asked(self.app.endpoints, asked)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 def application(arguments: Mapping[str, Any]) -> Application:
@@ -111,6 +131,7 @@ def _deployment(service: str, variables: Mapping[str, str]) -> Any:
         except SystemExit as error:  # which would end the replica without a word to Ray
             raise ConfigurationError(f"{service} cannot start; see the replica's log") from error
         app.loads_before_serving = True
+        hand_over_adapters(app)
         return app
 
     return serve.deployment(serve.ingress(build)(Replica), name=service, **_OPTIONS)

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import structlog
 
+from ml import tracing
 from ml.errors import ConfigurationError
 from ml.jobs import child
 from ml.jobs.assignment import Assignment
@@ -177,7 +178,8 @@ class RayExecutor(Executor):
         command = f"exec python -m {child.__name__} {job.id} >> {log} 2>&1"
         name = _name(job.id, job.attempt)
         try:
-            await asyncio.to_thread(file.write, self._environment | told)
+            given = self._environment | tracing.variables() | told
+            await asyncio.to_thread(file.write, given)
             await self._cluster.submit(
                 name, command, variables, Resources.of(job, settings.resources)
             )
