@@ -46,6 +46,7 @@ WITHOUT_WORKFLOW = {
     ("GET", "/assets/docs/swagger-ui-bundle.js"): 200,
     ("GET", "/assets/docs/swagger-ui.css"): 200,
     ("GET", "/assets/docs/redoc.standalone.js"): 200,
+    ("GET", "/assets/pages/x"): 404,
     ("GET", "/favicon.ico"): 204,
     ("GET", "/config"): 200,
     ("GET", "/metrics"): 200,

@@ -1,6 +1,6 @@
 // A chart of curves over the steps, drawn by uPlot.
 
-import { element, setText, short } from "./words.js";
+import { element, setText, short } from "../assets/pages/words.js";
 
 const uPlot = window.uPlot;
 const WHOLE_STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((n) => [n, 2 * n, 5 * n]);

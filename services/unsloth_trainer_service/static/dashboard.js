@@ -1,10 +1,12 @@
 // The dashboard of the trainer service. Its jobs come from GET /jobs every two seconds; the
 // numbers and messages of those that are shown come as server-sent events.
 
-import { api, ask, jobPath, since } from "./api.js";
+import { api, since } from "../assets/pages/api.js";
+import { tell } from "../assets/pages/notice.js";
 import { Chart, smooth, style } from "./chart.js";
+import { ask, jobPath } from "./inference.js";
 import { FINAL, Run } from "./run.js";
-import { ago, dropped, duration, element, setPairs, setText, short, written } from "./words.js";
+import { ago, dropped, duration, element, setPairs, setText, short, written } from "../assets/pages/words.js";
 
 const REFRESH_MS = 2000;
 const DRAW_MS = 60;
@@ -230,11 +232,6 @@ function drawCharts() {
 
 // --- cancel, resume, ask -----------------------------------------------------------------------
 
-function tell(message) {
-  setText($("notice").querySelector("p"), message);
-  $("notice").hidden = false;
-}
-
 async function act(id, path, method) {
   try {
     await api(path, { method });
@@ -263,7 +260,6 @@ $("confirm").addEventListener("close", () => {
 });
 
 $("resume").addEventListener("click", () => act(choice.job, jobPath(choice.job, "/resume"), "POST"));
-$("notice").querySelector("button").addEventListener("click", () => { $("notice").hidden = true; });
 
 let asking = null; // ends the answer that is being written
 

@@ -1,7 +1,7 @@
 // A job that is shown: its events as they come, and what they add up to.
 
-import { jobPath } from "./api.js";
-import { short } from "./words.js";
+import { short } from "../assets/pages/words.js";
+import { jobPath } from "./inference.js";
 
 const MOST_MESSAGES = 300;
 export const FINAL = new Set(["succeeded", "failed", "cancelled", "interrupted"]);

@@ -38,6 +38,7 @@ from ml.serving.intake import Intake
 from ml.serving.logs import configure_logging
 from ml.serving.openai.routes import add_openai
 from ml.serving.output import say
+from ml.serving.pages.page import Page, prepare_pages
 from ml.serving.reply import ErrorForm, error_reply
 from ml.serving.routes import add_error_handlers, add_routes
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
@@ -141,7 +142,10 @@ class ServiceApp(Quart):
         self.config["BODY_TIMEOUT"] = settings.body_timeout_seconds
         self.before_serving(self._start)
         self.after_serving(self._stop)
+        #: Those of the navigation, in its order.
+        self.pages: list[Page] = []
         add_error_handlers(self)
+        prepare_pages(self)
         add_routes(self)
         require_workflow(self)
         add_documentation(self)

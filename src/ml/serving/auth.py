@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pydantic import SecretStr
 
 from ml.errors import Unauthorized
+from ml.serving.endpoint import Headers
+from ml.serving.media_types import wants_page
 
-__all__ = ["BROWSER_CHALLENGE", "PUBLIC_PATHS", "Keys"]
+__all__ = ["BROWSER_CHALLENGE", "PUBLIC_PATHS", "Keys", "is_public"]
 
 #: Makes a browser ask for a name and a password, once for all pages.
 BROWSER_CHALLENGE = (b"www-authenticate", b'Basic realm="API key as password", charset="UTF-8"')
@@ -33,6 +35,14 @@ PUBLIC_PATHS = frozenset(
         "/favicon.ico",
     }
 )
+
+
+def is_public(path: str, headers: Headers) -> bool:
+    """Return whether a read needs no key.
+
+    The page at `/` does, as all others that ask the service for more: a browser asks for it there.
+    """
+    return path in PUBLIC_PATHS and not (path == "/" and wants_page(headers.get(b"accept", b"")))
 
 
 class Keys:

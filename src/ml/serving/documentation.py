@@ -82,7 +82,7 @@ def add_documentation(app: ServiceApp) -> None:
     @app.after_request
     async def restrict(response: Response) -> Response:
         if response.mimetype == "text/html":
-            response.headers["Content-Security-Policy"] = _POLICY
+            response.headers.setdefault("Content-Security-Policy", _POLICY)
         return response
 
 

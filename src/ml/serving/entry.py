@@ -36,11 +36,11 @@ from ml.errors import (
     UnsupportedMediaType,
     storage_failure,
 )
-from ml.serving.auth import BROWSER_CHALLENGE, PUBLIC_PATHS
+from ml.serving.auth import BROWSER_CHALLENGE, is_public
 from ml.serving.browsers import READING_METHODS
 from ml.serving.exchange import ClientStalled, Exchange, Receive, Send
 from ml.serving.log_words import words_for_the_log
-from ml.serving.media_types import require_json, require_media_type
+from ml.serving.media_types import require_json, require_media_type, wants_page
 from ml.serving.reply import Reply
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Entry(ASGIHTTPConnection):
             self._check_caller()
         except ServiceError as error:
             reply = self._refusal(error)
-            if reply.status == 401 and b"text/html" in self.headers.get(b"accept", b""):
+            if reply.status == 401 and wants_page(self.headers.get(b"accept", b"")):
                 reply.headers.append(BROWSER_CHALLENGE)
             if self._has_two_lengths():
                 reply.headers.append((b"connection", b"close"))
@@ -174,7 +174,7 @@ class Entry(ASGIHTTPConnection):
 
     def _check_caller(self) -> None:
         app, headers = self.app, self.headers
-        if self.endpoint is not None or self.path not in PUBLIC_PATHS:
+        if self.endpoint is not None or not is_public(self.path, headers):
             app.keys.check(headers.get(b"authorization", b""))
             if not app.keys.are_asked_for:
                 app.browsers.require_known_host(headers)

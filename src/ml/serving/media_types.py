@@ -1,4 +1,4 @@
-"""What a body may be: JSON, unless a view says otherwise.
+"""What a body may be: JSON, unless a view says otherwise; and who wants a page.
 
 A page of any site can make a browser send a form or a plain text without asking first, JSON not.
 """
@@ -15,7 +15,7 @@ from werkzeug.routing import RequestRedirect
 from ml.errors import UnsupportedMediaType
 from ml.serving.endpoint import Headers
 
-__all__ = ["require_json", "require_media_type", "takes"]
+__all__ = ["require_json", "require_media_type", "takes", "wants_page"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -51,6 +51,11 @@ def require_media_type(app: Quart, path: str, method: str, headers: Headers) -> 
     elif _kind(headers) not in taken:
         names = " or ".join(sorted(name.decode() for name in taken))
         raise UnsupportedMediaType(f"Send the body as 'Content-Type: {names}'.")
+
+
+def wants_page(accept: bytes) -> bool:
+    """Return whether `Accept` is that of a browser that opens a page."""
+    return b"text/html" in accept
 
 
 def _kind(headers: Headers) -> bytes:

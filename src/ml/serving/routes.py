@@ -25,6 +25,7 @@ from ml.infernet.message import InfernetInput
 from ml.infernet.resources import service_resources
 from ml.serving.availability import needs_no_workflow
 from ml.serving.health import State
+from ml.serving.pages.page import Page, add_page
 from ml.serving.service_output import SERVICE_OUTPUT_PATH
 
 if TYPE_CHECKING:
@@ -60,14 +61,15 @@ def add_routes(app: ServiceApp) -> None:
         if request.url_rule is not None:
             cast(dict[str, Any], request.scope)["route"] = request.url_rule.rule
 
-    @app.get("/")
     async def about() -> dict[str, str]:
-        """Name, version and workflow of this service."""
+        """Name, version and workflow of this service; a page to browsers."""
         return {
             "name": app.name,
             "version": app.service_version,
             "workflow": app.settings.workflow_class,
         }
+
+    add_page(app, Page("/", "Service", "service.html"), others=about)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:

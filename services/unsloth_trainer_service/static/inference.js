@@ -1,20 +1,8 @@
-// The service's API. What goes wrong is an Error that says so in words.
+// Jobs and tuned models, by their addresses.
 
-let clockSkewMs = 0; // of the server against this device
-
-/** Seconds since a time of the server. */
-export const since = (time) => (Date.now() + clockSkewMs - Date.parse(time)) / 1000;
+import { request } from "../assets/pages/api.js";
 
 export const jobPath = (id, rest = "") => `jobs/${encodeURIComponent(id)}${rest}`;
-
-/** Return the JSON of an answer. */
-export async function api(path, options = {}) {
-  const response = await request(path, options);
-  const date = Date.parse(response.headers.get("Date"));
-  const skew = date ? date - Date.now() : 0;
-  clockSkewMs = Math.abs(skew) > 2000 ? skew : 0; // the header has whole seconds alone
-  return response.json();
-}
 
 /** Write an answer of a model piece by piece, and return how it ended. */
 export async function ask(model, prompt, write, signal) {
@@ -38,13 +26,4 @@ export async function ask(model, prompt, write, signal) {
     }
     if (done) return end;
   }
-}
-
-async function request(path, options) {
-  const response = await fetch(path, options).catch((error) => {
-    throw error.name === "AbortError" ? error : new Error("the service cannot be reached");
-  });
-  if (response.ok) return response;
-  const body = await response.json().catch(() => null);
-  throw new Error(body?.description ?? `the service answered ${response.status}`);
 }

@@ -1,0 +1,1 @@
+"""What a browser shows of a service: its pages, their templates, and the files they share."""

@@ -1,0 +1,33 @@
+// The service's API. What goes wrong is an Error that says so in words.
+
+let clockSkewMs = 0; // of the server against this device
+
+/** Seconds since a time of the server. */
+export const since = (time) => (Date.now() + clockSkewMs - Date.parse(time)) / 1000;
+
+/** Return the JSON of an answer. */
+export async function api(path, options = {}) {
+  const response = await request(path, options);
+  const date = Date.parse(response.headers.get("Date"));
+  const skew = date ? date - Date.now() : 0;
+  clockSkewMs = Math.abs(skew) > 2000 ? skew : 0; // the header has whole seconds alone
+  return response.json();
+}
+
+/** Return an answer that is no failure. */
+export async function request(path, options = {}) {
+  const response = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("the service cannot be reached");
+  });
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  throw new Error(body?.description ?? `the service answered ${response.status}`);
+}
+
+/** Return the service's state and, where it answers nobody, why. */
+export async function health() {
+  const response = await fetch("health/ready").catch(() => null);
+  const body = await response?.json().catch(() => null);
+  if (!body) return { state: "unreachable", message: "the service cannot be reached" };
+  return { state: body.state, message: body.checks.workflow.message };
+}
