@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from ml.jobs import schema
+from ml.jobs.database import sync_engine
 from ml.jobs.executors.executor import Exit
 from ml.jobs.executors.local import LocalExecutor
 from ml.jobs.job import JobState, StopRequest
+from ml.jobs.process import Process
 from ml.jobs.scheduler import Scheduler
 from ml.jobs.settings import JobSettings
 from ml.jobs.store import JobStore
@@ -236,3 +239,21 @@ async def test_a_job_of_another_host_is_lost_after_a_time_without_a_sign_of_life
     assert await executor.ended(silent) == Exit(
         "It showed no sign of life for 11 s.", resumable=True
     )
+
+
+async def test_a_job_is_watched_beyond_those_that_are_read_at_once(
+    store: JobStore, url: str, start_scheduler: StartScheduler
+) -> None:
+    here = Process.numbered(os.getpid())
+    now = time.time()
+    row = {"ticket": 0, "seq": 0, "kind": KIND, "state": "running", "request": {}, "attempt": 1}
+    row |= {"created_at": now, "heartbeat_at": now, "progress": {}, "process": here.data()}
+    rows = [row | {"id": f"job-{number}", "number": number} for number in range(1, 1002)]
+    rows[0]["process"] = replace(here, started=here.started - 1).data()  # it is gone
+    engine = sync_engine(url)
+    with engine.begin() as connection:
+        connection.execute(schema.jobs.insert(), rows)
+    engine.dispose()
+    await start_scheduler()
+    assert (await job_in(store, "job-1", JobState.INTERRUPTED)).reason
+    assert len(await store.list([JobState.RUNNING], 2000)) == 1000
