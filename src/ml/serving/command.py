@@ -245,6 +245,7 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
     supervisor = Supervisor(
         lambda lifeline, alone: run_worker(build, options, lifeline, alone=alone),
         options.workers,
-        stop_seconds=options.graceful_timeout + 70,  # the drain delay may take 60 of them
+        # The drain delay may take 60 of them, and jobs that save 50.
+        stop_seconds=options.graceful_timeout + 120,
     )
     return supervisor.run()
