@@ -87,6 +87,7 @@ BROKEN: list[tuple[str, Any]] = [
     ("config.json", []),
     ("config.json", None),
     ("config.json", {"vocab_size": None}),
+    ("config.json", {"max_position_embeddings": 0}),
     ("config.json", {"num_attention_heads": 0}),
     ("config.json", {"quantization_config": 5}),
     ("tokenizer.json", []),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ml.errors import ConfigurationError
 from ml.models.local_models import model_source, require_there, told_of_files
+from ml.models.model_config import context_length
 
 __all__ = ["CausalLM", "CausalLMOptions", "end_tokens_of", "load_causal_lm"]
 
@@ -87,11 +88,12 @@ def load_causal_lm(name: str, options: CausalLMOptions | None = None) -> CausalL
             use_safetensors=True,
             trust_remote_code=False,
         )
+        max_length = context_length(model.config.get_text_config(), 2048)
     if options.adapter is not None:
         model = _with_adapter(model, options.adapter)
     model = model.eval().to(place)
     ends = end_tokens_of(model.generation_config.eos_token_id, tokenizer)
-    return CausalLM(model, tokenizer, ends, _max_length(model))
+    return CausalLM(model, tokenizer, ends, max_length)
 
 
 def _best_dtype(device: str) -> str:
@@ -116,7 +118,3 @@ def end_tokens_of(configured: int | list[int] | None, tokenizer: Any) -> tuple[i
     """Return the ids that end a turn: a config's `eos_token_id`, and the tokenizer's."""
     ids = configured if isinstance(configured, list) else [configured]
     return tuple({id_ for id_ in (*ids, tokenizer.eos_token_id) if id_ is not None})
-
-
-def _max_length(model: Any) -> int:
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 2048))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from ml.errors import ConfigurationError, describe_faults
 
-__all__ = ["ModelConfig"]
+__all__ = ["ModelConfig", "context_length"]
 
 
 class ModelConfig(BaseModel):
@@ -35,3 +35,16 @@ class ModelConfig(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             raise ConfigurationError(f"{file}: {describe_faults(error)}") from error
+
+
+def context_length(config: Any, default: int) -> int:
+    """Return for how many positions a model with this config of transformers was made.
+
+    Raises `ValueError` for a number that none can have.
+    """
+    positions = getattr(config, "max_position_embeddings", default)
+    if not isinstance(positions, int) or positions < 1:
+        raise ValueError(
+            f"config.json: max_position_embeddings is {positions!r}, which none can be"
+        )
+    return positions

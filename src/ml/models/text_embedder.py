@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ml import caller
 from ml.errors import ConfigurationError, InvalidInput
 from ml.models.local_models import folder_here, model_source, require_there, told_of_files
-from ml.models.model_config import ModelConfig
+from ml.models.model_config import ModelConfig, context_length
 
 __all__ = ["TextEmbedder"]
 
@@ -71,7 +71,7 @@ class TextEmbedder:
         self._run = self._opened(source)
         pooling = cached_file(source, _POOLING_FILE, _raise_exceptions_for_missing_entries=False)
         self._pool = _pooling_of(_Pooling.read(Path(pooling)) if pooling else _Pooling())
-        self.max_length = _max_length(config, self._tokenizer)
+        self.max_length = min(context_length(config, 512), int(self._tokenizer.model_max_length))
         longest = max(map(len, self._tokenizer.get_vocab()))
         #: A text of more characters has too many tokens, and is not read to count them.
         self._longest_text = self.max_length * max(longest, _LONGEST_WORD)
@@ -187,8 +187,3 @@ def _pooling_of(config: _Pooling) -> Callable[[Vectors, npt.NDArray[np.int64]], 
     return lambda states, mask: (
         (states * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
     ).astype(np.float32)
-
-
-def _max_length(config: Any, tokenizer: Any) -> int:
-    positions = int(getattr(config, "max_position_embeddings", 512))
-    return min(positions, int(tokenizer.model_max_length))

@@ -12,6 +12,7 @@ from typing import Any
 from ml.models.causal_lm import CausalLMOptions, end_tokens_of
 from ml.models.gpu import gpu_in_sight
 from ml.models.local_models import model_source, require_there, told_of_files
+from ml.models.model_config import context_length
 
 __all__ = ["VLLMModel", "load_vllm_model"]
 
@@ -55,6 +56,7 @@ def load_vllm_model(name: str, options: CausalLMOptions) -> VLLMModel:
         config = AutoConfig.from_pretrained(source, **given)
         text_config = config.get_text_config()
         vocabulary = int(text_config.vocab_size)
+        max_length = context_length(text_config, 2048)
         try:
             ends = GenerationConfig.from_pretrained(source, **given).eos_token_id
         except OSError:  # it has none
@@ -63,7 +65,7 @@ def load_vllm_model(name: str, options: CausalLMOptions) -> VLLMModel:
         source,
         tokenizer,
         end_tokens_of(ends, tokenizer),
-        max_length=int(getattr(text_config, "max_position_embeddings", 2048)),
+        max_length=max_length,
         vocabulary=vocabulary,
         dtype=str(config.dtype) if options.dtype == "auto" else f"torch.{options.dtype}",
         device_type="cuda" if gpu_in_sight() else "cpu",
