@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quart import Response, request, send_file
 
 from ml.errors import InvalidInput, NotFound
-from ml.finetuning.uploads import TRAINING_DATA, Uploads, check_name
+from ml.finetuning.uploads import TRAINING_DATA, check_name
 from ml.serving.media_types import takes
 from ml.serving.multipart import Form, read_form
 from ml.serving.openai.errors import error_reply
@@ -25,7 +25,7 @@ _MOST_FILES = 10_000
 def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
     app.error_forms[OPENAI_PATHS] = error_reply
-    uploads = Uploads(workflow.settings.uploads_path)
+    uploads = workflow.uploads
     most_bytes = workflow.settings.max_upload_bytes
     app.body_limits["/v1/files"] = most_bytes
 
@@ -68,7 +68,8 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     async def file_content(file_id: str) -> Response:
         """Return a file's content."""
         entry = await workflow.in_thread(uploads.entry, file_id)
-        return await send_file(uploads.path(entry), mimetype="application/octet-stream")
+        path = await workflow.in_thread(uploads.path, entry)
+        return await send_file(path, mimetype="application/octet-stream")
 
     @app.delete("/v1/files/<file_id>")
     async def delete_file(file_id: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "input_path": ("data/in", Path("data/in")),
     "output_path": ("/data/out", Path("/data/out")),
     "working_path": ("data/work, and more", Path("data/work, and more")),
+    "files_url": ("file:///data/shared/", "file:///data/shared"),
+    "copies_bytes": ("9", 9),
     "query_engine_url": ("http://queries:80/v1", "http://queries:80/v1"),
     "query_signers": (",".join(SIGNERS), SIGNERS),
     "dtype": ("float32", "float32"),

@@ -11,13 +11,15 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["MARKER", "Checkpoint", "Checkpoints"]
 
+#: The last file of a checkpoint.
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 #: Without one of these a run cannot go on as if it had not been interrupted.
@@ -60,7 +62,8 @@ class Checkpoints:
         folder = self.folder / f"checkpoint-{step}"
         sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
         sizes.pop(MARKER, None)
-        text = json.dumps({"files": sizes, "numbers": dict(numbers)})
+        marker = {"files": sizes, "numbers": dict(numbers), "written_at": time.time()}
+        text = json.dumps(marker)
         scratch = folder / f"{MARKER}.new"
         scratch.write_text(text)
         os.replace(scratch, folder / MARKER)  # noqa: PTH105  (it replaces what is there)
@@ -87,7 +90,7 @@ class Checkpoints:
     def _read(self, folder: Path, step: int) -> Checkpoint | None:
         try:
             marker = json.loads((folder / MARKER).read_text())
-            written_at = (folder / MARKER).stat().st_mtime
+            written_at = marker.get("written_at") or (folder / MARKER).stat().st_mtime
             sizes = marker["files"]
             whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
         except (OSError, ValueError, KeyError):

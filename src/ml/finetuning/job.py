@@ -13,6 +13,7 @@ from ml.finetuning.backends.choice import Choice, choose_backend
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.data.prepare import TrainingData, prepare
 from ml.finetuning.data.report import DataReport
+from ml.finetuning.data.row import RowSource
 from ml.finetuning.data.tokenizer import load_tokenizer
 from ml.finetuning.exports import Exporter, check_tools
 from ml.finetuning.failures import TrainingFailed, explained_failures
@@ -20,12 +21,16 @@ from ml.finetuning.manifest import MANIFEST_FILE, files_of, software, write_mani
 from ml.finetuning.names import output_name
 from ml.finetuning.outcome import Outcome, outcome_of
 from ml.finetuning.output import Output
+from ml.finetuning.queries.engine import QUERY_FILE
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.result_file import RESULT_FILE, write_results
 from ml.finetuning.rows import open_rows
 from ml.finetuning.run_facts import RunFacts
-from ml.finetuning.run_log import METRICS_FILE, RunLog
+from ml.finetuning.run_log import LOG_FILE, METRICS_FILE, RunLog
 from ml.finetuning.settings import TrainerSettings
+from ml.finetuning.shared_checkpoints import SharedCheckpoints
+from ml.finetuning.shared_files import SharedFiles
+from ml.finetuning.shared_models import SharedOutput
 from ml.finetuning.start import Start
 from ml.finetuning.uploads import RESULTS, Uploads
 from ml.jobs.context import JobContext, Stopped
@@ -37,6 +42,8 @@ __all__ = ["run"]
 _RUN_FILE = "run.json"
 #: In the job's folder while it works.
 _EXAMPLES = "examples"
+#: In the job's folder, where the tuned model is not written to where all find it at once.
+_OUTPUT = "output"
 _TELL_SECONDS = 2.0
 #: The phase in which it is told how far the data is.
 _PREPARING = "preparing_data"
@@ -50,20 +57,62 @@ def run(context: JobContext) -> dict[str, Any]:
     """
     request = FinetuningRequest.model_validate(context.job.request)
     settings = TrainerSettings.from_environment()
-    output = Output(settings.output_path, output_name(request.output_dir), context.job.id)
-    checkpoints = Checkpoints.of_job(context.folder, keep=request.save_total_limit)
+    shared = SharedFiles.of(settings)
+    output = _output(context, request, settings, shared)
+    checkpoints = _checkpoints(context, request, shared)
     with explained_failures(request):
-        start = Start.of(request.model_name, settings.output_path)
+        if shared is not None:
+            shared.models.fetch(request.model_name)
+        start = Start.of(request.model_name, settings.models_path)
         start.require()
         choice = choose_backend(request, dtype=settings.dtype)
         check_tools(request.exports)
         output.claim(list(request.exports))
         try:
-            return _Work(context, request, settings, output, checkpoints, choice, start).do()
+            work = _Work(context, request, settings, output, checkpoints, choice, start, shared)
+            result = work.do()
         except BaseException:
             if checkpoints.newest() is None:  # there is nothing to go on from
                 output.release()
             raise
+    if shared is not None:  # all of it is where others find it
+        shutil.rmtree(context.folder / _OUTPUT, ignore_errors=True)
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    return result
+
+
+def _output(
+    context: JobContext,
+    request: FinetuningRequest,
+    settings: TrainerSettings,
+    shared: SharedFiles | None,
+) -> Output:
+    name = output_name(request.output_dir)
+    if shared is None:
+        return Output(settings.output_path, name, context.job.id)
+    return SharedOutput(shared.files, context.folder / _OUTPUT, name, context.job.id)
+
+
+def _checkpoints(
+    context: JobContext, request: FinetuningRequest, shared: SharedFiles | None
+) -> Checkpoints:
+    """Return the job's checkpoints, with those that it made on another host."""
+    if shared is None:
+        return Checkpoints.of_job(context.folder, keep=request.save_total_limit)
+
+    def warn(message: str) -> None:
+        context.event(EventType.LOG, {"level": "WARNING", "message": message})
+
+    checkpoints = SharedCheckpoints(
+        shared.files,
+        context.job.id,
+        context.folder,
+        keep=request.save_total_limit,
+        beside=(_RUN_FILE, QUERY_FILE, LOG_FILE, METRICS_FILE),
+        warn=warn,
+    )
+    checkpoints.fetch()
+    return checkpoints
 
 
 @dataclass
@@ -75,6 +124,7 @@ class _Work:
     checkpoints: Checkpoints
     choice: Choice
     start: Start
+    shared: SharedFiles | None
 
     @property
     def facts(self) -> RunFacts:
@@ -98,9 +148,7 @@ class _Work:
         )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        rows = open_rows(
-            self.request, self.settings, self.context.job.id, self.context.folder, self.heed
-        )
+        rows = self._rows(self.request)
         data = prepare(
             rows,
             self.request,
@@ -124,22 +172,27 @@ class _Work:
         )
         began = time.monotonic()
         outcome = outcome_of(self.checkpoints, self.request)
+        log = RunLog([self.context.folder, self.output.folder])
         if outcome is None:
-            outcome = self._train(source, tokenizer, data)
+            outcome = self._train(source, tokenizer, data, log)
+        else:  # its folder may be another host's by now
+            log.begin(after_step=outcome.steps)
         seconds = round(time.monotonic() - began, 3)
         self._phase("saving", "Saving the adapter")
         self.output.publish_adapter(outcome.adapter, self.start.base, tokenizer)
         checks = self._export(source, tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
 
+    def _rows(self, request: FinetuningRequest) -> RowSource:
+        job_id, folder = self.context.job.id, self.context.folder
+        return open_rows(request, self.settings, job_id, folder, self.heed, self.shared)
+
     def _with_validation(self, data: TrainingData, tokenizer: Any, file: Path) -> TrainingData:
         """Return the data with the examples of the data set for validation, if there is one."""
         request = self.request.of_validation()
         if request is None:
             return data
-        rows = open_rows(
-            request, self.settings, self.context.job.id, self.context.folder, self.heed
-        )
+        rows = self._rows(request)
         held_out = prepare(rows, request, tokenizer, file=file, tell=_Teller(self).tell)
         self._log(f"Validation data: {held_out.report.sentence()}")
         found = {
@@ -154,7 +207,7 @@ class _Work:
         self.context.event(EventType.LOG, event)
         self.context.progress(data=counts)
 
-    def _train(self, source: str, tokenizer: Any, data: TrainingData) -> Outcome:
+    def _train(self, source: str, tokenizer: Any, data: TrainingData, log: RunLog) -> Outcome:
         # These import transformers: after the backend did.
         from ml.finetuning.callbacks import Reporter
         from ml.finetuning.training import train
@@ -171,11 +224,10 @@ class _Work:
         self.facts.agree(device=model.device.type, dtype=str(model.dtype).removeprefix("torch."))
         model = self._with_lora(model)
         self._phase("training", f"Training on {len(data.train)} examples")
-        log = RunLog([self.context.folder, self.output.folder])
         reporter = Reporter(
             self.context, log, learning_rate=request.learning_rate, data=data.report.counts()
         )
-        train(self.context, backend, model, tokenizer, data, request, reporter)
+        train(self.context, self.checkpoints, backend, model, tokenizer, data, request, reporter)
         outcome = outcome_of(self.checkpoints, request)
         if outcome is None:
             raise TrainingFailed("the training ended without a complete checkpoint")
@@ -237,7 +289,9 @@ class _Work:
         write_manifest(self.output.folder, manifest)
         digest = self.output.write_archive([*files, MANIFEST_FILE])
         archive = {"name": self.output.archive.name, "sha256": digest}
-        uploads = Uploads(self.settings.uploads_path)
+        uploads = (
+            Uploads(self.settings.uploads_path) if self.shared is None else self.shared.uploads
+        )
         numbers = uploads.scratch()
         write_results(self.context.folder / METRICS_FILE, numbers)
         results = [uploads.keep(numbers, RESULT_FILE, RESULTS)["id"]]

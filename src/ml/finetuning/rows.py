@@ -12,6 +12,7 @@ from ml.finetuning.queries.results import QueryResults
 from ml.finetuning.queries.signature import check_signature
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.settings import TrainerSettings
+from ml.finetuning.shared_files import SharedFiles
 from ml.finetuning.uploads import is_file_id
 
 __all__ = ["open_rows"]
@@ -23,6 +24,7 @@ def open_rows(
     job_id: str,
     folder: Path,
     check: Callable[[], None],
+    shared: SharedFiles | None = None,
 ) -> RowSource:
     """Return a job's rows; a query runs once for a job, whose folder keeps its id.
 
@@ -31,14 +33,20 @@ def open_rows(
     """
     name = request.dataset_name
     if name is not None:
-        return open_dataset(
-            name, settings.uploads_path if is_file_id(name) else settings.input_path
-        )
-    results = QueryResults(settings.queries_path, given=settings.input_path)
+        if shared is not None:
+            shared.fetch_dataset(name)
+        return open_dataset(name, settings.uploads_path if is_file_id(name) else settings.data_path)
+    results = QueryResults(settings.queries_path, given=settings.data_path)
     query_id = request.query_id
     if request.query_params is not None:
         check_signature(request.query_params, settings.query_signers)
-        engine = query_engine(settings.query_engine_url, settings.input_path, results)
+        if shared is not None and not settings.query_engine_url:
+            shared.fetch_databases()
+        engine = query_engine(settings.query_engine_url, settings.data_path, results)
         query_id = query_once(engine, request.query_params, job_id, folder, check)
+        if shared is not None:
+            shared.keep_results(query_id)
     assert query_id is not None  # noqa: S101  (the request has one of the three)
+    if shared is not None and QueryResults.is_id(query_id):
+        shared.fetch_results(query_id)
     return results.open(query_id)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LOG_FILE", "METRICS_FILE", "RunLog"]
+__all__ = ["LOG_FILE", "METRICS_FILE", "RunLog", "entries_of"]
 
 LOG_FILE = "training_logs.jsonl"
 METRICS_FILE = "metrics.csv"
@@ -67,7 +67,7 @@ class RunLog:
 
     def newest(self, number: int) -> list[dict[str, Any]]:
         """Return so many of the newest training steps in the first folder, oldest first."""
-        return [json.loads(line) for line in self._whole_lines(LOG_FILE)[-number:]]
+        return entries_of("".join(self._whole_lines(LOG_FILE)[-number:]))
 
     def _append(self, name: str, text: str) -> None:
         for folder in self._folders:
@@ -87,6 +87,11 @@ class RunLog:
         path = self._folders[0] / name
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [line for line in lines if line.endswith("\n")]
+
+
+def entries_of(text: str) -> list[dict[str, Any]]:
+    """Return the training steps in the text of a log file, oldest first."""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def _row(values: Iterable[Any]) -> str:

@@ -11,10 +11,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
 from ml.addresses import SignerAddress, WebAddress
+from ml.jobs.remote_files import files_address_fault
 from ml.jobs.settings import GraceSeconds, JobSettings
 from ml.setting_text import split_list
 
@@ -22,6 +23,12 @@ __all__ = ["PREFIX", "TrainerSettings"]
 
 #: How the names of variables begin that no document has without it.
 PREFIX = "TRAINER_"
+
+
+def _files_address(value: str) -> str:
+    if fault := files_address_fault(value):  # does not repeat the address
+        raise ValueError(fault)
+    return value.rstrip("/")
 
 
 class TrainerSettings(JobSettings):
@@ -39,6 +46,16 @@ class TrainerSettings(JobSettings):
         default=Path("/mnt/working"),
         validation_alias="WORKING_PATH",
         description="Jobs, their checkpoints and logs, uploaded files",
+    )
+    files_url: Annotated[str, AfterValidator(_files_address)] | None = Field(
+        default=None,
+        description="Such as s3://bucket/folder, where hosts that share no folder have their files:"
+        " in place of INPUT_PATH and OUTPUT_PATH; WORKING_PATH has copies",
+    )
+    copies_bytes: int = Field(
+        default=50 * 2**30,
+        ge=1,
+        description="Of files under FILES_URL that a host keeps; a data set may have as many",
     )
     query_engine_url: WebAddress | None = Field(
         default=None,
@@ -64,14 +81,27 @@ class TrainerSettings(JobSettings):
     )
 
     @property
+    def data_path(self) -> Path:
+        """Where training data lies, or its copies."""
+        return self.input_path if self.files_url is None else self._copies("input")
+
+    @property
+    def models_path(self) -> Path:
+        """Where tuned models lie, or their copies."""
+        return self.output_path if self.files_url is None else self._copies("output")
+
+    @property
     def uploads_path(self) -> Path:
-        """Where uploaded files lie."""
-        return self.working_path / "files"
+        """Where uploaded files lie, or their copies."""
+        return self.working_path / "files" if self.files_url is None else self._copies("files")
 
     @property
     def queries_path(self) -> Path:
-        """Where the results of queries lie."""
-        return self.working_path / "queries"
+        """Where the results of queries lie, or their copies."""
+        return self.working_path / "queries" if self.files_url is None else self._copies("queries")
+
+    def _copies(self, place: str) -> Path:
+        return self.working_path / "copies" / place
 
     def job_arguments(self) -> dict[str, Any]:
         """Return these fields alone, as the keyword arguments of the trainer's workflow."""

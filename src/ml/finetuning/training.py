@@ -19,6 +19,7 @@ __all__ = ["fitting_warmup", "train"]
 
 def train(
     context: JobContext,
+    checkpoints: Checkpoints,
     backend: Backend,
     model: Any,
     tokenizer: Any,
@@ -32,7 +33,6 @@ def train(
     `ml.jobs.context.Stopped` after a checkpoint was saved because of a stop request, and
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
-    checkpoints = Checkpoints.of_job(context.folder, keep=request.save_total_limit)
     checkpoints.discard_incomplete()
     newest = checkpoints.newest()
     # The order matters: what asks for a save comes before what logs it.

@@ -46,15 +46,7 @@ class Uploads:
 
     def keep(self, scratch: Path, name: str, purpose: str = TRAINING_DATA) -> dict[str, Any]:
         """Return the entry of a file that was written, under a new id."""
-        entry = {
-            "id": f"file-{uuid.uuid4().hex[:24]}",
-            "object": "file",
-            "bytes": scratch.stat().st_size,
-            "created_at": int(time.time()),
-            "filename": Path(name).name,
-            "purpose": purpose,
-            "status": "processed",
-        }
+        entry = self.new_entry(scratch, name, purpose)
         data, note = self.path(entry), self.scratch()
         try:
             scratch.rename(data)
@@ -66,6 +58,19 @@ class Uploads:
             raise
         return entry
 
+    @staticmethod
+    def new_entry(scratch: Path, name: str, purpose: str) -> dict[str, Any]:
+        """Return what is to be known of a file that was written."""
+        return {
+            "id": f"file-{uuid.uuid4().hex[:24]}",
+            "object": "file",
+            "bytes": scratch.stat().st_size,
+            "created_at": int(time.time()),
+            "filename": Path(name).name,
+            "purpose": purpose,
+            "status": "processed",
+        }
+
     def list(self) -> list[dict[str, Any]]:
         """Return the entries, newest first."""
         entries = [json.loads(path.read_text()) for path in self.folder.glob("file-*.entry")]
@@ -73,21 +78,29 @@ class Uploads:
 
     def entry(self, file_id: str) -> dict[str, Any]:
         """Return a file's entry; raises `NotFound`."""
-        path = self._entry_file(file_id)
-        if not _ID.fullmatch(file_id) or not path.is_file():
+        text = self._read_entry(file_id) if _ID.fullmatch(file_id) else None
+        if text is None:
             raise NotFound(f"There is no file {file_id!r}.")
-        entry: dict[str, Any] = json.loads(path.read_text())
+        entry: dict[str, Any] = json.loads(text)
         return entry
 
+    def _read_entry(self, file_id: str) -> str | bytes | None:
+        path = self._entry_file(file_id)
+        return path.read_text() if path.is_file() else None
+
     def path(self, entry: dict[str, Any]) -> Path:
-        """Return where an entry's file lies."""
-        return self.folder / f"{entry['id']}{Path(entry['filename']).suffix.lower()}"
+        """Return where an entry's file lies; it may be copied there first."""
+        return self.folder / self._data_name(entry)
 
     def delete(self, file_id: str) -> None:
         """Remove a file; raises `NotFound`."""
         entry = self.entry(file_id)
         self._entry_file(file_id).unlink(missing_ok=True)
         self.path(entry).unlink(missing_ok=True)
+
+    @staticmethod
+    def _data_name(entry: dict[str, Any]) -> str:
+        return f"{entry['id']}{Path(entry['filename']).suffix.lower()}"
 
     def _entry_file(self, file_id: str) -> Path:
         return self.folder / f"{file_id}.entry"

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Protocol
 
 from ml.errors import ConfigurationError
 from ml.generation.lora_file import CONFIG_FILE, WEIGHTS_FILE, LoraFile
 from ml.generation.request import ModelNotFound
 
-__all__ = ["AdapterFolder"]
+__all__ = ["AdapterFolder", "AdapterSource"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class AdapterSource(Protocol):
+    """Where adapters come from, of which the folder has copies."""
+
+    def names(self) -> set[str]:
+        """Return the names of all adapters."""
+
+    def fetch(self, name: str) -> None:
+        """Have the copy of an adapter as it is now in the folder, or none if there is none."""
 
 
 class AdapterFolder:
@@ -25,9 +36,13 @@ class AdapterFolder:
         if not root.is_dir():
             raise ConfigurationError(f"{root}: there is no such folder for adapters")
         self._root = root.resolve()
+        #: None: what is in the folder is all that there is.
+        self.source: AdapterSource | None = None
 
     def names(self) -> set[str]:
         """Return the names of the sub-folders that hold an adapter's files."""
+        if self.source is not None:
+            return self.source.names()
         return {
             folder.name
             for folder in self._root.iterdir()
@@ -37,6 +52,8 @@ class AdapterFolder:
 
     def find(self, name: str) -> LoraFile:
         """Return the adapter of a name. Raises `ModelNotFound` for a name without a sub-folder."""
+        if self.source is not None and _NAME.fullmatch(name):
+            self.source.fetch(name)
         folder = self._resolve(name)
         if folder is None:
             raise ModelNotFound(f"there is no adapter {name[:100]!r}")

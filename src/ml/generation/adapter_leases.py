@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ml.errors import Overloaded
-from ml.generation.adapter_folder import AdapterFolder
+from ml.generation.adapter_folder import AdapterFolder, AdapterSource
 from ml.generation.lora_file import LoraFile
 from ml.generation.request import ModelNotFound
 
@@ -107,6 +107,15 @@ class AdapterLeases:
         self._loaded: dict[str, _Loaded] = {}
         self._lock = threading.RLock()
         self._loading = threading.Lock()
+
+    @property
+    def source(self) -> AdapterSource | None:
+        """Where adapters come from, if the folder has copies of them."""
+        return self._folder.source
+
+    @source.setter
+    def source(self, source: AdapterSource) -> None:
+        self._folder.source = source
 
     def available(self) -> list[AdapterState]:
         """Return the adapters in the folder and those that are loaded, sorted by name."""

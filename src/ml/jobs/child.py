@@ -18,12 +18,13 @@ from typing import Any
 from ml.errors import ConfigurationError, StorageFull, StorageUnavailable, storage_failure
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext, Stopped
-from ml.jobs.environment_file import EnvironmentFile
+from ml.jobs.environment_file import environment_file
 from ml.jobs.event_type import EventType
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
 from ml.jobs.log_file import last_lines_event
 from ml.jobs.process import Process, end_with_parent
+from ml.jobs.remote_files import FilesAway
 from ml.tracing import Attributes, span, start_tracing
 
 __all__ = ["STORE_IS_AWAY", "main"]
@@ -38,8 +39,12 @@ def main() -> int:
     It is `STORE_IS_AWAY` if the store could not be told: then the job is not at fault.
     """
     faulthandler.enable()  # a segmentation fault then leaves its place in the log file
-    if file := EnvironmentFile.of_this_process():
-        file.take()
+    try:
+        if file := environment_file():
+            file.take()
+    except FilesAway as error:
+        print(f"no environment: {error}", flush=True)  # noqa: T201
+        return STORE_IS_AWAY
     job_id, assignment = sys.argv[1], Assignment.from_environment()
     _start_tracing()
     try:
@@ -112,6 +117,9 @@ def _run(context: JobContext) -> JobState:
         return state
     except (Superseded, IllegalTransition):
         raise
+    except FilesAway as error:  # the job is not at fault, and goes on from its checkpoint
+        context.finish(JobState.INTERRUPTED, reason=str(error))
+        return JobState.INTERRUPTED
     except BaseException as error:
         with contextlib.suppress(OSError):  # of a full disk, on which the log file is
             traceback.print_exc()

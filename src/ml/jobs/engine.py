@@ -28,6 +28,7 @@ class JobEngine:
         folder: jobs work in `folder/jobs/<id>`; by default their records are in it, too.
         settings: its `job_slots` are those of all engines of this host with the same database.
         environment: variables for the jobs' processes, beside those of this one.
+        files_url: see `ml.jobs.remote_files`; by default the hosts of jobs share the folder.
         on_end: called with the record of each job that this process saw end.
     """
 
@@ -37,11 +38,13 @@ class JobEngine:
         settings: JobSettings,
         *,
         environment: Mapping[str, str] | None = None,
+        files_url: str | None = None,
         on_end: Callable[[Job], Awaitable[None]] | None = None,
     ) -> None:
         self.folder = folder
         self._settings = settings
         self._environment = environment or {}
+        self._files_url = files_url
         self._on_end = on_end
         self._store: JobStore | None = None
         self._tails: Tails | None = None
@@ -101,6 +104,7 @@ class JobEngine:
         settings = self._settings
         kind = await asyncio.to_thread(executor_class, settings.executor)  # its import may be long
         executor = kind(self.store.url, self.jobs_folder, settings, self._environment)
+        executor.files_url = self._files_url
         await executor.open()
         self._executor = executor
         self._scheduler = Scheduler(

@@ -15,7 +15,7 @@ from ml.finetuning.data.reading import FILE_ENDINGS, first_rows, read_file
 from ml.finetuning.data.row import Look, Row, RowSource
 from ml.models.local_models import refusal_of_the_hub
 
-__all__ = ["find_file", "open_dataset"]
+__all__ = ["file_names", "find_file", "open_dataset"]
 
 #: With its owner only: a bare name may also be one of the loaders of `datasets`, such as "json",
 #: which would read whatever lies in the working folder.
@@ -44,21 +44,29 @@ def open_dataset(name: str, root: Path, look: Look | None = None) -> RowSource:
     )
 
 
-def find_file(name: str, root: Path) -> Path | None:
-    """Return the file of this name under `root`, an ending added if it has none; None if none is.
+def file_names(name: str) -> list[str]:
+    """Return the names, relative to the input folder, that the file of a data set may have.
 
-    Raises `InvalidInput` when the name is absolute, climbs, or follows a link out of `root`.
+    Raises `InvalidInput` for one that is absolute or climbs.
     """
     plain = name.removeprefix("./")
     if not plain or "\0" in plain or "\\" in plain or plain.startswith(("/", "~")):
         raise InvalidInput("dataset_name: give a name relative to the input folder")
     if ".." in plain.split("/"):
         raise InvalidInput("dataset_name: may not hold '..'")
-    inside = root.resolve()
     endings = ("",) if plain.lower().endswith(FILE_ENDINGS) else FILE_ENDINGS
-    for ending in endings:
+    return [f"{plain}{ending}" for ending in endings]
+
+
+def find_file(name: str, root: Path) -> Path | None:
+    """Return the file of this name under `root`, an ending added if it has none; None if none is.
+
+    Raises `InvalidInput` when the name is absolute, climbs, or follows a link out of `root`.
+    """
+    inside = root.resolve()
+    for candidate in file_names(name):
         try:
-            path = (inside / f"{plain}{ending}").resolve()
+            path = (inside / candidate).resolve()
             found = path.is_file()
         except (OSError, RuntimeError) as error:  # too long, or links that go in a circle
             raise InvalidInput("dataset_name: this is no name of a file") from error

@@ -15,9 +15,10 @@ from ml.finetuning.queries.query_process import Question
 from ml.finetuning.queries.results import QueryResults
 from ml.finetuning.request import QueryParams
 
-__all__ = ["EmbeddedQueryEngine"]
+__all__ = ["DATABASE_ENDINGS", "EmbeddedQueryEngine"]
 
-_ENDINGS = (".db", ".sqlite", ".sqlite3")
+#: Of the names of files that are asked.
+DATABASE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 #: SQLite attaches no more.
 _MOST_DATABASES = 10
 _PROCESS = "ml.finetuning.queries.query_process"
@@ -74,11 +75,15 @@ class EmbeddedQueryEngine:
         files = [
             path.resolve()
             for path in sorted(self._input_path.glob("*"))
-            if path.suffix in _ENDINGS and path.resolve().is_relative_to(root) and path.is_file()
+            if path.suffix in DATABASE_ENDINGS
+            and path.resolve().is_relative_to(root)
+            and path.is_file()
         ]
         found = {f"{path.stem}_" if path.stem in _OWN_NAMES else path.stem: path for path in files}
         if not found:
-            raise NotFound(f"there is no database ({', '.join(_ENDINGS)}) in the input folder")
+            raise NotFound(
+                f"there is no database ({', '.join(DATABASE_ENDINGS)}) in the input folder"
+            )
         if len(found) > _MOST_DATABASES:
             raise UnprocessableInput(
                 f"the input folder has {len(found)} databases; {_MOST_DATABASES} can be queried"

@@ -12,7 +12,10 @@ from ml.finetuning.queries.remote import RemoteQueryEngine
 from ml.finetuning.queries.results import QueryResults
 from ml.finetuning.request import QueryParams
 
-__all__ = ["QueryEngine", "query_engine", "query_once"]
+__all__ = ["QUERY_FILE", "QueryEngine", "query_engine", "query_once"]
+
+#: In the job's folder: the id of its query's results.
+QUERY_FILE = "query_id"
 
 
 class QueryEngine(Protocol):
@@ -38,7 +41,7 @@ def query_once(
 
     The id is kept in the job's folder: a job that is resumed trains on the same rows.
     """
-    kept = folder / "query_id"
+    kept = folder / QUERY_FILE
     if kept.exists():
         return kept.read_text()
     query_id = engine.run(query, job_id, check)

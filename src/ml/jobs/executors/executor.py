@@ -40,7 +40,7 @@ class Exit:
         """
         number = signal.Signals(-code) if code < 0 else None
         if code == child.STORE_IS_AWAY:
-            reason = "It could not write to the job store, whose disk is full or which is away."
+            reason = "It could not reach the job store or its files, or a disk is full."
         elif number is None:
             reason = f"Its process ended with exit code {code} and no result."
         else:
@@ -60,6 +60,8 @@ class Executor(Protocol):
 
     #: Whether its jobs go on when this process ends, and are found again by the next one.
     outlives_service: ClassVar[bool] = False
+    #: Where the hosts of jobs have files that they share, if not in the folder; set before `open`.
+    files_url: str | None = None
 
     def __init__(
         self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]

@@ -22,12 +22,13 @@ from ml import tracing
 from ml.errors import ConfigurationError
 from ml.jobs import child
 from ml.jobs.assignment import Assignment
-from ml.jobs.environment_file import EnvironmentFile
+from ml.jobs.environment_file import EnvironmentFile, SharedEnvironmentFile
 from ml.jobs.event_type import EventType
 from ml.jobs.executors.executor import Executor, Exit
 from ml.jobs.executors.ray_jobs import RayAway, RayJob, RayJobs, RayRefusal, TokenRefused
 from ml.jobs.job import Job
 from ml.jobs.log_file import LOG_FILE, last_lines_event
+from ml.jobs.remote_files import FilesAway
 from ml.jobs.resources import Resources
 from ml.jobs.settings import JobSettings
 
@@ -49,7 +50,9 @@ class RayExecutor(Executor):
     """Runs jobs on a Ray cluster whose nodes have this distribution and share the folder.
 
     What Ray is told stands in its dashboard. So a job finds its `Assignment`, with the password of
-    its store, in a file that only its owner reads, and that goes when the job has read it.
+    its store, in a file that only its owner reads, and that goes when the job has read it. With
+    `files_url` the nodes share no folder: that file is there, and what a job prints is Ray's to
+    keep.
     """
 
     outlives_service: ClassVar[bool] = True
@@ -156,8 +159,13 @@ class RayExecutor(Executor):
             raise RuntimeError("the executor is not open")
         return self._ray
 
-    def _environment_file(self, job_id: str, attempt: int) -> EnvironmentFile:
-        return EnvironmentFile(self._folder / job_id / f"environment-{attempt}.json")
+    def _environment_file(
+        self, job_id: str, attempt: int
+    ) -> EnvironmentFile | SharedEnvironmentFile:
+        name = f"environment-{attempt}.json"
+        if self.files_url is not None:
+            return SharedEnvironmentFile(self.files_url, f"jobs/{job_id}/{name}")
+        return EnvironmentFile(self._folder / job_id / name)
 
     def _submit(self, job: Job) -> None:
         name = _name(job.id, job.attempt)
@@ -175,7 +183,9 @@ class RayExecutor(Executor):
             "RAY_JOB_STOP_WAIT_TIME_S": str(max(1, round(settings.grace_seconds))),
         }
         log = shlex.quote(str(folder / LOG_FILE))
-        command = f"exec python -m {child.__name__} {job.id} >> {log} 2>&1"
+        command = f"exec python -m {child.__name__} {job.id}"
+        if self.files_url is None:
+            command += f" >> {log} 2>&1"
         name = _name(job.id, job.attempt)
         try:
             given = self._environment | tracing.variables() | told
@@ -183,7 +193,7 @@ class RayExecutor(Executor):
             await self._cluster.submit(
                 name, command, variables, Resources.of(job, settings.resources)
             )
-        except RayAway as error:
+        except (RayAway, FilesAway) as error:
             self._note(error)
         except (RayRefusal, OSError) as error:
             self._refused[name] = str(error)
@@ -204,7 +214,7 @@ class RayExecutor(Executor):
         except RayAway as error:
             self._note(error)
 
-    def _note(self, error: RayAway) -> None:
+    def _note(self, error: RayAway | FilesAway) -> None:
         if not self._is_away:  # once, and not for each job and second
             _log.warning("ray_away", error=str(error))
         self._is_away = True

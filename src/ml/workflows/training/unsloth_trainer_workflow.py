@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ml.caller import is_cancelled
@@ -17,9 +17,9 @@ from ml.errors import (
 from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
 from ml.finetuning.request_body import read_request
-from ml.finetuning.run_log import RunLog
+from ml.finetuning.run_log import LOG_FILE, RunLog, entries_of
 from ml.finetuning.settings import TrainerSettings
-from ml.finetuning.uploads import is_file_id
+from ml.finetuning.uploads import Uploads, is_file_id
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
@@ -33,6 +33,7 @@ from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 if TYPE_CHECKING:
     from ml.finetuning.checkpoints import Checkpoint
     from ml.finetuning.data.report import DataReport
+    from ml.finetuning.shared_files import SharedFiles
     from ml.jobs.store import JobStore
 
 __all__ = ["FINETUNING", "TrainerArguments", "UnslothTrainerWorkflow"]
@@ -67,10 +68,14 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         super().__init__()
         checked, inference = _read_arguments(model, arguments)
         self.settings: TrainerSettings = checked
+        self._shared = self._shared_files()
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
         #: What queues and runs the jobs.
         self.job_engine = JobEngine(
-            checked.working_path, checked, environment=checked.environment()
+            checked.working_path,
+            checked,
+            environment=checked.environment(),
+            files_url=checked.files_url,
         )
         self._language_model: LanguageModel | None = None
         if model is not None:
@@ -86,13 +91,22 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         """The records of all jobs. Raises `NotReady` before the workflow is set up."""
         return self.job_engine.store
 
+    @cached_property
+    def uploads(self) -> Uploads:
+        """The files that are known by an id."""
+        return self._shared.uploads if self._shared else Uploads(self.settings.uploads_path)
+
     async def do_setup(self) -> None:
         """Open the store, load the base model, and take up the queue."""
         await self.in_thread(self._make_folders)
+        if self._shared is not None:
+            await self.in_thread(self._shared.files.check)
         try:
             await self.job_engine.open()
             if self._language_model is not None:
                 await self.in_thread(self._language_model.load)
+                if self._shared is not None and self._language_model.adapters is not None:
+                    self._language_model.adapters.source = self._shared.models
             await self.job_engine.start()
         except BaseException:
             await self.do_close()
@@ -190,7 +204,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
         if not self.settings.query_engine_url:
             results = QueryResults(self.settings.queries_path)
-            EmbeddedQueryEngine(self.settings.input_path, results).judge(query, _stay)
+            if self._shared is not None:
+                self._shared.fetch_databases()
+            EmbeddedQueryEngine(self.settings.data_path, results).judge(query, _stay)
 
     async def _require_usable(self, request: FinetuningRequest) -> DataReport:
         report = await self.examine(request)
@@ -206,8 +222,6 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         Raises `NotFound` for a name that has none, `InvalidInput` for the base model's, and
         `IllegalTransition` while a job needs it.
         """
-        from ml.finetuning.output import delete_model
-
         self._require_setup()
         model = self._language_model
         if model is not None:
@@ -217,7 +231,15 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         await self.require_unneeded(name)
         if model is not None and model.adapters is not None:
             await self.in_thread(model.adapters.unload, name)
-        await self.in_thread(delete_model, self.settings.output_path, name)
+        await self.in_thread(self._delete_model, name)
+
+    def _delete_model(self, name: str) -> None:
+        from ml.finetuning.output import delete_model
+
+        if self._shared is not None:
+            self._shared.models.delete(name)
+        else:
+            delete_model(self.settings.output_path, name)
 
     async def require_unneeded(self, name: str) -> None:
         """Raise `IllegalTransition` while a job that has not ended needs a file or a model."""
@@ -241,7 +263,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.feasibility import require_feasible
         from ml.finetuning.start import Start
 
-        start = Start.of(request.model_name, self.settings.output_path)
+        if self._shared is not None:
+            self._shared.models.fetch(request.model_name)
+        start = Start.of(request.model_name, self.settings.models_path)
         allowed = self.settings.allowed_models
         if allowed and start.base not in allowed:
             known = ", ".join(allowed)
@@ -255,18 +279,30 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.data.look_process import look
 
         request = self._feasible(request)
-        is_uploaded = is_file_id(str(request.dataset_name))
-        rows = self.settings.uploads_path if is_uploaded else self.settings.input_path
-        return look(request, rows, self.settings.output_path, _stay)
+        name = str(request.dataset_name)
+        if self._shared is not None:
+            self._shared.fetch_dataset(name)
+        rows = self.settings.uploads_path if is_file_id(name) else self.settings.data_path
+        return look(request, rows, self.settings.models_path, _stay)
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Return the checkpoints of a job that are kept to go on from, oldest first."""
         from ml.finetuning.checkpoints import Checkpoints
+        from ml.finetuning.shared_checkpoints import shared_checkpoints
 
+        if self._shared is not None:
+            return shared_checkpoints(self._shared.files, job_id)
         return Checkpoints.of_job(self.job_engine.jobs_folder / job_id).complete()
 
     def logs(self, job_id: str, number: int) -> list[dict[str, Any]]:
-        """Return the newest entries of a job's log, oldest first."""
+        """Return the newest entries of a job's log, oldest first.
+
+        Where the hosts share no folder, it goes to the newest checkpoint.
+        """
+        if self._shared is not None:
+            from ml.finetuning.shared_checkpoints import shared_text
+
+            return entries_of(shared_text(self._shared.files, job_id, LOG_FILE))[-number:]
         return RunLog([self.job_engine.jobs_folder / job_id]).newest(number)
 
     def _output_of(self, request: FinetuningRequest, job_id: str) -> str:
@@ -288,32 +324,40 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 f"output_dir: {base!r} is the name of a base model, which would be asked instead "
                 "of the tuned one; take another name"
             )
-        made = Output(self.settings.output_path, name, "").names(request.exports)
+        made = Output(self.settings.models_path, name, "").names(request.exports)
         if there := same_name(made, await self.in_thread(self._names_there)):
             raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
         for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
             wished = job.request.get("exports", [])
             theirs = Output(
-                self.settings.output_path, str(job.request.get("output_dir")), ""
+                self.settings.models_path, str(job.request.get("output_dir")), ""
             ).names(wished)
             if theirs_too := same_name(made, theirs):
                 raise UnprocessableInput(f"output_dir: job {job.id} makes {theirs_too!r}")
 
     def _names_there(self) -> list[str]:
+        if self._shared is not None:
+            return sorted(self._shared.models.taken())
         return [path.name for path in self.settings.output_path.iterdir()]
 
+    def _shared_files(self) -> SharedFiles | None:
+        if self.settings.files_url is None:
+            return None
+        from ml.finetuning.shared_files import SharedFiles
+
+        return SharedFiles.of(self.settings)
+
     def _make_folders(self) -> None:
-        for path in (
-            self.settings.output_path,
-            self.settings.working_path,
-            self.settings.uploads_path,
-        ):
+        settings = self.settings
+        for path in (settings.models_path, settings.working_path, settings.uploads_path):
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from error
-        if not self.settings.input_path.is_dir():
-            raise ConfigurationError(f"INPUT_PATH: there is no folder {self.settings.input_path}")
+        if settings.files_url is not None:
+            settings.data_path.mkdir(parents=True, exist_ok=True)
+        elif not settings.input_path.is_dir():
+            raise ConfigurationError(f"INPUT_PATH: there is no folder {settings.input_path}")
 
 
 def _read_arguments(
@@ -328,13 +372,12 @@ def _read_arguments(
         faults.add("adapters_path: tuned models are found in output_path")
     if model is not None:
         inference["model"] = model
-    inference["adapters_path"] = str(own.get("output_path", names["output_path"].default))
-    checked = (
-        faults.of(partial(checked_arguments, TrainerArguments, **own)),
-        faults.of(partial(checked_arguments, LanguageModelArguments, names, **inference)),
-    )
+    settings = faults.of(partial(checked_arguments, TrainerArguments, **own))
+    if settings is not None:
+        inference["adapters_path"] = str(settings.models_path)
+    arguments = faults.of(partial(checked_arguments, LanguageModelArguments, names, **inference))
     faults.tell()
-    return checked
+    return settings, arguments
 
 
 def _stay() -> None:
