@@ -11,11 +11,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.failures import TrainingFailed
 from ml.finetuning.outcome import evaluations_since_best
+from ml.finetuning.process_group import any_worker, wait_for_all
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext
 from ml.jobs.event_type import EventType
 
-__all__ = ["CheckpointKeeper", "EarlyStopping", "Reporter", "StopOnRequest"]
+__all__ = [
+    "CheckpointKeeper",
+    "EarlyStopping",
+    "LastStep",
+    "Reporter",
+    "StopOnRequest",
+    "WaitForAll",
+]
 
 
 class Reporter(TrainerCallback):
@@ -51,15 +59,8 @@ class Reporter(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Note how long the step took; what is saved, and the last step, is always told.
-
-        The last step is evaluated, too, where there is anything to validate with.
-        """
+        """Note how long the step took."""
         self._step_times.append(time.monotonic() - self._step_began)
-        if state.global_step >= state.max_steps and args.eval_strategy != "no":
-            control.should_evaluate = True
-        if control.should_save or state.global_step >= state.max_steps:
-            control.should_log = True
 
     def on_log(
         self,
@@ -132,17 +133,44 @@ def _accuracy(logs: dict[str, Any], name: str, ours: str) -> dict[str, float | N
     return {ours: _finite(logs[name])} if name in logs else {}
 
 
-class StopOnRequest(TrainerCallback):
-    """Ends the run after a step, with a checkpoint, when its job is asked to stop."""
+class LastStep(TrainerCallback):
+    """Has what is saved, and the last step, always told.
 
-    def __init__(self, context: JobContext) -> None:
+    The last step is evaluated, too, where there is anything to validate with.
+    """
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for it."""
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+        if control.should_save or state.global_step >= state.max_steps:
+            control.should_log = True
+
+
+class StopOnRequest(TrainerCallback):
+    """Ends the run after a step, with a checkpoint, when its job is asked to stop.
+
+    Only the job's own process knows that, which has the context; all workers end with it.
+    """
+
+    def __init__(self, context: JobContext | None) -> None:
         self._context = context
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
         """Ask whether to stop."""
-        if self._context.stop_request() is not None:
+        if any_worker(self._context is not None and self._context.stop_request() is not None):
             control.should_training_stop = True
             control.should_save = True
+
+
+class WaitForAll(TrainerCallback):
+    """Lets no worker go on before each has written its part of a checkpoint."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Wait."""
+        wait_for_all()
 
 
 class CheckpointKeeper(TrainerCallback):

@@ -23,7 +23,9 @@ __all__ = ["MARKER", "Checkpoint", "Checkpoints"]
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 #: Without one of these a run cannot go on as if it had not been interrupted.
-_NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth")
+_NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+#: Each worker writes one; those of several are numbered.
+_RANDOM = re.compile(r"rng_state(_\d+)?\.pth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,6 @@ class Checkpoints:
             whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
         except (OSError, ValueError, KeyError):
             return None
-        if not whole or not set(_NEEDED) <= set(sizes):
+        if not whole or not set(_NEEDED) <= set(sizes) or not any(map(_RANDOM.fullmatch, sizes)):
             return None
         return Checkpoint(step, folder, marker["numbers"], written_at)

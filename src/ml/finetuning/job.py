@@ -32,9 +32,12 @@ from ml.finetuning.shared_checkpoints import SharedCheckpoints
 from ml.finetuning.shared_files import SharedFiles
 from ml.finetuning.shared_models import SharedOutput
 from ml.finetuning.start import Start
+from ml.finetuning.train_along import TrainAlong, with_lora
 from ml.finetuning.uploads import RESULTS, Uploads
+from ml.finetuning.workers import Workers, require_places
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.event_type import EventType, phase_event
+from ml.models.gpu import gpus_in_use
 
 __all__ = ["run"]
 
@@ -66,6 +69,7 @@ def run(context: JobContext) -> dict[str, Any]:
         start = Start.of(request.model_name, settings.models_path)
         start.require()
         choice = choose_backend(request, dtype=settings.dtype)
+        require_places(request.num_workers, gpus=gpus_in_use())
         check_tools(request.exports)
         output.claim(list(request.exports))
         try:
@@ -132,7 +136,7 @@ class _Work:
 
     def do(self) -> dict[str, Any]:
         self._log(f"Backend {self.choice.backend.name}: {self.choice.reason}")
-        self.choice.backend.prepare()
+        self.choice.backend.prepare(self.request.num_workers)
         examples = self.context.folder / _EXAMPLES
         examples.mkdir(exist_ok=True)
         try:
@@ -208,12 +212,27 @@ class _Work:
         self.context.progress(data=counts)
 
     def _train(self, source: str, tokenizer: Any, data: TrainingData, log: RunLog) -> Outcome:
-        # These import transformers: after the backend did.
-        from ml.finetuning.callbacks import Reporter
-        from ml.finetuning.training import train
-
-        backend, request = self.choice.backend, self.request
+        request = self.request
         self._phase("loading_model", f"Loading {self.start.base}")
+        part = TrainAlong(
+            self.context.folder, self.choice.backend, self.start, tokenizer, data, request
+        )
+        try:
+            with Workers(request.num_workers, part) as workers:
+                model = self._load(source)
+                workers.meet(self.heed)
+                self._train_model(model, tokenizer, data, log)
+        except BaseException:
+            # Of all times, a full disk has no room for half of one; nobody writes into it now.
+            self.checkpoints.discard_incomplete()
+            raise
+        outcome = outcome_of(self.checkpoints, request)
+        if outcome is None:
+            raise TrainingFailed("the training ended without a complete checkpoint")
+        return outcome
+
+    def _load(self, source: str) -> Any:
+        backend, request = self.choice.backend, self.request
         model = backend.load(source, request)
         quantized = getattr(model.config, "quantization_config", None) is not None
         if quantized and request.exports and backend.name != "unsloth":
@@ -221,28 +240,28 @@ class _Work:
                 f"exports: {self.start.base} has quantised weights; name the model with 16-bit "
                 "ones to merge an adapter into it"
             )
-        self.facts.agree(device=model.device.type, dtype=str(model.dtype).removeprefix("torch."))
-        model = self._with_lora(model)
-        self._phase("training", f"Training on {len(data.train)} examples")
+        self.facts.agree(
+            device=model.device.type,
+            dtype=str(model.dtype).removeprefix("torch."),
+            workers=str(request.num_workers),
+        )
+        if self.start.adapter is not None:
+            self._log(f"Training on from the tuned model {request.model_name}")
+        return with_lora(backend, model, self.start, request)
+
+    def _train_model(self, model: Any, tokenizer: Any, data: TrainingData, log: RunLog) -> None:
+        # These import transformers: after the backend did.
+        from ml.finetuning.callbacks import Reporter
+        from ml.finetuning.training import train
+
+        request, number = self.request, self.request.num_workers
+        by = f" by {number} workers" if number > 1 else ""
+        self._phase("training", f"Training on {len(data.train)} examples{by}")
         reporter = Reporter(
             self.context, log, learning_rate=request.learning_rate, data=data.report.counts()
         )
-        train(self.context, self.checkpoints, backend, model, tokenizer, data, request, reporter)
-        outcome = outcome_of(self.checkpoints, request)
-        if outcome is None:
-            raise TrainingFailed("the training ended without a complete checkpoint")
-        return outcome
-
-    def _with_lora(self, model: Any) -> Any:
-        if self.start.adapter is None:
-            return self.choice.backend.add_lora(model, self.request)
-        from peft import PeftModel
-
-        self._log(f"Training on from the tuned model {self.request.model_name}")
-        tuned = PeftModel.from_pretrained(model, str(self.start.adapter), is_trainable=True)
-        # Its configuration has the base's name, of which each save would ask the hub.
-        tuned.peft_config["default"].base_model_name_or_path = self.start.source
-        return tuned
+        backend, checkpoints = self.choice.backend, self.checkpoints
+        train(self.context, checkpoints, backend, model, tokenizer, data, request, reporter)
 
     def _export(self, source: str, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
         from ml.finetuning.likeness import probe_prompts

@@ -75,11 +75,19 @@ class TrainingParameters(BaseModel):
     gradient_checkpointing: bool = False
     load_in_4bit: bool | None = Field(default=None, description="CUDA alone; None: as the model is")
     backend: Literal["auto", "unsloth", "trl"] = "auto"
+    num_workers: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="Processes that train together on one host, each on its share of every step, "
+        "which has so many times the examples: each takes per_device_train_batch_size · "
+        "gradient_accumulation_steps",
+    )
     exports: list[Export] = Field(
         default=[], description="Beside the adapter, which is always saved"
     )
     resources: Resources | None = Field(
-        default=None, description="What the job needs of a host, where an executor places jobs"
+        default=None, description="What each worker needs of a host, where an executor places jobs"
     )
 
     @field_validator("max_steps")

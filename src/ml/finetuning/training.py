@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+
 from ml.finetuning.backends.backend import Backend
-from ml.finetuning.callbacks import CheckpointKeeper, EarlyStopping, Reporter, StopOnRequest
+from ml.finetuning.callbacks import (
+    CheckpointKeeper,
+    EarlyStopping,
+    LastStep,
+    Reporter,
+    StopOnRequest,
+    WaitForAll,
+)
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.data.prepare import TrainingData
 from ml.finetuning.outcome import outcome_of
+from ml.finetuning.process_group import leave_out_repeats
 from ml.finetuning.request import TrainingParameters
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.event_type import EventType
 
-__all__ = ["fitting_warmup", "train"]
+__all__ = ["fitting_warmup", "train", "train_along"]
 
 
 def train(
@@ -34,26 +45,48 @@ def train(
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
     checkpoints.discard_incomplete()
-    newest = checkpoints.newest()
     # The order matters: what asks for a save comes before what logs it.
-    callbacks = [StopOnRequest(context), reporter, CheckpointKeeper(checkpoints, context, reporter)]
-    if request.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(request.early_stopping_patience))
-    trainer = _trainer_class(backend, context, request)(
-        model=model,
-        args=_arguments(backend, request, checkpoints.folder, evaluating=bool(data.validation)),
-        train_dataset=data.train,
-        eval_dataset=data.validation or None,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
-    try:
-        trainer.train(resume_from_checkpoint=str(newest.folder) if newest else None)
-    except BaseException:
-        checkpoints.discard_incomplete()  # of all times, a full disk has no room for half of one
-        raise
+    callbacks: list[TrainerCallback] = [
+        StopOnRequest(context),
+        LastStep(),
+        reporter,
+        WaitForAll(),
+        CheckpointKeeper(checkpoints, context, reporter),
+    ]
+
+    def tell(message: str) -> None:
+        context.event(EventType.LOG, {"level": "INFO", "message": message})
+
+    trainer = _trainer(backend, model, tokenizer, data, request, checkpoints, callbacks, tell)
+    _run(trainer, checkpoints)
     if outcome_of(checkpoints, request) is None:
         raise Stopped(f"stopped at step {trainer.state.global_step}, with a checkpoint")
+
+
+def train_along(
+    rank: int,
+    folder: Path,
+    backend: Backend,
+    model: Any,
+    tokenizer: Any,
+    data: TrainingData,
+    request: TrainingParameters,
+) -> None:
+    """Train as one of several workers: worker 0, which does `train` in the job's folder, tells."""
+    import torch
+
+    checkpoints = Checkpoints.of_job(folder)
+    callbacks: list[TrainerCallback] = [StopOnRequest(None), LastStep(), WaitForAll()]
+    trainer = _trainer(
+        backend, model, tokenizer, data, request, checkpoints, callbacks, lambda message: None
+    )
+    torch.manual_seed(request.seed + rank)  # not the same dropout on other examples
+    _run(trainer, checkpoints)
+
+
+def _run(trainer: Any, checkpoints: Checkpoints) -> None:
+    newest = checkpoints.newest()
+    trainer.train(resume_from_checkpoint=str(newest.folder) if newest else None)
 
 
 def fitting_warmup(wished: int, steps: int) -> int:
@@ -62,11 +95,35 @@ def fitting_warmup(wished: int, steps: int) -> int:
     return min(wished, steps // (10 if wished == default else 2))
 
 
-def _trainer_class(backend: Backend, context: JobContext, request: TrainingParameters) -> type[Any]:
+def _trainer(
+    backend: Backend,
+    model: Any,
+    tokenizer: Any,
+    data: TrainingData,
+    request: TrainingParameters,
+    checkpoints: Checkpoints,
+    callbacks: Sequence[TrainerCallback],
+    tell: Callable[[str], None],
+) -> Any:
+    early = request.early_stopping_patience
+    return _trainer_class(backend, request, tell)(
+        model=model,
+        args=_arguments(backend, request, checkpoints.folder, evaluating=bool(data.validation)),
+        train_dataset=data.train,
+        eval_dataset=data.validation or None,
+        processing_class=tokenizer,
+        callbacks=[*callbacks, *([] if early is None else [EarlyStopping(early)])],
+    )
+
+
+def _trainer_class(
+    backend: Backend, request: TrainingParameters, tell: Callable[[str], None]
+) -> type[Any]:
     class Trainer(backend.trainer_class()):  # type: ignore[misc]
         """Writes no model card: each checkpoint would ask the hub about the base model.
 
-        Its warm-up is no longer than the run has room for.
+        Its warm-up is no longer than the run has room for, and its losses are the same for as many
+        workers as for one with as many examples in a step.
         """
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
@@ -77,10 +134,37 @@ def _trainer_class(backend: Backend, context: JobContext, request: TrainingParam
             warmup = fitting_warmup(request.warmup_steps, num_training_steps)
             if warmup != request.warmup_steps:
                 wished, of = request.warmup_steps, num_training_steps
-                message = f"Warm-up of {warmup} steps, not {wished}: there are only {of}"
-                context.event(EventType.LOG, {"level": "INFO", "message": message})
+                tell(f"Warm-up of {warmup} steps, not {wished}: there are only {of}")
             self.args.warmup_steps = warmup
             return super().create_scheduler(num_training_steps, *args, **options)
+
+        def get_batch_samples(self, batches: Any, number: int, device: Any) -> tuple[Any, Any]:
+            """Return a step's batches, and how many tokens all workers' have to learn."""
+            samples, items = super().get_batch_samples(batches, number, device)
+            if samples and leave_out_repeats(self.accelerator, samples[-1]):
+                items = self._get_num_items_in_batch(samples, device)
+            return samples, items
+
+        def prediction_step(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+            """Return what evaluation makes of a batch."""
+            leave_out_repeats(self.accelerator, inputs)
+            return super().prediction_step(model, inputs, *args, **options)
+
+        def _track_num_input_tokens(self, inputs: Any) -> None:
+            counts = (inputs["labels"] != -100).any(1)
+            names = inputs.keys() & {"input_ids", "attention_mask"}
+            super()._track_num_input_tokens({name: inputs[name][counts] for name in names})
+
+        def compute_loss(
+            self,
+            model: Any,
+            inputs: Any,
+            return_outputs: bool = False,
+            num_items_in_batch: Any = None,
+        ) -> Any:
+            """Return the loss, in evaluation as the mean of the batch that this worker has."""
+            items = num_items_in_batch if model.training else None
+            return super().compute_loss(model, inputs, return_outputs, items)
 
     return Trainer
 
@@ -122,6 +206,8 @@ def _arguments(
         max_length=request.max_seq_length,
         packing=request.packing,
         eval_packing=False,
+        # As transformers has it for a model that is not in peft's hands.
+        ddp_find_unused_parameters=not request.gradient_checkpointing,
         # The examples have their labels and their length already; packing is done by TRL.
         dataset_kwargs=None if request.packing else {"skip_prepare_dataset": True},
         bf16=on_gpu and torch.cuda.is_bf16_supported(),

@@ -74,8 +74,8 @@ def _stat(pid: int) -> tuple[str, int]:
     return fields[0], int(fields[19])
 
 
-def end_with_parent(parent: int) -> None:
-    """Have this process sent SIGTERM when `parent`, which started it, ends in any way."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Have this process sent a signal when `parent`, which started it, ends in any way."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it ended before it could be watched
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)

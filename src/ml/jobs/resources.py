@@ -16,7 +16,7 @@ class Resources(BaseModel):
     """Processors, GPUs and memory; None for what the executor gives by itself.
 
     A job may wish for them in the `resources` of its request; what it does not name is as the
-    service's settings have it.
+    service's settings have it. They are each worker's, where its request has `num_workers`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -27,6 +27,14 @@ class Resources(BaseModel):
 
     @classmethod
     def of(cls, job: Job, otherwise: Resources) -> Self:
-        """Return what a job wishes for, and what it gets where it wishes for nothing."""
+        """Return what a job wishes for, and what it gets where it wishes for nothing.
+
+        It is what all its workers need together, on one host; a processor for each at least.
+        """
         wished = cls.model_validate(job.request.get("resources") or {})
-        return cls(**otherwise.model_dump() | wished.model_dump(exclude_none=True))
+        each = cls(**otherwise.model_dump() | wished.model_dump(exclude_none=True))
+        workers = int(job.request.get("num_workers") or 1)
+        if workers == 1:
+            return each
+        together = each.model_copy(update={"cpus": each.cpus or 1.0}).model_dump(exclude_none=True)
+        return cls(**{name: workers * amount for name, amount in together.items()})

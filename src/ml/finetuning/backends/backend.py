@@ -25,8 +25,11 @@ class Backend(Protocol):
         """Return why it cannot do this here, or None. It loads no library of its own."""
         ...
 
-    def prepare(self) -> None:
-        """Import what it needs, in the order that it needs; before transformers and peft."""
+    def prepare(self, workers: int = 1) -> None:
+        """Import what it needs, in the order that it needs; before transformers and peft.
+
+        This process is one of so many workers of a host, which share its processors.
+        """
         ...
 
     def load(self, source: str, request: TrainingParameters) -> Any:

@@ -34,16 +34,19 @@ class TrlBackend:
             return "load_in_4bit needs the backend 'unsloth', and with it a CUDA GPU"
         return None
 
-    def prepare(self) -> None:
+    def prepare(self, workers: int = 1) -> None:
         """Leave a core to others, unless `OMP_NUM_THREADS` says how many threads there are to be.
 
         As many threads as cores, and one core in use: each step then waits for the thread that
-        has to share, and takes ten times as long.
+        has to share, and takes ten times as long. Workers share the threads.
         """
         import torch
 
+        most = max((len(os.sched_getaffinity(0)) - 1) // workers, 1)
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(len(os.sched_getaffinity(0)) - 1, 1))
+            torch.set_num_threads(most)
+        elif workers > 1:
+            torch.set_num_threads(min(torch.get_num_threads(), most))
 
     def load(self, source: str, request: TrainingParameters) -> Any:
         """Load a base model from safetensors; no code of a repository is run."""
@@ -92,11 +95,15 @@ class TrlBackend:
                 num_items_in_batch: Any = None,
             ) -> Any:
                 """Return the loss, of the model's own making where its outputs are wanted too."""
-                if return_outputs or not keeps_chosen_logits(model):
+                if return_outputs or not keeps_chosen_logits(self.model):
                     return Trainer.compute_loss(
                         self, model, inputs, return_outputs, num_items_in_batch
                     )
-                return completion_loss(model, inputs, num_items_in_batch)
+                loss = completion_loss(model, inputs, num_items_in_batch)
+                if num_items_in_batch is None:
+                    return loss
+                # The items are all workers', of whose gradients the mean is taken.
+                return loss * self.accelerator.num_processes
 
         return CpuTrainer
 

@@ -40,9 +40,11 @@ class UnslothBackend:
             return "unsloth is not installed; install the extra 'unsloth'"
         if not self._gpu():
             return "it needs a CUDA GPU, and this machine shows none"
+        if request.num_workers > 1:
+            return "it trains in one process; num_workers needs the backend 'trl'"
         return None
 
-    def prepare(self) -> None:
+    def prepare(self, workers: int = 1) -> None:
         """Import Unsloth, with its compiled files in the working directory's cache of the job."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)

@@ -191,7 +191,7 @@ class Found:
             number = math.ceil(tokens / request.max_seq_length)
         if not number:
             return 0, 0.0
-        batches = math.ceil(number / request.per_device_train_batch_size)
+        batches = math.ceil(number / (request.per_device_train_batch_size * request.num_workers))
         each_epoch = math.ceil(batches / request.gradient_accumulation_steps)
         if request.max_steps > 0:
             return request.max_steps, round(request.max_steps / each_epoch, 2)

@@ -20,12 +20,15 @@ from ml.finetuning.request_body import read_request
 from ml.finetuning.run_log import LOG_FILE, RunLog, entries_of
 from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.uploads import Uploads, is_file_id
+from ml.finetuning.workers import require_places
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
+from ml.jobs.executors.choice import EXECUTORS
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
 from ml.json_text import read_json
+from ml.models.gpu import gpus_in_sight
 from ml.workflows.arguments import JobArguments, checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -180,6 +183,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 "resources: the jobs of this service share its host, none has a part of its own; "
                 "leave it out"
             )
+        if not EXECUTORS[self.settings.executor].is_elsewhere:
+            require_places(request.num_workers, gpus=gpus_in_sight())
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
         await self._require_free(request)
