@@ -18,7 +18,7 @@ from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.tensor_output import tensor_form
+from ml.workflows.inference.tensor_output import TensorOutput
 
 
 class Halve(BaseClassicMLInferenceWorkflow):
@@ -169,7 +169,7 @@ async def test_a_contract_cannot_get_several_tensors() -> None:
 def test_a_delegated_request_is_answered_with_an_ieee_vector() -> None:
     workflow = Halve()
     input_data = workflow.decode_offchain(ROW)
-    answer = workflow.encode_onchain(tensor_form(np.array([0.5])), input_data)
+    answer = workflow.encode_onchain(TensorOutput.of(np.array([0.5])), input_data)
     assert decode_vector(answer).values.tolist() == [0.5]
 
 

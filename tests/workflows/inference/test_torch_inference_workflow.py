@@ -273,8 +273,8 @@ async def test_the_documents_request_is_answered_with_probabilities() -> None:
     await workflow.setup()
     data = json.loads(example.read_text())["data"]
     answer = await workflow.inference(workflow.decode_offchain(data))
-    assert (answer["dtype"], answer["shape"]) == ("double", [1, 2])
-    assert answer["values"].sum() == pytest.approx(1.0)
+    assert (answer.dtype, answer.array.shape) == ("double", (1, 2))
+    assert answer.array.sum() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -502,9 +502,9 @@ async def test_a_contract_gets_the_values_that_a_web_client_gets() -> None:
     row = np.random.default_rng(0).normal(size=(1, 69))
     web = await workflow.inference({"dtype": "double", "values": row.tolist()})
     answer = await onchain(workflow, request(row))
-    np.testing.assert_array_equal(answer.values, web["values"])
+    np.testing.assert_array_equal(answer.values, web.array)
     legacy = await onchain(workflow, encode_legacy(row))
-    np.testing.assert_allclose(legacy.values, web["values"], rtol=1e-12)
+    np.testing.assert_allclose(legacy.values, web.array, rtol=1e-12)
 
 
 async def test_decimals_of_a_contract_become_the_models_own_floats() -> None:

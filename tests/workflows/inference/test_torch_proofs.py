@@ -106,7 +106,7 @@ async def test_the_usual_answer_comes_with_a_proof_that_holds_and_the_true_diffe
     workflow: TorchInferenceWorkflow, prover: Prover
 ) -> None:
     reply = await offchain(workflow, FLOWER)
-    plain = json.loads(to_json(await workflow.inference(FLOWER)))
+    plain = json.loads(to_json((await workflow.inference(FLOWER)).to_json()))
     proof = reply.pop("proof")
     assert reply == plain
     assert set(proof) == {
@@ -144,7 +144,7 @@ async def test_a_contract_gets_the_models_answer_and_the_proof_of_the_circuits(
     workflow: TorchInferenceWorkflow, prover: Prover, data: bytes
 ) -> None:
     output, proof = await onchain(workflow, data)
-    answer = (await workflow.inference(FLOWER))["values"]
+    answer = (await workflow.inference(FLOWER)).array
     assert np.allclose(output.values, answer, atol=1e-7)
     assert np.allclose(prover.verify(proof).outputs, answer, atol=0.001)
 
@@ -335,7 +335,7 @@ def test_only_a_workflow_with_an_artifact_or_a_proof_of_its_own_can_prove() -> N
 async def test_a_subclass_with_a_proof_of_its_own_answers_with_it() -> None:
     class Own(TorchInferenceWorkflow):
         def do_generate_proof(self, input_data: Any, output: Any) -> bytes:
-            return bytes(output["shape"])
+            return bytes(output.array.shape)
 
     workflow = Own(**IRIS)
     await workflow.setup()

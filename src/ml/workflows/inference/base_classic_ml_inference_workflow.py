@@ -12,12 +12,7 @@ from ml.infernet.tensor_request import decode_torch_input
 from ml.infernet.vector import encode_vector
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
-from ml.workflows.inference.tensor_output import (
-    array_of,
-    is_tensor_form,
-    require_finite,
-    tensor_form,
-)
+from ml.workflows.inference.tensor_output import TensorOutput, json_form, require_finite
 
 __all__ = ["BaseClassicMLInferenceWorkflow"]
 
@@ -44,23 +39,23 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         return input_data.values
 
     def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
-        """Return the model's output with each array in its JSON form."""
-        return self._forms(output_data)
+        """Return the model's output with each array as a `TensorOutput`."""
+        return self._tensors(output_data)
 
-    def form_of(self, value: Any) -> dict[str, Any] | None:
-        """Return the JSON form of one tensor of the model's library, None if it is not one."""
+    def tensor_of(self, value: Any) -> TensorOutput | None:
+        """Return one tensor of the model's library, None if it is not one."""
         if isinstance(value, np.ndarray | np.generic) or _is_nested_numbers(value):
-            return tensor_form(np.asarray(value))
+            return TensorOutput.of(np.asarray(value))
         return None
 
     def encode_offchain(self, output: Any, input_data: Any) -> Any:
-        """Return the output as it is.
+        """Return the output with each tensor in its JSON form.
 
         Raises `UnprocessableOutput` for NaN and infinities, which JSON cannot hold; a vector for a
         contract can.
         """
         require_finite(output)
-        return output
+        return json_form(output)
 
     def decode_onchain(self, data: bytes) -> OnchainTensorInput:
         """Return the tensor of a tensor request or of a legacy `int256[]`: one row, double.
@@ -78,14 +73,14 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
 
         Raises `UnprocessableOutput` for several tensors and for what does not fit fixed point.
         """
-        if not is_tensor_form(output):
+        if not isinstance(output, TensorOutput):
             if isinstance(output, list | dict):
                 raise UnprocessableOutput("A contract gets one tensor; this model answers several.")
             return super().encode_onchain(output, input_data)
         if not isinstance(input_data, OnchainTensorInput):
-            return encode_vector(array_of(output))
+            return encode_vector(output.array)
         return encode_vector(
-            array_of(output),
+            output.array,
             arithmetic=input_data.output_arithmetic,
             decimals=input_data.output_decimals,
         )
@@ -95,14 +90,14 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         tasks = ["tensor_inference", *(["proof"] if self.can_prove else [])]
         return {"id": "ml", "type": "custom", "task": tasks}
 
-    def _forms(self, value: Any) -> Any:
-        form = self.form_of(value)
-        if form is not None:
-            return form
+    def _tensors(self, value: Any) -> Any:
+        tensor = self.tensor_of(value)
+        if tensor is not None:
+            return tensor
         if isinstance(value, Mapping):
-            return {name: self._forms(item) for name, item in value.items()}
+            return {name: self._tensors(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._forms(item) for item in value]
+            return [self._tensors(item) for item in value]
         return value
 
 

@@ -1,59 +1,76 @@
-"""The tensor that a caller gets: `{"dtype": …, "shape": […], "values": nested lists}`."""
+"""The tensor that a model answers, which is written at the edge: as JSON, or as a vector."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ml.errors import InternalError, UnprocessableOutput
-from ml.workflows.inference.tensor_input import DTYPES, dtype_name
+from ml.workflows.inference.tensor_input import dtype_name
 
-__all__ = ["array_of", "is_tensor_form", "require_finite", "tensor_form", "tensors_of"]
+__all__ = ["TensorOutput", "json_form", "require_finite", "tensors_of"]
 
 Array = npt.NDArray[Any]
 
 
-def tensor_form(array: Array, dtype: str | None = None) -> dict[str, Any]:
-    """Return an array of numbers as a tensor; `values` stays an array, which JSON output writes.
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorOutput:
+    """A tensor with the name of its elements' type.
 
-    Complex values become `[re, im]` pairs, so `values` has one dimension more than `shape`.
-    `dtype` names a type that numpy does not have. Raises `InternalError` for arrays of anything
-    else than numbers and booleans.
+    Attributes:
+        array: of numbers or booleans, in the machine's byte order; bfloat16 is held as float32.
+        dtype: the document's name where it has one, as in a tensor that a caller sends.
     """
-    if array.dtype.kind not in "biufc":
-        raise InternalError(f"The model's output is an array of {array.dtype}, not of numbers.")
-    values = np.asarray(array, array.dtype.newbyteorder("="), order="C")
-    if values.dtype.kind == "c":
-        values = values.reshape(*array.shape, 1).view(values.real.dtype)
-    return {"dtype": dtype or dtype_name(array.dtype), "shape": list(array.shape), "values": values}
+
+    array: Array
+    dtype: str
+
+    @classmethod
+    def of(cls, array: Array, dtype: str | None = None) -> Self:
+        """Return an array as a tensor; `dtype` names a type that numpy does not have.
+
+        Raises `InternalError` for arrays of anything else than numbers and booleans.
+        """
+        if array.dtype.kind not in "biufc":
+            raise InternalError(f"The model's output is an array of {array.dtype}, not of numbers.")
+        native = np.asarray(array, array.dtype.newbyteorder("="))
+        return cls(native, dtype or dtype_name(native.dtype))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"dtype": …, "shape": […], "values": …}`, a legal input of the next container.
+
+        `values` is an array, which JSON output writes as nested lists. Complex values are
+        `[re, im]` pairs, so it has one dimension more than `shape`.
+        """
+        values: Array = np.asarray(self.array, order="C")
+        if values.dtype.kind == "c":
+            values = values.reshape(*values.shape, 1).view(values.real.dtype)
+        return {"dtype": self.dtype, "shape": list(self.array.shape), "values": values}
 
 
-def is_tensor_form(output: Any) -> TypeGuard[dict[str, Any]]:
-    """Return whether an output is one tensor in this form."""
-    return isinstance(output, dict) and output.keys() == {"dtype", "shape", "values"}
-
-
-def array_of(form: Mapping[str, Any]) -> Array:
-    """Return the array of a tensor form, complex values included; bfloat16 comes as float32."""
-    target = DTYPES.get(form["dtype"])
-    values = np.asarray(form["values"])
-    if target is None or target.kind != "c":
-        return values.astype(target or values.dtype, copy=False).reshape(form["shape"])
-    halves = np.ascontiguousarray(values, np.float32 if target.itemsize == 8 else np.float64)
-    return halves.view(target).reshape(form["shape"])
+def json_form(output: Any) -> Any:
+    """Return an output with each tensor in its JSON form."""
+    if isinstance(output, TensorOutput):
+        return output.to_json()
+    if isinstance(output, Mapping):
+        return {name: json_form(value) for name, value in output.items()}
+    if isinstance(output, list | tuple):
+        return [json_form(value) for value in output]
+    return output
 
 
 def tensors_of(output: Any) -> list[Array]:
-    """Return the arrays of an output's tensor forms, in the order in which an export has them."""
-    if is_tensor_form(output):
-        return [array_of(output)]
+    """Return the arrays of an output's tensors, in the order in which an export has them."""
+    if isinstance(output, TensorOutput):
+        return [output.array]
     if isinstance(output, Mapping):
         output = list(output.values())
-    if isinstance(output, list):
-        return [tensor for item in output for tensor in tensors_of(item)]
+    if isinstance(output, list | tuple):
+        return [array for item in output for array in tensors_of(item)]
     return []
 
 
@@ -68,10 +85,10 @@ def require_finite(output: Any) -> None:
 
 
 def _count_non_finite(output: Any) -> int:
-    if isinstance(output, np.ndarray):
-        if output.dtype.kind != "f":
-            return 0
-        return output.size - int(np.count_nonzero(np.isfinite(output)))
+    if isinstance(output, TensorOutput):
+        array = output.array
+        finite = np.count_nonzero(np.isfinite(array)) if array.dtype.kind in "fc" else array.size
+        return array.size - int(finite)
     if isinstance(output, Mapping):
         return sum(map(_count_non_finite, output.values()))
     if isinstance(output, list | tuple):

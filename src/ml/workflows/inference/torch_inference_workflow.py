@@ -18,12 +18,7 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
-from ml.workflows.inference.tensor_output import (
-    array_of,
-    is_tensor_form,
-    tensor_form,
-    tensors_of,
-)
+from ml.workflows.inference.tensor_output import TensorOutput, tensors_of
 from ml.workflows.inference.torch_arguments import read_arguments
 from ml.workflows.inference.torch_batching import all_close, group_alike, split_rows
 from ml.workflows.inference.torch_faults import explain, torch_dtype_name
@@ -43,6 +38,8 @@ class TensorProof:
     """The proof of a model's answer."""
 
     made: ModelProof
+    #: Whether the answer is one tensor; several stand under `outputs` beside the proof.
+    is_of_one: bool
 
     @property
     def calldata(self) -> bytes:
@@ -50,8 +47,8 @@ class TensorProof:
         return self.made.proved.calldata
 
     def answer_with(self, answer: Any) -> dict[str, Any]:
-        """Return the usual answer with `proof` in it; several tensors stand under `outputs`."""
-        beside = answer if is_tensor_form(answer) else {"outputs": answer}
+        """Return the usual answer with `proof` in it."""
+        beside = answer if self.is_of_one else {"outputs": answer}
         return {**beside, "proof": self.made.document()}
 
 
@@ -185,20 +182,21 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         Raises `InvalidInput` for an input that the circuit does not take, and
         `UnprocessableOutput` where its output is too far from the model's.
         """
-        form = self.form_of(self.preprocessed())
-        if self._proofs is None or form is None:
+        given = self.tensor_of(self.preprocessed())
+        if self._proofs is None or given is None:
             raise InvalidInput("proofs are made for models that take one tensor")
-        return TensorProof(self._proofs.prove(form["dtype"], array_of(form), tensors_of(output)))
+        made = self._proofs.prove(given.dtype, given.array, tensors_of(output))
+        return TensorProof(made, isinstance(output, TensorOutput))
 
-    def form_of(self, value: Any) -> dict[str, Any] | None:
-        """Return the JSON form of a tensor, None for anything else."""
+    def tensor_of(self, value: Any) -> TensorOutput | None:
+        """Return a tensor of torch, or what the base takes for one."""
         import torch
 
         if not isinstance(value, torch.Tensor):
-            return super().form_of(value)
+            return super().tensor_of(value)
         name = torch_dtype_name(value.dtype)
         value = value.detach().to("cpu").resolve_conj().resolve_neg()
-        return tensor_form((value.float() if name == "bfloat16" else value).numpy(), name)
+        return TensorOutput.of((value.float() if name == "bfloat16" else value).numpy(), name)
 
     def _answer_to(self, dtype: str, values: Array) -> list[Array]:
         import torch

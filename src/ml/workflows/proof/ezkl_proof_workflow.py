@@ -35,7 +35,7 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
 )
 from ml.workflows.inference.base_inference_workflow import validated
 from ml.workflows.inference.tensor_input import TensorInput
-from ml.workflows.inference.tensor_output import tensor_form
+from ml.workflows.inference.tensor_output import TensorOutput
 from ml.workflows.proof.proof_input import JobQuestion, OnchainProofInput, ProofInput
 
 __all__ = ["CircuitAnswer", "EZKLArguments", "EZKLProofWorkflow"]
@@ -218,7 +218,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     def encode_offchain(self, output: CircuitAnswer, input_data: Any) -> Any:
         """Return the answer with its proof, as `answer_document` has it, or the outputs alone."""
         if output.proved is None:
-            return super().encode_offchain(_forms(output.outputs), input_data)
+            return super().encode_offchain(_tensors(output.outputs), input_data)
         return answer_document(output.prover.artifact.manifest, output.proved)
 
     def decode_onchain(self, data: bytes) -> OnchainProofInput:
@@ -232,7 +232,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
 
     def encode_onchain(self, output: CircuitAnswer, input_data: Any) -> bytes:
         """Return the output as a vector, in the arithmetic that the request asked for."""
-        return super().encode_onchain(_forms(output.outputs), input_data)
+        return super().encode_onchain(_tensors(output.outputs), input_data)
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an artifact has this name or id."""
@@ -264,6 +264,6 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         return min(self._arguments.proof_seconds, seconds_left())
 
 
-def _forms(outputs: tuple[Array, ...]) -> Any:
-    forms = [tensor_form(output) for output in outputs]
-    return forms[0] if len(forms) == 1 else forms
+def _tensors(outputs: tuple[Array, ...]) -> TensorOutput | list[TensorOutput]:
+    tensors = [TensorOutput.of(output) for output in outputs]
+    return tensors[0] if len(tensors) == 1 else tensors
