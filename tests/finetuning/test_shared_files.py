@@ -24,6 +24,7 @@ from ml.finetuning.shared_models import SharedOutput
 from ml.generation.adapter_folder import AdapterFolder
 from ml.generation.request import ModelNotFound
 from ml.jobs.context import Stopped
+from ml.jobs.local_copies import LocalCopies
 from ml.jobs.remote_files import FilesAway
 from tests.support.finetuning import Context, Workplace
 
@@ -219,6 +220,23 @@ def test_no_name_leads_out_of_the_shared_input(hosts: Hosts, name: str) -> None:
         hosts.files().fetch_dataset(name)
     settings = TrainerSettings.from_environment()
     assert not [path for path in settings.working_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", ["../../kept", "..", "/kept", "a/../../../kept", "owner/name", ""])
+def test_no_name_of_a_model_or_copy_touches_what_lies_elsewhere(hosts: Hosts, name: str) -> None:
+    working = hosts.host("first").working
+    (working / "kept").mkdir(parents=True)
+    (working / "kept" / "file").write_text("is not to go")
+    models = hosts.files().models
+    models.fetch(name)
+    with pytest.raises(NotFound):
+        models.delete(name)
+    copies = LocalCopies(
+        hosts.files().files, "output", working / "copies" / "output", most_bytes=1000
+    )
+    with suppress(ValueError):
+        copies.forget(name)
+    assert (working / "kept" / "file").read_text() == "is not to go"
 
 
 def test_data_that_a_host_has_no_room_for_is_refused_before_it_is_copied(

@@ -60,6 +60,8 @@ class SharedModels:
 
     def fetch(self, name: str) -> None:
         """Have this host's copy of a model as it is now, or none where there is none."""
+        if not _NAME.fullmatch(name):
+            return
         found = self._markers().get(name)
         contents = None if found is None else self._contents_of(name, found)
         with contextlib.suppress(FileNotFoundError):  # it is deleted meanwhile

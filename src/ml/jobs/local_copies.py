@@ -37,7 +37,7 @@ class LocalCopies:
 
     def file(self, name: str, found: RemoteFile) -> Path:
         """Return the copy of a file, made now unless it is there; raises `FileNotFoundError`."""
-        target = self.folder / name
+        target = self._target(name)
         with self._lock:
             if not self._has(name, {"": found}):
                 self._files.download(f"{self._place}/{name}", target)
@@ -46,7 +46,7 @@ class LocalCopies:
 
     def tree(self, name: str, found: dict[str, RemoteFile]) -> Path:
         """Return the copy of a folder with these files; it appears whole."""
-        target = self.folder / name
+        target = self._target(name)
         with self._lock:
             if self._has(name, found):
                 return target
@@ -63,11 +63,12 @@ class LocalCopies:
 
     def forget(self, name: str) -> None:
         """Remove a copy, if there is one."""
+        target = self._target(name)
         self._note_file(name).unlink(missing_ok=True)
-        _remove(self.folder / name)
+        _remove(target)
 
     def _has(self, name: str, found: dict[str, RemoteFile]) -> bool:
-        note, target = self._note_file(name), self.folder / name
+        note, target = self._note_file(name), self._target(name)
         try:
             known = json.loads(note.read_text())
             sizes = {inside: (target / inside).stat().st_size for inside in found}
@@ -93,6 +94,11 @@ class LocalCopies:
             bytes_left -= sum(size for size, _ in json.loads(note.read_text()).values())
             if bytes_left < 0 and time.time() > used_at + _IN_USE_SECONDS:
                 self.forget(unquote(note.stem))
+
+    def _target(self, name: str) -> Path:
+        if not name or name.startswith("/") or {"", ".", ".."} & set(name.split("/")):
+            raise ValueError(f"{name!r} is no name of a file below another")
+        return self.folder / name
 
     def _note_file(self, name: str) -> Path:
         return self.folder / _NOTES / f"{quote(name, safe='')}.json"
