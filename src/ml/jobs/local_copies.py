@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -96,9 +97,11 @@ class LocalCopies:
                 self.forget(unquote(note.stem))
 
     def _target(self, name: str) -> Path:
-        if not name or name.startswith("/") or {"", ".", ".."} & set(name.split("/")):
+        folder = Path(os.path.normpath(self.folder))
+        target = Path(os.path.normpath(folder / name))
+        if folder not in target.parents:
             raise ValueError(f"{name!r} is no name of a file below another")
-        return self.folder / name
+        return target
 
     def _note_file(self, name: str) -> Path:
         return self.folder / _NOTES / f"{quote(name, safe='')}.json"
