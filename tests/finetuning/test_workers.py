@@ -8,15 +8,19 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from ml.errors import UnprocessableInput
+from ml.errors import OutOfMemory, UnprocessableInput
 from ml.finetuning.backends.unsloth_backend import UnslothBackend
+from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.failures import TrainingFailed
+from ml.finetuning.process_group import Place
 from ml.finetuning.request import FinetuningRequest
-from ml.finetuning.workers import require_places
+from ml.finetuning.workers import Workers, require_places
 from ml.jobs.context import Stopped
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import JobState
@@ -100,29 +104,70 @@ def test_a_worker_that_is_killed_ends_the_training_within_seconds(workplace: Wor
     assert multiprocessing.active_children() == []
 
 
-@needs_two
-async def test_workers_end_with_the_jobs_own_process(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def engine(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JobEngine]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     engine = JobEngine(workplace.working, JobSettings())
     await engine.open()
     await engine.start()
     try:
-        store = engine.store
-        request = REQUEST | TWO | {"max_steps": 100_000, "save_steps": 100_000}
-        await store.create("ml.finetuning.job", request, "two")
-        pid = (await job_at_step(store, "two", 2)).process["pid"]
-        started = children_of(pid)
-        os.kill(pid, signal.SIGKILL)
-        job = await job_in(store, "two", JobState.FAILED)
-        assert "killed by SIGKILL" in str(job.reason)
-        assert len(started) > 1
-        await asyncio.to_thread(
-            until, lambda: not any(map(is_running, started)), "no process is left", 10
-        )
+        yield engine
     finally:
         await engine.close()
+
+
+async def running_job(engine: JobEngine) -> list[int]:
+    """Return the processes of a job that trains, its own one first."""
+    request = REQUEST | TWO | {"max_steps": 100_000, "save_steps": 100_000}
+    await engine.store.create("ml.finetuning.job", request, "two")
+    pid = (await job_at_step(engine.store, "two", 2)).process["pid"]
+    return [pid, *children_of(pid)]
+
+
+@needs_two
+async def test_workers_end_with_the_jobs_own_process(engine: JobEngine) -> None:
+    processes = await running_job(engine)
+    os.kill(processes[0], signal.SIGKILL)
+    job = await job_in(engine.store, "two", JobState.FAILED)
+    assert "killed by SIGKILL" in str(job.reason)
+    assert len(processes) > 2
+    gone = lambda: not any(map(is_running, processes))  # noqa: E731
+    await asyncio.to_thread(until, gone, "no process is left", 10)
+
+
+@needs_two
+async def test_workers_save_together_when_all_of_them_are_told_to_end(
+    engine: JobEngine, workplace: Workplace
+) -> None:
+    processes = await running_job(engine)
+    os.killpg(processes[0], signal.SIGTERM)
+    job = await job_in(engine.store, "two", JobState.INTERRUPTED, JobState.FAILED)
+    assert job.state is JobState.INTERRUPTED, job.reason
+    [kept] = Checkpoints.of_job(workplace.working / "jobs" / "two").complete()
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in kept.folder.iterdir()}
+    gone = lambda: not any(map(is_running, processes))  # noqa: E731
+    await asyncio.to_thread(until, gone, "no process is left", 10)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """What a worker cannot do."""
+
+    error: Exception
+
+    def do(self, place: Place, ready: Callable[[], None]) -> None:
+        raise self.error
+
+
+def test_what_ends_a_worker_ends_the_job_with_its_words() -> None:
+    spent = OutOfMemory("lower the batch size")
+    for error, kind, words in (
+        (ValueError("no such layer"), TrainingFailed, "worker 1: ValueError: no such layer"),
+        (spent, OutOfMemory, "lower the batch size"),
+    ):
+        with pytest.raises(kind, match=words), Workers(2, Failing(error)) as workers:
+            workers.meet(lambda: None)
+    assert multiprocessing.active_children() == []
 
 
 def test_as_many_workers_as_gpus_or_processors_are_had() -> None:

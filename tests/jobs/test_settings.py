@@ -99,6 +99,7 @@ def test_an_executor_that_is_not_chosen_is_not_imported() -> None:
             {"resources": {"cpus": 0.5, "memory_bytes": 7}},
             Resources(cpus=0.5, gpus=0, memory_bytes=7),
         ),
+        ({"resources": {"gpus": 1}, "num_workers": 4}, Resources(cpus=8, gpus=4)),
     ],
 )
 def test_a_job_gets_what_it_wishes_for_and_else_what_the_settings_say(
@@ -106,3 +107,8 @@ def test_a_job_gets_what_it_wishes_for_and_else_what_the_settings_say(
 ) -> None:
     job = Job("a", "some.kind", JobState.RUNNING, request_, 0.0)
     assert Resources.of(job, Resources(cpus=2, gpus=0)) == expected
+
+
+def test_each_worker_of_a_job_gets_a_processor_at_least() -> None:
+    job = Job("a", "some.kind", JobState.RUNNING, {"num_workers": 3}, 0.0)
+    assert Resources.of(job, Resources(memory_bytes=7)) == Resources(cpus=3, memory_bytes=21)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -87,3 +88,18 @@ async def test_resources_are_refused_where_all_jobs_share_a_host(service: Traine
     assert "resources: the jobs of this service" in (await reply.get_json())["description"]
     reply = await service.finetune(resources={"gpu": 1})
     assert "resources.gpu: " in (await reply.get_json())["description"]
+
+
+async def test_more_workers_than_this_host_has_places_for_are_refused(service: Trainer) -> None:
+    processors = len(os.sched_getaffinity(0))
+    if processors < 8:
+        refusal = await service.refusal(num_workers=8)
+        assert (
+            f"num_workers: each needs a processor of its own, and this host has {processors}"
+            in (refusal)
+        )
+    assert "num_workers: " in await service.refusal(num_workers=9)
+    assert "num_workers: " in await service.refusal(num_workers=0)
+    training = {"model_name": "small", "output_dir": "new", "training_params": {"num_workers": 9}}
+    reply = await service.post("/train", training | {"query_id": "some"})
+    assert "training_params.num_workers: " in (await reply.get_json())["description"]

@@ -71,18 +71,22 @@ class Place:
             **{name: str(self.of) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")},
             **{f"{library}_SOCKET_IFNAME": "lo" for library in ("GLOO", "NCCL")},
             "OMP_NUM_THREADS": str(threads),  # it would choose another number
+            "MASTER_PORT": "0",  # it would set one, which nobody uses
         }
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def any_worker(is_true: bool) -> bool:

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -128,6 +129,7 @@ class Workers:
         process = spawn.Process(
             target=_work, args=(self._part, place, os.getpid(), tell), name=f"worker {rank}"
         )
+        resource_tracker.ensure_running()  # its start would end the block
         with _blocked(_FOR_WORKER_0):
             process.start()
         tell.close()

@@ -93,6 +93,7 @@ def test_both_sides_of_a_split_have_an_example(look: Any) -> None:
         ({"max_steps": -1, "num_train_epochs": 2}, 6, 2),
         ({"max_steps": -1, "num_train_epochs": 0.5}, 2, 0.5),
         ({"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 4}, 2, 1),
+        ({"max_steps": -1, "num_train_epochs": 1, "num_workers": 3}, 1, 1),
     ],
 )
 def test_steps_are_counted_as_the_trainer_does(
