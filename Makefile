@@ -1,4 +1,4 @@
-# make demo | test | test-ray | test-vllm | test-fast | test-images | lint | bench | images | clean
+# make demo | test | test-ray | test-s3 | test-vllm | test-fast | test-images | lint | bench | images | clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -66,7 +66,22 @@ $(RAY_VENV)/installed: pyproject.toml constraints.txt | $(VENV)/installed-$(EVER
 	done
 	touch $@
 
-.PHONY: demo test test-ray test-vllm test-fast test-images lint bench images clean
+# A store that speaks S3 and its client, in an environment of their own: botocore wants an older
+# python-dateutil than constraints.txt has.
+S3_VENV := .venv-s3
+$(S3_VENV)/installed: pyproject.toml constraints.txt | $(VENV)/installed-$(EVERYTHING)
+	test -x $(S3_VENV)/bin/python || $(PYTHON) -m venv $(S3_VENV)
+	$(S3_VENV)/bin/python -m pip install --disable-pip-version-check \
+		"$$(grep '^fsspec==' constraints.txt)" s3fs 'moto[s3]' flask flask-cors
+	for folder in $(S3_VENV)/lib/python3*/site-packages; do \
+		$(BIN)/python -c "import sysconfig; path = sysconfig.get_path('purelib'); \
+			print(f'import site; site.addsitedir({path!r})')" > $$folder/project.pth; \
+	done
+	printf '#!%s\nimport sys\n\nfrom ml.serving.command import main\n\nsys.exit(main())\n' \
+		$(CURDIR)/$(S3_VENV)/bin/python > $(S3_VENV)/bin/serve && chmod +x $(S3_VENV)/bin/serve
+	touch $@
+
+.PHONY: demo test test-ray test-s3 test-vllm test-fast test-images lint bench images clean
 
 demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
@@ -83,6 +98,10 @@ test-vllm: $(VLLM_VENV)/installed
 # first time; from then on they are a part of `make test`, too.
 test-ray: $(RAY_VENV)/installed $(VENV)/embedded-llm
 	$(PYTEST) -n 0 tests/jobs/test_ray.py tests/services/test_ray_serve.py
+
+# The trainer's files in an object store: half a minute, and the first time 30 MB to install.
+test-s3: $(S3_VENV)/installed
+	OMP_NUM_THREADS=1 $(S3_VENV)/bin/python -m pytest -n 0 tests/finetuning/test_files_on_s3.py
 
 # The tests that start no process: what to run while working. They compute most of the time.
 test-fast: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm
@@ -104,4 +123,4 @@ images:
 	./image-build.sh
 
 clean:
-	rm -rf .images docker/wheels/*.whl $(VENV) $(RAY_VENV) $(VLLM_VENV) benchmarks/.venv tests/*/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .images docker/wheels/*.whl $(VENV) $(RAY_VENV) $(S3_VENV) $(VLLM_VENV) benchmarks/.venv tests/*/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
