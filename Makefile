@@ -99,9 +99,10 @@ test-vllm: $(VLLM_VENV)/installed
 test-ray: $(RAY_VENV)/installed $(VENV)/embedded-llm
 	$(PYTEST) -n 0 tests/jobs/test_ray.py tests/services/test_ray_serve.py
 
-# The trainer's files in an object store: half a minute, and the first time 30 MB to install.
+# The trainer's files in an object store: two minutes on two cores, and the first time 30 MB to install.
 test-s3: $(S3_VENV)/installed
-	OMP_NUM_THREADS=1 $(S3_VENV)/bin/python -m pytest -n 0 tests/finetuning/test_files_on_s3.py
+	OMP_NUM_THREADS=1 $(S3_VENV)/bin/python -m pytest -n 0 tests/finetuning/test_files_on_s3.py \
+		tests/services/test_trainer_hosts.py
 
 # The tests that start no process: what to run while working. They compute most of the time.
 test-fast: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm
