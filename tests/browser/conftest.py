@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,8 @@ def trainer(tmp_path: Path) -> Trainer:
     return Trainer(tmp_path)
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
+@asynccontextmanager
+async def jobs_of(trainer: Trainer) -> AsyncIterator[Jobs]:
     """The service's store. This process holds the lease of the scheduler that leads.
 
     So the service runs no job by itself: what happens to them is up to the test.
@@ -89,6 +89,12 @@ async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
         assert await store.acquire_lease(lease, name, 600) == name
         with Jobs(store, trainer.working / "jobs") as jobs:
             yield jobs
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
+    async with jobs_of(trainer) as jobs:
+        yield jobs
 
 
 @pytest.fixture

@@ -135,6 +135,7 @@ function drawDetails() {
   $("cancel").hidden = FINAL.has(job.status) && job.status !== "interrupted";
   $("cancel").disabled = run.stopping;
   $("resume").hidden = !job.resumable;
+  $("clone").href = `new?${new URLSearchParams({ from: job.job_id })}`;
   $("progress").value = percent;
   $("progress").className = job.status;
   setText($("phase"), `${percent} % · ${running ? run.phase || "starting" : whenOf(job)}`);

@@ -44,37 +44,84 @@ class TrainingParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    max_seq_length: int = Field(default=2048, ge=16, description="Longer examples are cut")
-    num_train_epochs: float = Field(default=3, gt=0)
+    max_seq_length: int = Field(
+        default=2048,
+        ge=16,
+        description="Tokens of an example, pieces of words; longer ones are cut",
+    )
+    num_train_epochs: float = Field(
+        default=3, gt=0, description="How often all examples are read, unless max_steps says"
+    )
     max_steps: int = Field(
         default=60, ge=-1, description="Wins over the epochs; -1: they decide; 0 is refused"
     )
-    per_device_train_batch_size: int = Field(default=2, ge=1)
-    gradient_accumulation_steps: int = Field(default=4, ge=1)
-    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    per_device_train_batch_size: int = Field(
+        default=2, ge=1, description="Examples at once: more take more memory"
+    )
+    gradient_accumulation_steps: int = Field(
+        default=4, ge=1, description="Batches that one step learns from together"
+    )
+    learning_rate: float = Field(
+        default=2e-4,
+        gt=0,
+        le=1,
+        description="How far each step moves; too high forgets, too low learns little",
+    )
     warmup_steps: int = Field(
-        default=5, ge=0, description="The default shrinks to a tenth of all steps, others to half"
+        default=5,
+        ge=0,
+        description="First steps, at a rising rate; the default shrinks to a tenth of all steps, "
+        "others to half",
     )
-    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
-    weight_decay: float = Field(default=0.01, ge=0, le=1)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    save_steps: int = Field(default=25, ge=1)
-    save_total_limit: int = Field(default=3, ge=1)
-    logging_steps: int = Field(default=1, ge=1)
-    lora_r: int = Field(default=16, ge=1, le=512)
-    lora_alpha: int = Field(default=16, ge=1)
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    seed: int = Field(default=3407, ge=0, lt=2**32)
-    validation_split: float = Field(default=0.0, ge=0, lt=1, description="Share of the examples")
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="How the learning rate falls until the end"
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, le=1, description="Draws weights towards 0, against learning by heart"
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="Longer gradients are shortened to this"
+    )
+    save_steps: int = Field(
+        default=25, ge=1, description="Between checkpoints, from which a job can go on"
+    )
+    save_total_limit: int = Field(default=3, ge=1, description="Newest checkpoints that are kept")
+    logging_steps: int = Field(default=1, ge=1, description="Between two numbers of the curves")
+    lora_r: int = Field(
+        default=16, ge=1, le=512, description="Size of what is added to the model and trained"
+    )
+    lora_alpha: int = Field(
+        default=16, ge=1, description="Weight of what is added: it counts lora_alpha / lora_r times"
+    )
+    lora_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of it that is left out of each step by chance"
+    )
+    target_modules: list[str] | Literal["all-linear"] = Field(
+        default="all-linear", description="The layers it is added to, by their names"
+    )
+    seed: int = Field(
+        default=3407, ge=0, lt=2**32, description="The same one gives the same training"
+    )
+    validation_split: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the examples that is kept to measure with, and not trained on",
+    )
     early_stopping_patience: int | None = Field(
-        default=None, ge=1, description="Evaluations without a better loss; needs validation"
+        default=None,
+        ge=1,
+        description="Ends after so many evaluations without a better loss; needs validation",
     )
-    packing: bool = False
+    packing: bool = Field(default=False, description="Several examples in one sequence")
     completion_only: bool = Field(default=True, description="Train on the answers alone")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        default=False, description="Takes less memory and more time"
+    )
     load_in_4bit: bool | None = Field(default=None, description="CUDA alone; None: as the model is")
-    backend: Literal["auto", "unsloth", "trl"] = "auto"
+    backend: Literal["auto", "unsloth", "trl"] = Field(
+        default="auto", description="What trains; auto is unsloth where it is installed and can"
+    )
     num_workers: int = Field(
         default=1,
         ge=1,
@@ -114,10 +161,12 @@ class QueryParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    query: str = Field(min_length=1)
-    params: list[Any] = []
-    refiner_id: int | None = None
-    query_signature: str | None = None
+    query: str = Field(min_length=1, description="One SELECT over the databases in INPUT_PATH")
+    params: list[Any] = Field(default=[], description="Values for its question marks")
+    refiner_id: int | None = Field(default=None, description="For a remote Query Engine")
+    query_signature: str | None = Field(
+        default=None, description="Of the query's text, where the service asks for one"
+    )
 
 
 class FinetuningRequest(TrainingParameters):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from ml.errors import PayloadTooLarge
+from ml.finetuning.data.input_files import InputFile, can_be_data
 from ml.finetuning.data.source import file_names
 from ml.finetuning.queries.embedded import DATABASE_ENDINGS
 from ml.finetuning.settings import TrainerSettings
@@ -50,6 +51,11 @@ class SharedFiles:
 
     def _copies(self, place: str, folder: Path) -> LocalCopies:
         return LocalCopies(self.files, place, folder, most_bytes=self._settings.copies_bytes)
+
+    def input_files(self) -> list[InputFile]:
+        """Return the files that may be training data."""
+        there = self.files.list(_INPUT).items()
+        return [InputFile(name, file.size) for name, file in there if can_be_data(name)]
 
     def fetch_dataset(self, name: str) -> None:
         """Have the copy of a data set's file that `find_file` finds; none where there is no file.

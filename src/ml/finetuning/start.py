@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ml.finetuning.output import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from ml.finetuning.request import FinetuningRequest
 from ml.models.local_models import model_source, why_missing
 
-__all__ = ["Start"]
+__all__ = ["Start", "tuned_models"]
 
 #: The parameters that an adapter has once and for all, by their names in its configuration.
 _OF_THE_ADAPTER = {
@@ -92,6 +93,17 @@ class Start:
         except ValidationError as error:
             reason = "; ".join(fault_lines(error))
             raise UnprocessableInput(f"model_name: {self.adapter.name!r}: {reason}") from None
+
+
+def tuned_models(output: Path) -> dict[str, Start]:
+    """Return the tuned models under `output` that a training can start from, by their names."""
+    found = {}
+    for weights in sorted(output.glob(f"*/{ADAPTER_WEIGHTS}")):
+        with contextlib.suppress(UnprocessableInput):  # an adapter of another kind, or a broken one
+            start = Start.of(weights.parent.name, output)
+            if start.adapter is not None:
+                found[start.adapter.name] = start
+    return found
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:

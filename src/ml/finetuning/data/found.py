@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
+import orjson
+
 from ml.finetuning.data.columns import Columns
 from ml.finetuning.data.formats import DataFormat, detect_format, no_format
 from ml.finetuning.data.memory import ModelShape, estimate_memory
 from ml.finetuning.data.rendering import Rendered, Renderer
-from ml.finetuning.data.report import DataReport, Fault, Rule, Segment, TokenCounts
+from ml.finetuning.data.report import (
+    DataReport,
+    Fault,
+    ReadRow,
+    Rule,
+    Segment,
+    TokenCounts,
+    shown,
+)
 from ml.finetuning.data.row import Look, RowFault, RowSource
 from ml.finetuning.data.tokenizing import TokenisedExample
 from ml.finetuning.request import FinetuningRequest
@@ -25,6 +35,8 @@ Tell = Callable[[int, int], None]
 #: Rows by which the format is told, which are held in memory: fewer, where they are long.
 _TELLING_ROWS, _TELLING_BYTES = 200, 64 * 1024**2
 _SHOWN_FAULTS = 20
+#: Rows, and columns of each, that are shown as they were read.
+_SHOWN_ROWS, _SHOWN_COLUMNS = 5, 50
 #: A larger share of unusable rows is a wrong file or a wrong column_map, not a few bad rows.
 _MOST_UNUSABLE = 0.5
 
@@ -40,6 +52,8 @@ class Found:
         self._format: DataFormat | None = None
         self._rows = self._bytes = 0
         self._faults: list[Fault] = []
+        #: The first rows as they were read.
+        self.first_rows: list[ReadRow] = []
         self._counts: Counter[Rule] = Counter()
         self._left_out: Counter[str] = Counter()  # turns that the template does not show, by role
         self._spelling: Counter[str] = Counter()  # how names of control tokens are read
@@ -86,6 +100,8 @@ class Found:
             if isinstance(row.value, RowFault):
                 self._refuse(row.line, row.value)
             elif isinstance(row.value, Mapping):
+                if len(self.first_rows) < _SHOWN_ROWS:
+                    self.first_rows.append(ReadRow(line=row.line, values=_texts(row.value)))
                 yield row.line, self._columns.rename(row.value)
             else:
                 kind = type(row.value).__name__
@@ -147,6 +163,7 @@ class Found:
         validation: int,
         shape: ModelShape | None,
         samples: Sequence[list[Segment]] = (),
+        first_rows: Sequence[ReadRow] = (),
     ) -> DataReport:
         """Return the report, given how many examples there are of each kind."""
         request, whole = self._request, self._source.whole
@@ -178,6 +195,7 @@ class Found:
             epochs=epochs if whole or request.max_steps <= 0 else None,
             memory=estimate_memory(shape, request, longest) if shape and longest else None,
             samples=list(samples),
+            first_rows=list(first_rows),
         )
 
     def _steps(self, train: int, validation: int) -> tuple[int, float]:
@@ -196,6 +214,20 @@ class Found:
         if request.max_steps > 0:
             return request.max_steps, round(request.max_steps / each_epoch, 2)
         return math.ceil(request.num_train_epochs * each_epoch), request.num_train_epochs
+
+
+def _texts(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (shown(str(name)), shown(value if isinstance(value, str) else _as_json(value)))
+        for name, value in islice(row.items(), _SHOWN_COLUMNS)
+    ]
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value, default=repr).decode()
+    except orjson.JSONEncodeError:  # nested too deeply, or a number too large
+        return "…"
 
 
 def _token_counts(lengths: Sequence[int]) -> TokenCounts | None:

@@ -82,7 +82,8 @@ def examine(
     everything = list(_read(found, request, tokenizer, controls))
     examples = [_example(tokens) for _, tokens, is_usable in everything if is_usable]
     train, validation = _split(len(examples), request.validation_split, request.seed)
-    report = found.report(len(train), len(validation), shape, _samples(controls, everything))
+    samples = _samples(controls, everything)
+    report = found.report(len(train), len(validation), shape, samples, found.first_rows)
     return TrainingData(
         [examples[place] for place in train], [examples[place] for place in validation], report
     )

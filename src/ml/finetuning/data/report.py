@@ -13,10 +13,12 @@ __all__ = [
     "DataReport",
     "Fault",
     "MemoryEstimate",
+    "ReadRow",
     "Rule",
     "Segment",
     "TokenCounts",
     "UnusableData",
+    "shown",
 ]
 
 
@@ -43,6 +45,17 @@ class Rule(StrEnum):
     TEMPLATE = "template"
     #: Nothing to learn from is left within `max_seq_length`.
     NOTHING_TRAINED = "nothing_trained"
+
+
+#: Characters of a text that a report shows.
+_SHOWN = 2000
+
+
+def shown(text: str) -> str:
+    """Return a text, without its middle if it is long."""
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"
 
 
 class _Frozen(BaseModel):
@@ -77,6 +90,16 @@ class Segment(_Frozen):
     trained: bool
 
 
+class ReadRow(_Frozen):
+    """A row as it was read, before its columns are given the format's names."""
+
+    line: int
+    values: list[tuple[str, str]] = Field(
+        description="Its columns and what they hold, in their order: what is no text as JSON, and "
+        "long ones without their middle"
+    )
+
+
 class MemoryEstimate(_Frozen):
     """Bytes that training takes at its peak; `ml.finetuning.data.memory` has the formula."""
 
@@ -107,6 +130,8 @@ class DataReport(_Frozen):
             None, as the epochs, where that depends on rows that were not looked at.
         sha256: of the file; of the rows as JSON lines where there is no file; None for a part.
         validation_sha256: of the validation data, where it is a data set of its own.
+        samples: a few examples as the model reads them.
+        first_rows: a few rows as they were read.
     """
 
     source: str
@@ -134,6 +159,7 @@ class DataReport(_Frozen):
     memory: MemoryEstimate | None
     validation_sha256: str | None = None
     samples: list[list[Segment]]
+    first_rows: list[ReadRow]
 
     def counts(self) -> dict[str, Any]:
         """Return what became of the rows, for a record and for events."""

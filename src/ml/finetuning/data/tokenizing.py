@@ -10,7 +10,7 @@ from typing import Any
 from ml.errors import InvalidInput
 from ml.finetuning.data.boundaries import Boundaries
 from ml.finetuning.data.rendering import Rendered
-from ml.finetuning.data.report import Segment
+from ml.finetuning.data.report import Segment, shown
 from ml.models.control_tokens import ControlTokens
 
 __all__ = ["IGNORED", "TokenisedExample", "segments", "tokenise"]
@@ -19,8 +19,6 @@ __all__ = ["IGNORED", "TokenisedExample", "segments", "tokenise"]
 IGNORED = -100
 #: Texts that are tokenised at once: many enough to be fast, few enough for their offsets' memory.
 _BATCH = 512
-#: Characters of a segment that a report shows.
-_SHOWN = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +115,6 @@ def segments(controls: ControlTokens, text: str, example: TokenisedExample) -> l
     places = [0, *(example.offsets[index][0] for index in changes)]
     end = example.offsets[-1][1] if example.truncated else len(text)
     return [
-        Segment(text=_shown(controls.shown(text[place:until])), trained=flags[start])
+        Segment(text=shown(controls.shown(text[place:until])), trained=flags[start])
         for start, place, until in zip(starts, places, [*places[1:], end], strict=True)
     ]
-
-
-def _shown(text: str) -> str:
-    if len(text) <= _SHOWN:
-        return text
-    return f"{text[: _SHOWN // 2]} … {text[-_SHOWN // 2 :]}"

@@ -36,6 +36,7 @@ from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 if TYPE_CHECKING:
     from ml.finetuning.checkpoints import Checkpoint
     from ml.finetuning.data.report import DataReport
+    from ml.finetuning.offer import Offer
     from ml.finetuning.shared_files import SharedFiles
     from ml.jobs.store import JobStore
 
@@ -259,6 +260,12 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             raise UnprocessableInput("dataset_name: only data sets can be looked at beforehand")
         async with self._looks:
             return await self.in_thread(self._examine, request)
+
+    def offer(self) -> Offer:
+        """Return what of its own the service has for a run to start from; takes its time."""
+        from ml.finetuning.offer import Offer
+
+        return Offer(self.settings, self._shared)
 
     def _feasible(self, request: FinetuningRequest) -> FinetuningRequest:
         """Return the request as its job will have it.

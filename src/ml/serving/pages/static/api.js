@@ -21,7 +21,12 @@ export async function request(path, options = {}) {
   });
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  throw new Error(body?.description ?? `the service answered ${response.status}`);
+  throw failure(response.status, body?.description);
+}
+
+/** An Error with its status, of an answer that says what is wrong. */
+export function failure(status, description) {
+  return Object.assign(new Error(description ?? `the service answered ${status}`), { status });
 }
 
 /** Return the service's state and, where it answers nobody, why. */
