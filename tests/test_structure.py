@@ -59,6 +59,7 @@ HEAVY = {
     "torch",
     "transformers",
     "huggingface_hub",
+    "onnxruntime",
     "openvino",
     "sklearn",
     "pandas",

@@ -30,6 +30,11 @@ class Settings(ServingSettings):
         ),
         Example(
             "CLASSIC_INF_WORKFLOW_KW_ARGS",
+            '{"path": "/models/model.onnx"}',
+            "A file of ONNX, for ModelFileInferenceWorkflow (see the README):",
+        ),
+        Example(
+            "CLASSIC_INF_WORKFLOW_KW_ARGS",
             '{"model_source": "BUILT_IN", "model_args": {"name": "iris"},'
             ' "proof_artifact": "artifacts/iris"}',
             "A model whose answers can be proved, with an artifact of it (see the README):",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ml.errors import ConfigurationError, UpstreamError
 from ml.models.built_in import BUILT_IN_MODELS, built_in_path
+from ml.models.what_is_no_model import require_model_file
 
 __all__ = [
     "BuiltInSource",
@@ -78,14 +79,14 @@ class HubSource:
         """Return the file's path in the hub's cache, downloaded if it is not there.
 
         A private repository needs `HF_TOKEN` or `HUGGING_FACE_HUB_TOKEN`, which the hub's library
-        reads. Raises `ConfigurationError` for what does not exist or is not allowed, and
-        `UpstreamError` when the hub cannot be reached and the cache does not have the file.
+        reads. Raises `ConfigurationError` for what does not exist, is not allowed or is no model,
+        and `UpstreamError` when the hub cannot be reached and the cache does not have the file.
         """
         import httpx
         from huggingface_hub import errors, hf_hub_download
 
         try:
-            return Path(hf_hub_download(self.repo_id, self.filename, revision=self.revision))
+            path = hf_hub_download(self.repo_id, self.filename, revision=self.revision)
         except errors.LocalEntryNotFoundError as error:
             raise UpstreamError(
                 f"{self}: the hub cannot be reached (or HF_HUB_OFFLINE is set), and the file is "
@@ -93,6 +94,7 @@ class HubSource:
             ) from error
         except (OSError, ValueError, httpx.HTTPError) as error:
             raise self._fault(error) from error
+        return require_model_file(Path(path))
 
     def answers_for(self, model_id: str) -> bool:
         """Return whether an id such as `owner/name`, `owner/name:file` or `file` means this file.
@@ -139,11 +141,11 @@ class LocalSource:
         return self._file.name
 
     def fetch(self) -> Path:
-        """Return the file's path. Raises `ConfigurationError` if there is no such file."""
+        """Return the file's path. Raises `ConfigurationError` where there is no model file."""
         file = self._file
         if not file.is_file():
             raise ConfigurationError(f"{file}: there is no such model file")
-        return file
+        return require_model_file(file)
 
     def answers_for(self, model_id: str) -> bool:
         """Return whether an id is the file's name, its path, or the path's end.

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from ml.errors import did_you_mean
 from ml.models.built_in import BUILT_IN_MODELS
+from ml.models.formats.engines import engine_of
 from ml.models.source import (
     BuiltInSource,
     HubSource,
@@ -24,7 +25,9 @@ from ml.models.source import (
 from ml.workflows.arguments import Arguments, Location, checked_arguments
 from ml.workflows.faults import Faults
 
-__all__ = ["ModelArguments", "checked_source"]
+__all__ = ["TORCH_ENDINGS", "ModelArguments", "checked_source"]
+
+TORCH_ENDINGS = (".torch", ".pt", ".pth", ".pt2", ".jit", ".ts")
 
 _FORMS = "give one of: model (a path or owner/name), repo_id, path, or model_source with model_args"
 
@@ -41,8 +44,9 @@ def _without(fault_of: Callable[[str], str | None]) -> AfterValidator:
 def _is_path(text: str) -> bool:
     """Tell a path from `owner/name`: it exists, cannot be a repository, or ends like a model."""
     path = Path(text)
-    ending = path.suffix in {".torch", ".pt", ".pth", ".pt2", ".jit", ".ts"}
-    return path.exists() or not is_repo_id(text) or ending
+    ending = path.suffix.lower()
+    ends_so = ending in TORCH_ENDINGS or engine_of(text) is not None
+    return path.exists() or not is_repo_id(text) or ends_so
 
 
 def _model_fault(text: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import InternalError, UnprocessableOutput
+from ml.models.tensor_model import Label
 from ml.workflows.inference.tensor_input import dtype_name
 
 __all__ = ["TensorOutput", "json_form", "require_finite", "tensors_of"]
@@ -24,13 +25,17 @@ class TensorOutput:
     Attributes:
         array: of numbers or booleans, in the machine's byte order; bfloat16 is held as float32.
         dtype: the document's name where it has one, as in a tensor that a caller sends.
+        labels: what its columns, or its whole numbers, are called, where the model knows.
     """
 
     array: Array
     dtype: str
+    labels: tuple[Label, ...] | None = None
 
     @classmethod
-    def of(cls, array: Array, dtype: str | None = None) -> Self:
+    def of(
+        cls, array: Array, dtype: str | None = None, labels: Sequence[Label] | None = None
+    ) -> Self:
         """Return an array as a tensor; `dtype` names a type that numpy does not have.
 
         Raises `InternalError` for arrays of anything else than numbers and booleans.
@@ -38,18 +43,21 @@ class TensorOutput:
         if array.dtype.kind not in "biufc":
             raise InternalError(f"The model's output is an array of {array.dtype}, not of numbers.")
         native = np.asarray(array, array.dtype.newbyteorder("="))
-        return cls(native, dtype or dtype_name(native.dtype))
+        named = None if labels is None else tuple(labels)
+        return cls(native, dtype or dtype_name(native.dtype), named)
 
     def to_json(self) -> dict[str, Any]:
         """Return `{"dtype": …, "shape": […], "values": …}`, a legal input of the next container.
 
+        `labels` stand beside the values of a model that has them.
         `values` is an array, which JSON output writes as nested lists. Complex values are
         `[re, im]` pairs, so it has one dimension more than `shape`.
         """
         values: Array = np.asarray(self.array, order="C")
         if values.dtype.kind == "c":
             values = values.reshape(*values.shape, 1).view(values.real.dtype)
-        return {"dtype": self.dtype, "shape": list(self.array.shape), "values": values}
+        form = {"dtype": self.dtype, "shape": list(self.array.shape), "values": values}
+        return form if self.labels is None else {**form, "labels": list(self.labels)}
 
 
 def json_form(output: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from ml.models.formats.engines import engine_of
 from ml.models.source import ModelSource
 from ml.models.torch_settings import TorchSettings
 from ml.proving.model_proofs import ModelProofs
@@ -24,6 +25,8 @@ from ml.workflows.faults import Faults
 from ml.workflows.inference.model_arguments import ModelArguments, checked_source
 
 __all__ = ["TorchArguments", "read_arguments"]
+
+_FOR_FILES = "ml.workflows.inference.model_file_inference_workflow.ModelFileInferenceWorkflow"
 
 
 class TorchArguments(ModelArguments):
@@ -70,10 +73,16 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[TorchArguments, ModelSourc
         given = {**given, "use_jit": settings.use_jit}
     arguments = faults.of(partial(checked_arguments, TorchArguments, **given))
     source = faults.of(checked_source, arguments, given, settings.torch_model_file_name)
-    faults.add(*_without_artifact(given))
+    faults.add(*_without_artifact(given), *_of_another_library(source))
     faults.tell()
     assert source is not None  # noqa: S101  (else there is a fault)
     return arguments, source
+
+
+def _of_another_library(source: ModelSource | None) -> list[str]:
+    if source is None or (engine := engine_of(source.model_id)) is None:
+        return []
+    return [f"{source.model_id}: this file is for {engine}; set the workflow class {_FOR_FILES}"]
 
 
 def _without_artifact(given: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from ml.errors import ConfigurationError, InvalidInput, OutOfMemory
+from ml.errors import ConfigurationError, InvalidInput
 from ml.models.torch_file import TorchFile
 from ml.proving.model_proofs import ModelProof
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
+from ml.workflows.inference.row_batching import RowBatching
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
 from ml.workflows.inference.tensor_output import TensorOutput, tensors_of
 from ml.workflows.inference.torch_arguments import read_arguments
-from ml.workflows.inference.torch_batching import all_close, group_alike, split_rows
 from ml.workflows.inference.torch_faults import explain, torch_dtype_name
 
 if TYPE_CHECKING:
@@ -87,8 +87,6 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         )
         self._device_name = checked.device
         self._proofs = checked.proofs()
-        self._may_batch = True
-        self._batching_is_proved = False
         self._first_layer: torch.nn.Linear | None = None
         self._float_dtype: torch.dtype | None = None
 
@@ -117,7 +115,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._first_layer = _find_first_layer(self._model)
         floats = (p.dtype for p in self._model.parameters() if p.dtype.is_floating_point)
         self._float_dtype = next(floats, None)
-        self._may_batch, self._batching_is_proved = True, False
+        self._batching = self._new_batching()
         self._warm_up()
         if self._proofs is not None:
             self._proofs.setup(self._answer_to)
@@ -169,12 +167,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         Tensors of one dtype and of one shape but for the first dimension run as one. The first
         such run is compared with single runs: if the model mixes rows, all run singly from then on.
         """
-        outputs: list[Any] = [None] * len(batch)
-        for positions in group_alike(batch):
-            tensors = [batch[position] for position in positions]
-            for position, output in zip(positions, self._run_group(tensors), strict=True):
-                outputs[position] = output
-        return outputs
+        return self._batching.run_all([(tensor,) for tensor in batch])
 
     def do_generate_proof(self, input_data: Any, output: Any) -> Any:
         """Return the circuit's answer with its proof, and how far it is from the model's.
@@ -235,71 +228,10 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             expected, given = torch_dtype_name(due), torch_dtype_name(tensor.dtype)
             raise InvalidInput(f"dtype: expected {expected!r}; given {given!r}")
 
-    def _run_group(self, tensors: list[torch.Tensor]) -> list[Any]:
-        if len(tensors) == 1 or not self._may_batch:
-            return self._run_singly(tensors)
-        try:
-            together = self._run_together(tensors)
-        except Exception as error:
-            return self._run_after_failure(tensors, error)
-        if together is None:
-            self._stop_batching("its output does not have the rows of its input")
-            return self._run_singly(tensors)
-        return together if self._batching_is_proved else self._prove_batching(tensors, together)
-
-    def _run_singly(self, tensors: list[torch.Tensor]) -> list[Any]:
-        return [self._attempt(tensor) for tensor in tensors]
-
-    def _attempt(self, tensor: torch.Tensor) -> Any:
-        try:
-            return self.do_run_model(tensor)
-        except Exception as error:
-            return error
-
-    def _run_together(self, tensors: list[torch.Tensor]) -> list[Any] | None:
+    def _new_batching(self) -> RowBatching:
         import torch
 
-        output = self._forward(torch.cat(tensors))
-        return split_rows(output, [tensor.shape[0] for tensor in tensors])
-
-    def _run_after_failure(self, tensors: list[torch.Tensor], error: Exception) -> list[Any]:
-        outputs = self._run_singly(tensors)
-        failed = any(isinstance(output, Exception) for output in outputs)
-        if not failed and not isinstance(explain(error, tensors[0]), OutOfMemory):
-            self._stop_batching("it takes these inputs one by one only")
-        return outputs
-
-    def _prove_batching(self, tensors: list[torch.Tensor], together: list[Any]) -> list[Any]:
-        """Return the single runs' outputs, and learn from them whether batches give the same."""
-        alone = self._run_singly(tensors)
-        if any(isinstance(output, Exception) for output in alone):
-            return alone
-        if not all_close(alone, together):
-            self._stop_batching("its answer for a row depends on the other rows")
-        elif _differ(tensors):
-            self._batching_is_proved = True
-        else:
-            self._prove_with_variation(tensors[0], alone[0])
-        return alone
-
-    def _prove_with_variation(self, tensor: torch.Tensor, alone: Any) -> None:
-        # Rows that are all the same would hide that they are mixed; reversed ones stay legal.
-        varied = tensor.flip(-1)
-        if not _differ([tensor, varied]):
-            return
-        try:
-            together = self._run_together([tensor, varied])
-            also_alone = self._forward(varied)
-        except Exception:  # no input a caller sent: the next batch may tell
-            return
-        if together is None or not all_close([alone, also_alone], together):
-            self._stop_batching("its answer for a row depends on the other rows")
-        else:
-            self._batching_is_proved = True
-
-    def _stop_batching(self, reason: str) -> None:
-        self._may_batch = False
-        log.warning("batching_off", model=str(self.source), reason=reason)
+        return RowBatching(lambda item: self.do_run_model(item[0]), torch, model=str(self.source))
 
 
 def _find_device(name: str | None) -> torch.device:
@@ -327,10 +259,6 @@ def _find_first_layer(model: torch.nn.Module) -> torch.nn.Linear | None:
     while type(layer) is nn.Sequential and len(layer):
         layer = layer[0]
     return layer if type(layer) is nn.Linear else None
-
-
-def _differ(tensors: Sequence[torch.Tensor]) -> bool:
-    return any(not tensors[0].equal(tensor) for tensor in tensors[1:])
 
 
 def _to_cpu(output: Any) -> Any:

@@ -1,0 +1,321 @@
+"""Answering tensors with model files of libraries beside torch."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+from ml.errors import ConfigurationError, InvalidInput, NotFound, UnprocessableOutput
+from ml.infernet.json_text import to_json
+from ml.infernet.legacy import encode_legacy
+from ml.infernet.tensor_request import TensorRequest
+from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
+from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
+from ml.workflows.inference.tensor_input import DTYPES
+from ml.workflows.inference.torch_inference_workflow import TorchInferenceWorkflow
+from tests.support.model_files import MODELS, ROWS, Saved, onnx_graph, onnx_tensor
+
+ENGINES = tuple(MODELS)
+
+
+async def loaded(path: Path, **arguments: Any) -> ModelFileInferenceWorkflow:
+    workflow = ModelFileInferenceWorkflow(path, **arguments)
+    await workflow.setup()
+    return workflow
+
+
+async def infer(workflow: ModelFileInferenceWorkflow, data: Any) -> Any:
+    output = await workflow.inference(workflow.decode_offchain(data))
+    return json.loads(to_json(workflow.encode_offchain(output, data)))
+
+
+async def onchain(workflow: ModelFileInferenceWorkflow, data: bytes) -> Vector:
+    answer = await workflow.run(
+        lambda: workflow.decode_onchain(data),
+        lambda input_data, output: workflow.encode_onchain(output, input_data),
+    )
+    return decode_vector(answer)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A model file of each library."""
+    return MODELS[request.param](tmp_path_factory.mktemp("model"))
+
+
+# --- every library ----------------------------------------------------------------------------
+
+
+async def test_an_answer_is_the_library_s_own(saved: Saved) -> None:
+    workflow = await loaded(saved.path)
+    answer = await infer(workflow, {"dtype": saved.dtype, "values": ROWS.tolist()})
+    assert answer["dtype"] == saved.answers
+    assert answer["shape"] == list(saved.due.shape)
+    np.testing.assert_allclose(answer["values"], saved.due, rtol=1e-5, atol=1e-6)
+    assert answer.get("labels") == (list(saved.labels) if saved.labels else None)
+
+
+async def test_a_contract_gets_the_vector_of_the_same_answer(saved: Saved) -> None:
+    workflow = await loaded(saved.path)
+    row = Vector(ROWS[:1], DataType.FLOAT64, Arithmetic.FIXED_POINT, 18)
+    request = TensorRequest(row, workflow.source.model_id)
+    vector = await onchain(workflow, request.encode())
+    np.testing.assert_allclose(vector.values, saved.due[:1], rtol=1e-5, atol=1e-6)
+    legacy = await onchain(workflow, encode_legacy(ROWS[0]))
+    np.testing.assert_array_equal(legacy.values, vector.values)
+    with pytest.raises(NotFound, match="is not served here"):
+        await onchain(workflow, TensorRequest(row, "huggingface/some/other").encode())
+
+
+async def test_a_batch_answers_as_single_runs_do(saved: Saved) -> None:
+    workflow = await loaded(saved.path)
+    parts = [ROWS[:1], ROWS[1:], ROWS[:2]]
+    requests = [{"dtype": saved.dtype, "values": part.tolist()} for part in parts]
+    items = [workflow.do_preprocessing(request) for request in requests]
+    for _ in range(2):  # the first proves, the second trusts
+        outputs = workflow.do_run_batch(items)
+        for output, part in zip(outputs, (slice(1), slice(1, 3), slice(2)), strict=True):
+            np.testing.assert_allclose(output[-1], saved.due[part], rtol=1e-5, atol=1e-6)
+    assert workflow._batching.may_batch
+
+
+@pytest.mark.parametrize("values", [[[1, 2, 3]], [1, 2, 3, 4], 1, [[[1, 2, 3, 4]]]])
+async def test_a_wrong_width_or_rank_says_expected_and_given(saved: Saved, values: Any) -> None:
+    workflow = await loaded(saved.path)
+    shape = list(np.shape(values))
+    with pytest.raises(InvalidInput) as refused:
+        await infer(workflow, {"dtype": saved.dtype, "values": values})
+    assert f"values: expected shape [any, 4]; given shape {shape}" in str(refused.value)
+
+
+async def test_a_wrong_dtype_says_expected_and_given(saved: Saved) -> None:
+    workflow = await loaded(saved.path)
+    with pytest.raises(InvalidInput, match=r"dtype: expected .*'float'.*; given 'cfloat'"):
+        await infer(workflow, {"dtype": "cfloat", "values": [[[1, 0]] * 4]})
+
+
+async def test_the_node_is_told_the_engine_and_the_model(saved: Saved) -> None:
+    workflow = ModelFileInferenceWorkflow(path=saved.path)
+    entry = workflow.compute_capability()
+    assert entry["inference_engine"] in ENGINES
+    assert entry["models"] == [saved.path.name]
+    assert workflow.supports_model(saved.path.name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html>", "a web page, not a model"),
+        (b'{"a": 1}' * 99, "cannot be loaded as"),
+        (b"\x00\x01\x02 no model" * 99, "cannot be loaded as"),
+        (pickle.dumps(ROWS), "cannot be loaded as"),
+    ],
+    ids=["empty", "pointer", "page", "json", "damaged", "pickle"],
+)
+async def test_what_is_no_model_is_refused_by_name(
+    saved: Saved, tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / saved.path.name
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=rf"{path.name}: .*{message}"):
+        await loaded(path)
+
+
+async def test_a_model_that_is_cut_off_is_refused(saved: Saved, tmp_path: Path) -> None:
+    path = tmp_path / saved.path.name
+    path.write_bytes(saved.path.read_bytes()[: saved.path.stat().st_size * 2 // 3])
+    with pytest.raises(ConfigurationError, match=rf"{path.name}: cannot be loaded as"):
+        await loaded(path)
+
+
+async def test_torch_s_workflow_says_which_class_a_file_of_another_library_needs(
+    saved: Saved,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"set the workflow class .*ModelFileInference"):
+        TorchInferenceWorkflow(saved.path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": "model.pkl"}, "a pickle can run any code.*skops"),
+        ({"path": "model.dat"}, "no library is known for this ending"),
+        ({"path": "model.dat", "engine": "onxruntime"}, "did you mean 'onnxruntime'"),
+        ({"path": "model.onnx", "safe_classes": ["a.B"]}, "files of onnxruntime hold no classes"),
+        ({"path": "model.onnx", "modle": 1}, "no such argument: 'modle'"),
+        ({"model_source": "BUILT_IN", "model_args": {"name": "iris"}}, "is torch's"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ModelFileInferenceWorkflow(**arguments)
+
+
+# --- ONNX ---------------------------------------------------------------------------------------
+
+
+async def test_several_inputs_and_outputs_have_names(tmp_path: Path) -> None:
+    path = onnx_graph(
+        tmp_path / "two.onnx",
+        [
+            helper.make_node("Add", ["a", "b"], ["sum"]),
+            helper.make_node("Mul", ["a", "b"], ["product"]),
+        ],
+        [onnx_tensor("a", ["n", 2]), onnx_tensor("b", ["n", 2])],
+        [onnx_tensor("sum", ["n", 2]), onnx_tensor("product", ["n", 2])],
+    )
+    a, b = ({"dtype": "float", "values": values} for values in ([[1, 2]], [[3, 4]]))
+    workflow = await loaded(path)
+    assert await infer(workflow, {"inputs": {"b": b, "a": a}}) == {
+        "sum": {"dtype": "float", "shape": [1, 2], "values": [[4, 6]]},
+        "product": {"dtype": "float", "shape": [1, 2], "values": [[3, 8]]},
+    }
+    items = [workflow.do_preprocessing({"inputs": {"a": one, "b": b}}) for one in (a, b)]
+    for _ in range(2):
+        assert [np.vstack(out).tolist() for out in workflow.do_run_batch(items)] == [
+            [[4, 6], [3, 8]],
+            [[6, 8], [9, 16]],
+        ]
+    for message, data in {
+        "given one without a name": a,
+        "inputs: expected a, b; given a": {"inputs": {"a": a}},
+        r"inputs\.b\.dtype: expected 'float'; given 'long'": {
+            "inputs": {"a": a, "b": {"dtype": "long", "values": [[1, 2]]}}
+        },
+        r"inputs\.b\.values: expected numbers": {
+            "inputs": {"a": a, "b": {"dtype": "float", "values": [["x"]]}}
+        },
+        "the model does not take this input": {
+            "inputs": {
+                "a": {"dtype": "float", "values": [[1, 2]] * 2},
+                "b": {**b, "values": [[1, 2]] * 3},
+            }
+        },
+    }.items():
+        with pytest.raises(InvalidInput, match=message):
+            await infer(workflow, data)
+    one = await loaded(path, outputs=["product"])
+    answer = await infer(one, {"inputs": {"a": a, "b": b}})
+    assert answer == {"dtype": "float", "shape": [1, 2], "values": [[3, 8]]}
+    with pytest.raises(
+        ConfigurationError, match=r"outputs: two.onnx has no 'total'; it has sum, p"
+    ):
+        await loaded(path, outputs=["total"])
+
+
+async def test_a_classifier_answers_its_labels_with_their_probabilities(tmp_path: Path) -> None:
+    """As converters from scikit-learn write one: texts, and a ZipMap."""
+    path = tmp_path / "classifier.onnx"
+    names = ["no", "yes"]
+    onnx_graph(
+        path,
+        [
+            helper.make_node(
+                "LinearClassifier",
+                ["x"],
+                ["label", "scores"],
+                domain="ai.onnx.ml",
+                classlabels_strings=names,
+                coefficients=[1.0, 0.0, 0.0, 1.0],
+                intercepts=[0.0, 0.0],
+                post_transform="SOFTMAX",
+            ),
+            helper.make_node(
+                "ZipMap",
+                ["scores"],
+                ["probabilities"],
+                domain="ai.onnx.ml",
+                classlabels_strings=names,
+            ),
+        ],
+        [onnx_tensor("x", ["n", 2])],
+        [
+            onnx_tensor("label", ["n"], "STRING"),
+            helper.make_value_info(
+                "probabilities",
+                helper.make_sequence_type_proto(
+                    helper.make_map_type_proto(8, helper.make_tensor_type_proto(1, []))
+                ),
+            ),
+        ],
+    )
+    request = {"dtype": "float", "values": [[1, 2], [5, 1]]}
+    workflow = await loaded(path)
+    answer = await infer(workflow, request)
+    assert answer["label"] == ["yes", "no"]
+    assert answer["probabilities"]["labels"] == names
+    np.testing.assert_allclose(np.sum(answer["probabilities"]["values"], axis=1), 1, rtol=1e-6)
+    item = workflow.do_preprocessing(request)
+    for _ in range(2):
+        for output in workflow.do_run_batch([item, item]):
+            assert output[0].tolist() == ["yes", "no"]
+    row = TensorRequest(
+        Vector(np.array([[1.0, 2.0]]), DataType.FLOAT64, Arithmetic.FIXED_POINT, 18)
+    )
+    with pytest.raises(UnprocessableOutput, match="several"):
+        await onchain(workflow, row.encode())
+    alone = await loaded(path, outputs=["probabilities"])
+    assert (await onchain(alone, row.encode())).values.shape == (1, 2)
+
+
+async def test_a_model_that_mixes_rows_is_run_singly(tmp_path: Path) -> None:
+    path = onnx_graph(
+        tmp_path / "mean.onnx",
+        [
+            helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [onnx_tensor("x", ["n", 2])],
+        [onnx_tensor("y", ["n", 2])],
+    )
+    workflow = await loaded(path)
+    items = [
+        workflow.do_preprocessing({"dtype": "float", "values": [row]}) for row in ([1, 2], [5, 7])
+    ]
+    for _ in range(2):
+        assert [output[0].tolist() for output in workflow.do_run_batch(items)] == [[[0, 0]]] * 2
+    assert not workflow._batching.may_batch
+
+
+async def test_an_index_out_of_range_is_the_callers_to_mend(tmp_path: Path) -> None:
+    path = onnx_graph(
+        tmp_path / "gather.onnx",
+        [helper.make_node("Gather", ["w", "x"], ["y"])],
+        [onnx_tensor("x", ["n", 1], "INT64")],
+        [onnx_tensor("y", ["n", 1, 2])],
+        [numpy_helper.from_array(np.ones((4, 2), np.float32), "w")],
+    )
+    workflow = await loaded(path)
+    assert (await infer(workflow, {"dtype": "long", "values": [[3]]}))["shape"] == [1, 1, 2]
+    with pytest.raises(InvalidInput, match="indices element out of data bounds"):
+        await infer(workflow, {"dtype": "long", "values": [[99]]})
+
+
+@pytest.mark.parametrize("dtype", [name for name in DTYPES if name not in ("cfloat", "cdouble")])
+async def test_the_dtypes_of_onnx_go_through_a_model(dtype: str, tmp_path: Path) -> None:
+    kinds = {
+        "float": "FLOAT", "double": "DOUBLE", "half": "FLOAT16", "bfloat16": "BFLOAT16",
+        "uint8": "UINT8", "int8": "INT8", "short": "INT16", "int": "INT32", "long": "INT64",
+        "bool": "BOOL",
+    }  # fmt: skip
+    tensors = (onnx_tensor(name, ["n", 2], kinds[dtype]) for name in "xy")
+    path = tmp_path / "same.onnx"
+    node = helper.make_node("Identity", ["x"], ["y"])
+    onnx_graph(path, [node], [next(tensors)], [next(tensors)])
+    if dtype == "bfloat16":
+        with pytest.raises(
+            ConfigurationError, match=r"'x' is a tensor.bfloat16., which no request"
+        ):
+            await loaded(path)
+        return
+    values = [[True, False]] if dtype == "bool" else [[1, 0]]
+    request = {"dtype": dtype, "values": values}
+    assert await infer(await loaded(path), request) == {**request, "shape": [1, 2]}
