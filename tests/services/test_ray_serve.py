@@ -73,7 +73,8 @@ class Deployed:
         self.config: dict[str, Any] = yaml.safe_load((ROOT / "deploy/ray/llm.yaml").read_text())
         self.config["http_options"] |= {"port": self.port, "host": "127.0.0.1"}
         [application] = self.config["applications"]
-        application["runtime_env"] = {"env_vars": settings}
+        self._settings = settings
+        self._give({})
         [self.options] = application["deployments"]
         self.options["ray_actor_options"] = {"num_cpus": 0.5, "num_gpus": 0}
         del self.options["autoscaling_config"]
@@ -84,10 +85,16 @@ class Deployed:
         self._cluster.request("PUT", "/api/serve/applications/", self.config)
         until(lambda: self._is(replicas), f"{replicas} replicas", 120)
 
-    def start_anew(self, replicas: int) -> None:
-        """Have so many replicas that have done nothing yet."""
+    def start_anew(self, replicas: int, **arguments: Any) -> None:
+        """Have so many replicas that have done nothing yet, with arguments of their own."""
         self.end()
+        self._give(arguments)
         self.scale(replicas)
+
+    def _give(self, arguments: dict[str, Any]) -> None:
+        variables = dict(self._settings)
+        variables[ARGUMENTS] = json.dumps(json.loads(variables[ARGUMENTS]) | arguments)
+        self.config["applications"][0]["runtime_env"] = {"env_vars": variables}
 
     def end(self) -> None:
         """Have none."""
@@ -98,9 +105,7 @@ class Deployed:
     def scale_by_itself(self, slots: int, **scaling: Any) -> None:
         """Have one replica that answers `slots` requests at once, and more of them by need."""
         self.end()
-        variables = self.config["applications"][0]["runtime_env"]["env_vars"]
-        arguments = json.loads(variables[ARGUMENTS]) | {"slots": slots}
-        variables[ARGUMENTS] = json.dumps(arguments)
+        self._give({"slots": slots})
         self.options.pop("num_replicas", None)
         self.options["autoscaling_config"] = scaling
         self._cluster.request("PUT", "/api/serve/applications/", self.config)
@@ -329,17 +334,34 @@ def ask_for_all(url: str, *, in_head: bool) -> None:
             asked.result()
 
 
-@pytest.mark.parametrize("in_head", [True, False], ids=["named in the head", "in the body alone"])
-def test_each_adapter_is_loaded_by_one_replica_which_is_asked_for_it(
-    cluster: RayCluster, deployed: Deployed, in_head: bool
+def test_an_adapter_that_is_named_in_the_head_is_loaded_by_one_replica_alone(
+    cluster: RayCluster, deployed: Deployed
 ) -> None:
     deployed.start_anew(2)
     loads = Loads(cluster)
     for name in ADAPTERS:
-        ask_for(deployed.url, name, in_head=in_head)
+        ask_for(deployed.url, name, in_head=True)
     for _ in range(2):
-        ask_for_all(deployed.url, in_head=in_head)
+        ask_for_all(deployed.url, in_head=True)
     assert loads.of_adapters() == dict.fromkeys(ADAPTERS, 1)
+
+
+def test_adapters_that_are_named_in_bodies_find_their_replicas_where_there_is_room_for_each_once(
+    cluster: RayCluster, deployed: Deployed
+) -> None:
+    deployed.start_anew(2, max_adapters=len(ADAPTERS) // 2)
+
+    def none_is_loaded() -> bool:
+        loads = Loads(cluster)
+        for _ in range(2):
+            ask_for_all(deployed.url, in_head=False)
+        return not loads.new()
+
+    until(none_is_loaded, "each adapter has its replica", 120)
+    held = Loads(cluster)
+    for _ in range(2):
+        ask_for_all(deployed.url, in_head=False)
+    assert not held.new()
 
 
 def test_the_adapters_of_a_killed_replica_are_loaded_by_another_and_no_others(

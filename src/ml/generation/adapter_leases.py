@@ -100,8 +100,7 @@ class AdapterLeases:
 
     def __init__(self, root: Path, *, slots: int, read: Callable[[LoraFile], Put]) -> None:
         self._folder = AdapterFolder(root)
-        #: How many may be loaded.
-        self.slots = slots
+        self._slots = slots
         self._read = read
         #: By name; of those without a lease the one whose last use is longest ago comes first.
         self._loaded: dict[str, _Loaded] = {}
@@ -131,6 +130,10 @@ class AdapterLeases:
         """Return the names of those that are loaded."""
         with self._lock:
             return list(self._loaded)
+
+    def room(self) -> int:
+        """Return how many more could be loaded without dropping one."""
+        return self._slots - len(self._loaded)
 
     def is_loaded(self, name: str) -> bool:
         """Return whether an adapter is loaded; its files may have changed since."""
@@ -214,12 +217,12 @@ class AdapterLeases:
         with self._lock:
             if name in self._loaded:
                 return self._loaded[name].slot
-            unused = set(range(self.slots)) - {one.slot for one in self._loaded.values()}
+            unused = set(range(self._slots)) - {one.slot for one in self._loaded.values()}
             idle = [one.slot for one in self._loaded.values() if not one.leases]
         for slot in (*sorted(unused), *idle):
             return slot
         raise Overloaded(
-            f"adapter {name!r} has no room: all {self.slots} that are loaded are in use",
+            f"adapter {name!r} has no room: all {self._slots} that are loaded are in use",
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 

@@ -28,8 +28,7 @@ def routing_stats(adapters: AdapterLeases | None) -> dict[str, Any]:
     """Return what a replica tells `AdapterRouter` of itself every few seconds."""
     if adapters is None:
         return {}
-    loaded = adapters.loaded()
-    return {"loaded": loaded, "room": adapters.slots - len(loaded)}
+    return {"loaded": adapters.loaded(), "room": adapters.room()}
 
 
 class AdapterRouter(LocalityMixin, RequestRouter):  # type: ignore[misc]
