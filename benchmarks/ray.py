@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure import Run, load
 from benchmarks.ray_adapters import adapters
@@ -27,6 +26,7 @@ from benchmarks.ray_jobs import steps
 from benchmarks.servers import (
     READY_WITHIN_SECONDS,
     REQUEST,
+    ROOT,
     SERVE,
     Server,
     free_port,
@@ -40,6 +40,8 @@ SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69
 CONNECTIONS = (1, 32)
 REPLICAS = (1, 2, 4)
 REPLICAS_CONNECTIONS = 32
+#: What stands between clients and replicas, and the variables of the nodes that choose it.
+PROXIES = {"Ray's proxy": {}, "HAProxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"}}
 
 
 def main() -> None:
@@ -53,12 +55,13 @@ def main() -> None:
     if ray_command() is None:
         parser.error("Ray is not installed: make test-ray")
     sections = options.sections or SECTIONS
-    if "requests" in sections:
-        with a_cluster() as cluster:
-            requests(cluster, options.rounds, options.seconds)
-    if "replicas" in sections:
-        with a_cluster() as cluster:
-            replicas(cluster, options.rounds, options.seconds)
+    for name, variables in PROXIES.items():
+        if "requests" in sections:
+            with a_cluster(**variables) as cluster:
+                requests(cluster, name, options.rounds, options.seconds)
+        if "replicas" in sections:
+            with a_cluster(**variables) as cluster:
+                replicas(cluster, name, options.rounds, options.seconds)
     if "adapters" in sections:
         with a_cluster() as cluster:
             adapters(cluster)
@@ -68,8 +71,9 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def a_cluster() -> Iterator[RayCluster]:
-    with RayCluster(head_cpus=4, PYTHONPATH=str(Path.cwd()), OMP_NUM_THREADS="1") as cluster:
+def a_cluster(**variables: str) -> Iterator[RayCluster]:
+    variables |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with RayCluster(head_cpus=4, **variables) as cluster:
         cluster.start_head()
         yield cluster
 
@@ -98,7 +102,7 @@ class OnRay(Server):
         super().wait_until_it_answers()
 
 
-def requests(cluster: RayCluster, count: int, seconds: float) -> None:
+def requests(cluster: RayCluster, proxy: str, count: int, seconds: float) -> None:
     """One connection and many, in turns."""
     own = ours("by itself", model=SMALL_MODEL, log_requests=False)
     ray = OnRay(cluster, own, free_port())
@@ -112,7 +116,7 @@ def requests(cluster: RayCluster, count: int, seconds: float) -> None:
                 for server in (own, ray)[:: -1 if number % 2 else 1]:
                     run = load(server, connections=c, seconds=seconds)
                     runs.setdefault((server.name, c), []).append(run)
-    print("\n| 69 doubles | by itself: requests/s, p50 | on Ray | added p50 |\n|---|---|---|---|")
+    print(f"\n| {proxy} | by itself: requests/s, p50 | on Ray | added p50 |\n|---|---|---|---|")
     for c in CONNECTIONS:
         alone, there = runs[own.name, c], runs[ray.name, c]
         added = statistics.median(b.p50_ms - a.p50_ms for a, b in zip(alone, there, strict=True))
@@ -124,7 +128,7 @@ def _rate_and_time(runs: list[Run]) -> str:
     return f"{rate:.0f}, {statistics.median(run.p50_ms for run in runs):.1f} ms"
 
 
-def replicas(cluster: RayCluster, count: int, seconds: float) -> None:
+def replicas(cluster: RayCluster, proxy: str, count: int, seconds: float) -> None:
     """A model that takes the processor for longer than Ray does."""
     with tempfile.TemporaryDirectory() as folder:
         from benchmarks.heavy_model import save_heavy_model  # brings torch
@@ -133,25 +137,36 @@ def replicas(cluster: RayCluster, count: int, seconds: float) -> None:
         save_heavy_model(file)
         body = Path(folder, "request.json")
         body.write_bytes(REQUEST.read_bytes().replace(b'"double"', b'"float"'))
-        model: dict[str, Any] = {"model_source": "LOCAL", "model_args": {"path": str(file)}}
-        own = ours("alone", model=model, body=body, log_requests=False, max_batch_size=1)
-        title = f"69-(8x1024)-2 one by one, c={REPLICAS_CONNECTIONS}"
+        model = {"model_source": "LOCAL", "model_args": {"path": str(file)}}
+        own = ours(
+            "by itself",
+            model=model,
+            body=body,
+            log_requests=False,
+            max_batch_size=1,
+            max_concurrency=1,
+        )
+        title = f"69-(8x1024)-2, one thread each, c={REPLICAS_CONNECTIONS}"
         print(f"\n| {title} | requests/s | p50 | p99 |\n|---|---|---|---|")
+        _print_loaded("by itself", own, count, seconds)
         port = free_port()  # Ray Serve has one for as long as the cluster lives
         for number in REPLICAS:
             server = OnRay(cluster, own, port, number)
-            with started(server):
-                server.wait_until_it_answers()
-                load(server, connections=REPLICAS_CONNECTIONS, seconds=1)
-                runs = [
-                    load(server, connections=REPLICAS_CONNECTIONS, seconds=seconds)
-                    for _ in range(count)
-                ]
-            rate, p50, p99 = (
-                statistics.median(getattr(run, name) for run in runs)
-                for name in ("per_second", "p50_ms", "p99_ms")
-            )
-            print(f"| {number} on Ray | {rate:.0f} | {p50:.0f} ms | {p99:.0f} ms |", flush=True)
+            _print_loaded(f"{proxy}, replicas: {number}", server, count, seconds)
+
+
+def _print_loaded(title: str, server: Server, count: int, seconds: float) -> None:
+    with started(server):
+        server.wait_until_it_answers()
+        load(server, connections=REPLICAS_CONNECTIONS, seconds=1)
+        runs = [
+            load(server, connections=REPLICAS_CONNECTIONS, seconds=seconds) for _ in range(count)
+        ]
+    rate, p50, p99 = (
+        statistics.median(getattr(run, name) for run in runs)
+        for name in ("per_second", "p50_ms", "p99_ms")
+    )
+    print(f"| {title} | {rate:.0f} | {p50:.0f} ms | {p99:.0f} ms |", flush=True)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,10 @@ class RayCluster:
         return self.head
 
     def start_node(self, *, waiting: bool = True) -> RayNode:
-        """Start a node, and wait until it takes jobs: two that start at once get the same ports."""
+        """Start a node, and wait until it takes jobs.
+
+        Of two that start at once on one host Ray gives both the name of one socket, and one ends.
+        """
         there = len(self.alive())
         node = self._start(f"--address={self.gcs_address}", "--num-cpus=1")
         if not waiting:

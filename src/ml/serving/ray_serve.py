@@ -40,11 +40,11 @@ _OPTIONS: dict[str, Any] = {
     "max_queued_requests": 256,
     "graceful_shutdown_timeout_s": 200,
     "health_check_period_s": 5,
-    "request_router_config": RequestRouterConfig(
-        request_router_class=f"{AdapterRouter.__module__}.{AdapterRouter.__name__}",
-        request_routing_stats_period_s=2,
-    ),
 }
+_BY_ADAPTER = RequestRouterConfig(
+    request_router_class=f"{AdapterRouter.__module__}.{AdapterRouter.__name__}",
+    request_routing_stats_period_s=2,
+)
 #: What is read beside a service's settings, wherever it is set.
 _READ_ELSEWHERE = ("HF_HOME", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELS_PATH")
 #: So many requests in a replica, those that wait in its queue too, are worth another replica.
@@ -124,6 +124,9 @@ def run_on_ray(service: str, options: argparse.Namespace) -> int:
 
 
 def _deployment(service: str, variables: Mapping[str, str]) -> Any:
+    # Where HAProxy stands before the replicas, it chooses, and Ray takes no router of others.
+    chooses = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1"
+
     def build() -> ServiceApp:
         os.environ.update(variables)
         try:
@@ -131,10 +134,12 @@ def _deployment(service: str, variables: Mapping[str, str]) -> Any:
         except SystemExit as error:  # which would end the replica without a word to Ray
             raise ConfigurationError(f"{service} cannot start; see the replica's log") from error
         app.loads_before_serving = True
-        hand_over_adapters(app)
+        if chooses:
+            hand_over_adapters(app)
         return app
 
-    return serve.deployment(serve.ingress(build)(Replica), name=service, **_OPTIONS)
+    options = _OPTIONS | ({"request_router_config": _BY_ADAPTER} if chooses else {})
+    return serve.deployment(serve.ingress(build)(Replica), name=service, **options)
 
 
 def _variables(service: str) -> dict[str, str]:
