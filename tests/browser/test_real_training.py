@@ -1,11 +1,10 @@
-"""The dashboard while a job really trains, and its model is asked afterwards."""
+"""A run that is started on a page, really trains, and whose model is asked afterwards."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.async_api import expect
 
@@ -33,15 +32,13 @@ def trainer(tmp_path: Path) -> Trainer:
     return trainer
 
 
-async def test_a_training_is_watched_from_its_start_to_an_answer_of_its_model(
+async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
     open_dashboard: OpenDashboard, trainer: Trainer
 ) -> None:
-    request = {
-        "model_name": MODEL,
-        "dataset_name": "rows.jsonl",
+    settings = {
         "output_dir": "houses",
-        "max_seq_length": 128,
         "max_steps": STEPS,
+        "max_seq_length": 128,
         "gradient_accumulation_steps": 1,
         "learning_rate": 5e-3,
         "save_steps": 10,
@@ -50,12 +47,16 @@ async def test_a_training_is_watched_from_its_start_to_an_answer_of_its_model(
     with trainer.server() as service:
         service.wait_ready()
         page = await open_dashboard()
-        await page.shows("#empty", "No jobs yet")
-        async with httpx.AsyncClient() as client:
-            reply = await client.post(f"{trainer.url}/finetune", json=request, timeout=60)
-        assert reply.status_code == 200, reply.text
+        await page.find("#empty").get_by_role("link", name="start a run").click()
+        await page.find("#upload").set_input_files(trainer.input / "rows.jsonl")
+        await page.shows("#verdict", "20 of 20 rows")
+        await page.find("#more summary").click()
+        for name, value in settings.items():
+            await page.find(f"#{name}").fill(str(value))
+        await page.find("#start").click()
+        await page.page.wait_for_url("**/dashboard#job=*")
 
-        await expect(page.card(reply.json()["job_id"])).to_be_visible()
+        await expect(page.find(".job")).to_be_visible()
         await page.shows("#name", "houses")
         for chart in ("loss", "rate", "norm"):
             await page.shows_points(STEPS, chart, seconds=180)

@@ -12,6 +12,7 @@ const NAMES = {
   text: "A text",
   content: "A text, as content",
 };
+const IN_TURNS = ["role", "from", "content", "value"];
 const PREFIX = "column_map.";
 
 const $ = (id) => document.getElementById(id);
@@ -24,10 +25,11 @@ export const isColumn = (name) => name.startsWith(PREFIX);
 /** Ask the service what a row may look like, and show it. */
 export async function readFormats() {
   ({ formats } = await api("datasets/formats"));
-  $("formats").replaceChildren(...formats.map(({ name, description, sample }) => {
+  $("formats").replaceChildren(...formats.map(({ name, description, sample, columns }) => {
     const row = element("div");
+    const order = [...columns.needed, ...columns.optional, ...IN_TURNS];
     row.append(element("dt", NAMES[name] ?? name), element("dd", `${description}.`, { class: "note" }));
-    row.append(element("dd", JSON.stringify(sample), { class: "code" }));
+    row.append(element("dd", JSON.stringify(sample, order), { class: "code" }));
     return row;
   }));
   const options = formats.map(({ name }) => new Option(NAMES[name] ?? name, name));
@@ -51,7 +53,8 @@ function draw() {
   $("column-selects").replaceChildren(...namesOf($("format").value).map(([name, needed]) => {
     const field = element("div", "", { class: "field" });
     const select = element("select", "", { id: PREFIX + name, name: PREFIX + name });
-    const standard = there.includes(name) || needed ? `${name}, as it is called` : "none";
+    const otherwise = needed ? "choose its column" : "none";
+    const standard = there.includes(name) ? `${name}, as it is called` : otherwise;
     select.append(new Option(standard, ""));
     const others = new Set([...there, ...(wanted[name] ? [wanted[name]] : [])]);
     others.delete(name);

@@ -68,6 +68,9 @@ function data() {
   return { query_params: Object.fromEntries(fields.filter(([, value]) => value !== undefined)) };
 }
 
+/** What the data is called, of which an uploaded file's request has the id alone. */
+const dataName = () => (chosen("way") === "file" ? $("dataset_file").selectedOptions[0].text : $("dataset_hub").value.trim());
+
 const isShown = (control) => !control.closest("[hidden]");
 
 /** [[field, fault], …] of what the page can tell by itself. */
@@ -133,7 +136,7 @@ async function look() {
     drawReport(report);
     drawExpected(report);
     drawColumns(report);
-    setText($("look-state"), `${report.source}, by ${body.model_name}`);
+    setText($("look-state"), `${dataName()}, as ${body.model_name} reads it`);
   } catch (error) {
     if (mine !== looking) return;
     unlooked("", true);
@@ -365,6 +368,7 @@ async function patiently(read) {
 }
 
 async function begin() {
+  form.inert = true; // what is typed before would be lost
   setText($("most-bytes"), `Up to ${bytes(most)}.`);
   const from = new URLSearchParams(location.search).get("from");
   for (const list of [readFiles, readModels, readFormats]) await patiently(list);
@@ -372,6 +376,7 @@ async function begin() {
     await api(jobPath(from)).then(cloneOf, (error) => tell(`${from}: ${said(error)}`));
     history.replaceState(null, "", "new"); // a reload keeps what was changed since
   } else restore();
+  form.inert = false;
   changed(0);
 }
 

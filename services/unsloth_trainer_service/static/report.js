@@ -54,11 +54,13 @@ function notes({ columns_ignored: ignored, truncated, warnings }) {
 
 function drawFaults({ faults, dropped }) {
   $("row-faults").hidden = !faults.length;
-  const lines = faults.map(({ file, line, pointer, message, hint }) => [
-    `${file}, line ${line}`, pointer.slice(1).replaceAll("/", " › "), message, hint,
+  const lines = faults.map(({ line, pointer, message, hint }) => [
+    String(line), pointer.slice(1).replaceAll("/", " › "), message, hint,
   ]);
   if (dropped > faults.length) lines.push(["", "", `and ${dropped - faults.length} more`, ""]);
-  fillTable($("row-faults"), ["Where", "Field", "What is wrong", "What to do"], lines);
+  const table = [["Line", "Field", "What is wrong", "What to do"], ...lines];
+  if (faults.every(({ pointer }) => !pointer)) for (const row of table) row.splice(1, 1);
+  fillTable($("row-faults"), table[0], lines);
 }
 
 function drawRows(rows) {
