@@ -31,7 +31,7 @@ class Settings(ServingSettings):
         Example(
             "CLASSIC_INF_WORKFLOW_KW_ARGS",
             '{"path": "/models/model.onnx"}',
-            "A file of ONNX, for ModelFileInferenceWorkflow (see the README):",
+            "A file of another library, for ModelFileInferenceWorkflow (see the README):",
         ),
         Example(
             "CLASSIC_INF_WORKFLOW_KW_ARGS",

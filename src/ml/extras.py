@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
-__all__ = ["how_to_install", "missing_of_extra", "why_not_imported"]
+__all__ = ["how_to_install", "is_installed", "missing_of_extra", "why_not_imported"]
 
 _DISTRIBUTION = "infernet-ml-services"
 #: A requirement of an extra, such as `sqlalchemy[asyncio]>=2.0; extra == 'trainer'`.
@@ -20,7 +20,7 @@ _REQUIREMENT = re.compile(r"([\w.-]+)[^;]*;.*\bextra == ['\"]([\w-]+)['\"]")
 
 def missing_of_extra(extra: str) -> str | None:
     """Return which packages of an extra are not installed and how to install them, or None."""
-    missing = [name for name in _packages().get(extra, ()) if not _is_installed(name)]
+    missing = [name for name in _packages().get(extra, ()) if not is_installed(name)]
     if not missing:
         return None
     verb = "are" if len(missing) > 1 else "is"
@@ -66,7 +66,8 @@ def _module(package: str) -> str:
     return package.replace("-", "_")
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Return whether a package, whose module is named as it, can be imported."""
     try:
         return find_spec(_module(package)) is not None
     except (ImportError, ValueError):  # the latter of modules that somebody put there by hand

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,67 @@ def linear_onnx(folder: Path) -> Saved:
     return Saved(path, powers / powers.sum(axis=1, keepdims=True), "float", "float")
 
 
+def openvino_xml(folder: Path) -> Saved:
+    """Save the same as OpenVINO's own."""
+    import openvino
+
+    saved = linear_onnx(folder)
+    path = folder / "model.xml"
+    openvino.save_model(openvino.Core().read_model(saved.path), path, compress_to_fp16=False)
+    return replace(saved, path=path)
+
+
+def flowers() -> tuple[Array, Array]:
+    """Return scikit-learn's iris data, with its kinds as numbers."""
+    from sklearn.datasets import load_iris
+
+    return load_iris(return_X_y=True)
+
+
+def sklearn_skops(folder: Path) -> Saved:
+    """Save a classifier of texts."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from skops.io import dump
+
+    rows, kinds = flowers()
+    names = np.array(["setosa", "versicolor", "virginica"])
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, names[kinds])
+    path = folder / "model.skops"
+    dump(model, path)
+    return Saved(path, model.predict_proba(ROWS), labels=tuple(names.tolist()))
+
+
+def xgboost_file(folder: Path, ending: str) -> Saved:
+    """Save a booster whose training was stopped early."""
+    import xgboost
+
+    model = xgboost.XGBClassifier(n_estimators=9, max_depth=2, early_stopping_rounds=2)
+    rows, kinds = flowers()
+    model.fit(rows[::2], kinds[::2], eval_set=[(rows[1::2], kinds[1::2][::-1])], verbose=False)
+    assert model.best_iteration < 8
+    path = folder / f"model{ending}"
+    model.save_model(path)
+    return Saved(path, model.predict_proba(ROWS), answers="float")
+
+
+def lightgbm_txt(folder: Path) -> Saved:
+    """Save a booster."""
+    import lightgbm
+
+    options = {"objective": "multiclass", "num_class": 3, "num_leaves": 4, "verbose": -1}
+    booster = lightgbm.train(options, lightgbm.Dataset(*flowers()), 5)
+    path = folder / "model.txt"
+    booster.save_model(path)
+    return Saved(path, booster.predict(ROWS))
+
+
 MODELS: dict[str, Callable[[Path], Saved]] = {
     "onnxruntime": linear_onnx,
+    "openvino": openvino_xml,
+    "sklearn": sklearn_skops,
+    "xgboost": partial(xgboost_file, ending=".json"),
+    "xgboost-ubj": partial(xgboost_file, ending=".ubj"),
+    "lightgbm": lightgbm_txt,
 }

@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import xgboost
 from onnx import helper, numpy_helper
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from skops.io import dump
 
 from ml.errors import ConfigurationError, InvalidInput, NotFound, UnprocessableOutput
 from ml.infernet.json_text import to_json
@@ -19,7 +27,7 @@ from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
 from ml.workflows.inference.tensor_input import DTYPES
 from ml.workflows.inference.torch_inference_workflow import TorchInferenceWorkflow
-from tests.support.model_files import MODELS, ROWS, Saved, onnx_graph, onnx_tensor
+from tests.support.model_files import MODELS, ROWS, Saved, flowers, onnx_graph, onnx_tensor
 
 ENGINES = tuple(MODELS)
 
@@ -125,6 +133,7 @@ async def test_what_is_no_model_is_refused_by_name(
 ) -> None:
     path = tmp_path / saved.path.name
     path.write_bytes(content)
+    path.with_suffix(".bin").write_bytes(b"weights")
     with pytest.raises(ConfigurationError, match=rf"{path.name}: .*{message}"):
         await loaded(path)
 
@@ -132,6 +141,7 @@ async def test_what_is_no_model_is_refused_by_name(
 async def test_a_model_that_is_cut_off_is_refused(saved: Saved, tmp_path: Path) -> None:
     path = tmp_path / saved.path.name
     path.write_bytes(saved.path.read_bytes()[: saved.path.stat().st_size * 2 // 3])
+    path.with_suffix(".bin").write_bytes(b"weights")
     with pytest.raises(ConfigurationError, match=rf"{path.name}: cannot be loaded as"):
         await loaded(path)
 
@@ -319,3 +329,96 @@ async def test_the_dtypes_of_onnx_go_through_a_model(dtype: str, tmp_path: Path)
     values = [[True, False]] if dtype == "bool" else [[1, 0]]
     request = {"dtype": dtype, "values": values}
     assert await infer(await loaded(path), request) == {**request, "shape": [1, 2]}
+
+
+# --- OpenVINO, scikit-learn and boosters ------------------------------------------------------
+
+
+async def test_openvino_runs_onnx_files_where_it_is_asked_for(tmp_path: Path) -> None:
+    saved = MODELS["onnxruntime"](tmp_path)
+    workflow = await loaded(saved.path, engine="openvino")
+    assert workflow.compute_capability()["inference_engine"] == "openvino"
+    answer = await infer(workflow, {"dtype": "float", "values": ROWS.tolist()})
+    np.testing.assert_allclose(answer["values"], saved.due, rtol=1e-5)
+
+
+async def test_openvino_s_weights_are_missed_by_name(tmp_path: Path) -> None:
+    path = MODELS["openvino"](tmp_path).path
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(ConfigurationError, match=r"model\.bin: there is no such model file"):
+        await loaded(path)
+
+
+async def test_types_that_skops_does_not_know_are_refused_by_name(tmp_path: Path) -> None:
+    model = RandomForestClassifier(n_estimators=3, random_state=0).fit(*flowers())
+    dump(model, tmp_path / "forest.skops")
+    with pytest.raises(ConfigurationError, match=r"sklearn\.tree\._tree\.Tree.*safe_classes"):
+        await loaded(tmp_path / "forest.skops")
+    workflow = await loaded(tmp_path / "forest.skops", safe_classes=["sklearn.tree._tree.Tree"])
+    answer = await infer(workflow, {"dtype": "double", "values": ROWS.tolist()})
+    np.testing.assert_allclose(answer["values"], model.predict_proba(ROWS))
+    assert answer["labels"] == [0, 1, 2]
+
+
+class Runs:
+    """Would write a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+async def test_an_object_in_a_skops_file_does_not_run(tmp_path: Path) -> None:
+    model = Ridge().fit(*flowers())
+    model.note = Runs(tmp_path / "marker")
+    dump(model, tmp_path / "model.skops")
+    with pytest.raises(ConfigurationError, match="not allowed"):
+        await loaded(tmp_path / "model.skops")
+    assert not (tmp_path / "marker").exists()
+
+
+async def test_scikit_learn_s_models_answer_what_they_can(tmp_path: Path) -> None:
+    """Predictions where there are no probabilities; texts by their number; or a transformation."""
+    rows, kinds = flowers()
+    names = np.array(["a", "b", "c"])
+    columns = ColumnTransformer([("scaled", StandardScaler(), ["two", "four"])])
+    frame = pd.DataFrame(rows, columns=["one", "two", "three", "four"])
+    for model, due, labels in [
+        (Ridge().fit(rows, kinds), Ridge().fit(rows, kinds).predict(ROWS), None),
+        (LinearSVC().fit(rows, names[kinds]), [0, 2, 1], names.tolist()),
+        (StandardScaler().fit(rows), StandardScaler().fit(rows).transform(ROWS), None),
+        (columns.fit(frame), StandardScaler().fit(rows).transform(ROWS)[:, [1, 3]], None),
+    ]:
+        dump(model, tmp_path / "model.skops")
+        workflow = await loaded(tmp_path / "model.skops")
+        answer = await infer(workflow, {"dtype": "double", "values": ROWS.tolist()})
+        np.testing.assert_allclose(answer["values"], due)
+        assert answer.get("labels") == labels
+    dump({"no": "model"}, tmp_path / "model.skops")
+    with pytest.raises(ConfigurationError, match="an object of type dict, which has no predict"):
+        await loaded(tmp_path / "model.skops")
+
+
+@pytest.mark.parametrize("dtype", ["float", "half", "long", "int", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["sklearn", "xgboost", "lightgbm"])
+async def test_libraries_that_convert_take_all_real_dtypes(
+    name: str, dtype: str, tmp_path: Path
+) -> None:
+    workflow = await loaded(MODELS[name](tmp_path).path)
+    values = [[True, False, True, True]] if dtype == "bool" else [[5, 3, 1, 0]]
+    doubles = [[float(value) for value in values[0]]]
+    answer = await infer(workflow, {"dtype": dtype, "values": values})
+    due = await infer(workflow, {"dtype": "double", "values": doubles})
+    np.testing.assert_allclose(answer["values"], due["values"], rtol=1e-2)
+
+
+async def test_a_linear_booster_of_xgboost_answers(tmp_path: Path) -> None:
+    rows, kinds = flowers()
+    matrix = xgboost.DMatrix(rows, kinds)
+    booster = xgboost.train({"booster": "gblinear"}, matrix, 3)
+    booster.save_model(tmp_path / "model.json")
+    workflow = await loaded(tmp_path / "model.json")
+    answer = await infer(workflow, {"dtype": "double", "values": ROWS.tolist()})
+    np.testing.assert_allclose(answer["values"], booster.predict(xgboost.DMatrix(ROWS)), rtol=1e-6)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from ml.errors import ConfigurationError, did_you_mean
-from ml.extras import how_to_install
+from ml.extras import how_to_install, is_installed
+from ml.models.formats.lightgbm_file import load_lightgbm
 from ml.models.formats.onnx_file import load_onnx
+from ml.models.formats.openvino_file import load_openvino
+from ml.models.formats.skops_file import load_skops
+from ml.models.formats.xgboost_file import load_xgboost
 from ml.models.tensor_model import Load
 
 __all__ = ["ENGINES", "Engine", "engine_for", "engine_of"]
@@ -21,11 +25,11 @@ class Engine:
     """A library that runs models.
 
     Attributes:
-        endings: of the files that it loads, those first that are its own.
+        endings: of the files that are its own; it may load others where it is asked for.
         module: what is imported of it.
         extra: the extra of this distribution that brings it.
         load: imports it, and loads a file.
-        beside: the ending of a second file that a model has.
+        beside: the ending of a second file that models have, by that of the first.
         takes_classes: whether a file may hold classes that have to be allowed.
     """
 
@@ -33,12 +37,16 @@ class Engine:
     module: str
     extra: str
     load: Load
-    beside: str | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
     takes_classes: bool = False
 
 
 ENGINES = {
     "onnxruntime": Engine((".onnx",), "onnxruntime", "onnx", load_onnx),
+    "openvino": Engine((".xml",), "openvino", "openvino", load_openvino, {".xml": ".bin"}),
+    "sklearn": Engine((".skops",), "skops", "sklearn", load_skops, takes_classes=True),
+    "xgboost": Engine((".json", ".ubj"), "xgboost", "xgboost", load_xgboost),
+    "lightgbm": Engine((".txt",), "lightgbm", "lightgbm", load_lightgbm),
 }
 
 
@@ -62,7 +70,7 @@ def engine_for(filename: str, asked: str | None) -> tuple[str, Engine]:
             f"engine: {name!r} is none of {', '.join(ENGINES)}{did_you_mean(name, list(ENGINES))}"
         )
     engine = ENGINES[name]
-    if find_spec(engine.module) is None:
+    if not is_installed(engine.module):
         raise ConfigurationError(
             f"{filename}: {engine.module} is not installed: {how_to_install(engine.extra)}"
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError, InvalidInput, OutOfMemory, ServiceError
-from ml.models.source import HubSource, LocalSource
+from ml.models.source import HubSource, LocalSource, ModelSource
 from ml.models.tensor_model import TensorModel, TensorSpec
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
@@ -64,8 +65,8 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     def do_setup(self) -> None:
         """Load the model."""
         path = self.source.fetch()
-        if self._engine.beside is not None:
-            _beside(self.source, self._engine.beside).fetch()
+        if second := self._engine.beside.get(path.suffix.lower()):
+            _beside(self.source, path, second).fetch()
         self._model = self._engine.load(path, self._arguments.safe_classes)
         wanted = self._arguments.outputs or tuple(self._model.outputs)
         if unknown := [name for name in wanted if name not in self._model.outputs]:
@@ -143,11 +144,11 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         return TensorOutput.of(array, labels=self._model.labels(name))
 
 
-def _beside(source: Any, ending: str) -> HubSource | LocalSource:
+def _beside(source: ModelSource, path: Path, ending: str) -> HubSource | LocalSource:
     """Return the source of a file that lies beside a model's."""
     if isinstance(source, HubSource):
         return replace(source, filename=source.filename.rpartition(".")[0] + ending)
-    return LocalSource(source.fetch().with_suffix(ending), "")
+    return LocalSource(path.with_suffix(ending), "")
 
 
 def _require_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
