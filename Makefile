@@ -95,7 +95,7 @@ test-vllm: $(VLLM_VENV)/installed
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
 		$(VLLM_VENV)/bin/python -m pytest -n 0 tests/vllm
 
-# Real clusters of Ray on this machine: four to six minutes on two cores, and 0.5 GB to install the
+# Real clusters of Ray on this machine: six to nine minutes on two cores, and 0.5 GB to install the
 # first time; from then on they are a part of `make test`, too.
 test-ray: $(RAY_VENV)/installed $(VENV)/embedded-llm
 	$(PYTEST) -n 0 tests/jobs/test_ray.py tests/services/test_ray_serve.py
