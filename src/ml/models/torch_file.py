@@ -7,6 +7,8 @@ What loading a file may do:
 - the same with `allow_pickle`: anything, because a pickle names the functions to call;
 - TorchScript, with `use_jit`: nothing in Python, but its forward is a program for torch's own
   interpreter, whose operators can read and write files;
+- weights alone, a state dict or a file of safetensors, with the `model_class` that they are of:
+  what that class does, which is the operator's own;
 - `.pt2` of `torch.export.save`: anything. torch unpickles parts of the archive without limits,
   evaluates its shape expressions as Python and looks up its operators in any module that torch
   imports; so it is refused without `allow_pickle`.
@@ -21,13 +23,15 @@ import importlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from ml.errors import ConfigurationError
+from ml.models.tensor_model import unreadable
+from ml.models.torch_weights import SAFETENSORS, fill, read_safetensors, state_dict_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +40,9 @@ __all__ = ["TorchFile"]
 
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _HOW_TO_SAVE = "save the whole model with torch.save(model, path), or as TorchScript for use_jit"
+_WEIGHTS_ALONE = (
+    f"weights without a model; set model_class to the class of theirs, or {_HOW_TO_SAVE}"
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,15 @@ class TorchFile:
         safe_classes: dotted paths of classes and functions that a pickled model may use, besides
             the layers of `torch.nn`. A class is trusted with all its constructor does.
         allow_pickle: let the file run whatever it says; only for files that you trust.
+        model_class: dotted path of the class of the model that the file has the weights of.
+        model_class_args: its keyword arguments.
     """
 
     use_jit: bool = False
     safe_classes: tuple[str, ...] = ()
     allow_pickle: bool = False
+    model_class: str | None = None
+    model_class_args: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, path: Path, device: torch.device) -> torch.nn.Module:
         """Return the model on a device, in evaluation mode.
@@ -61,7 +72,10 @@ class TorchFile:
         """
         if path.suffix == ".pt2":
             return self._load_exported(path, device)
-        model = self._load_script(path, device) if self.use_jit else self._load(path, device)
+        if path.suffix == SAFETENSORS:
+            model = self._filled(path, read_safetensors(path, device))
+        else:
+            model = self._load_script(path, device) if self.use_jit else self._load(path, device)
         return model.eval().to(device)
 
     def _load(self, path: Path, device: torch.device) -> torch.nn.Module:
@@ -78,6 +92,8 @@ class TorchFile:
                 raise self._refusal(path, error) from error
             except Exception as error:
                 raise _unreadable(path, "a model file of torch.save", error) from error
+        if self.model_class is not None:
+            return self._filled(path, loaded)
         return _require_module(path, loaded)
 
     def _load_script(self, path: Path, device: torch.device) -> torch.nn.Module:
@@ -110,8 +126,32 @@ class TorchFile:
             program = move_to_device_pass(program, device)
         return program.module()  # always in the mode it was exported in
 
+    def _filled(self, path: Path, loaded: Any) -> torch.nn.Module:
+        import torch
+
+        if self.model_class is None:
+            raise ConfigurationError(f"{path.name}: {_WEIGHTS_ALONE}")
+        found = state_dict_of(loaded)
+        if found is None:
+            raise ConfigurationError(
+                f"{path.name}: model_class is set, but this holds no weights for it: an object of "
+                f"type {type(loaded).__name__}"
+            )
+        kind = _find(self.model_class, "model_class")
+        try:
+            model = kind(**self.model_class_args)
+        except Exception as error:
+            raise ConfigurationError(
+                f"model_class: {self.model_class} cannot be made with model_class_args: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(model, torch.nn.Module):
+            raise ConfigurationError(f"model_class: {self.model_class} is no torch.nn.Module")
+        fill(model, found.tensors, path)
+        return model
+
     def _allowed(self) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-        return [*_torch_layers(), *(_find(path) for path in self.safe_classes)]
+        return [*_torch_layers(), *(_find(path, "safe_classes") for path in self.safe_classes)]
 
     def _refusal(self, path: Path, error: UnpicklingError) -> ConfigurationError:
         names = _refused_globals(path) or _REFUSED_GLOBAL.findall(str(error))
@@ -143,12 +183,12 @@ def _torch_layers() -> list[Any]:
     return [*layers, NonDynamicallyQuantizableLinear, *functions]
 
 
-def _find(dotted_path: str) -> Any:
+def _find(dotted_path: str, argument: str) -> Any:
     module_name, _, name = dotted_path.rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"safe_classes: {dotted_path!r} not found: {error}") from error
+        raise ConfigurationError(f"{argument}: {dotted_path!r} not found: {error}") from error
 
 
 def _refused_globals(path: Path) -> Sequence[str]:
@@ -173,10 +213,11 @@ def _require_module(path: Path, loaded: Any) -> torch.nn.Module:
 
     if isinstance(loaded, torch.nn.Module):
         return loaded
-    if isinstance(loaded, dict) and any(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise ConfigurationError(
-            f"{path.name}: this is a state dict: weights without a model; {_HOW_TO_SAVE}"
+    if (found := state_dict_of(loaded)) is not None:
+        kind = (
+            f"a checkpoint, with a state dict under {found.key!r}" if found.key else "a state dict"
         )
+        raise ConfigurationError(f"{path.name}: this is {kind}: {_WEIGHTS_ALONE}")
     raise ConfigurationError(
         f"{path.name}: this holds an object of type {type(loaded).__name__}, not a model; "
         f"{_HOW_TO_SAVE}"
@@ -184,9 +225,6 @@ def _require_module(path: Path, loaded: Any) -> torch.nn.Module:
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> ConfigurationError:
-    reason = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
     if isinstance(error, UnpicklingError):  # torch's first lines are advice to switch safety off
-        reason = "it is damaged, or was not written by torch.save"
-    return ConfigurationError(
-        f"{path.name}: cannot be loaded as {kind}: {type(error).__name__}: {reason}"
-    )
+        error = UnpicklingError("it is damaged, or was not written by torch.save")
+    return unreadable(path, kind, error)

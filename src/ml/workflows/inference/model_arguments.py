@@ -27,7 +27,7 @@ from ml.workflows.faults import Faults
 
 __all__ = ["TORCH_ENDINGS", "ModelArguments", "checked_source"]
 
-TORCH_ENDINGS = (".torch", ".pt", ".pth", ".pt2", ".jit", ".ts")
+TORCH_ENDINGS = (".torch", ".pt", ".pth", ".pt2", ".jit", ".ts", ".safetensors")
 
 _FORMS = "give one of: model (a path or owner/name), repo_id, path, or model_source with model_args"
 

@@ -37,6 +37,12 @@ class TorchArguments(ModelArguments):
         default=(), description="Classes that the file may hold beside the layers of torch.nn"
     )
     allow_pickle: Flag = Field(default=False, description="Let the file run any code in it")
+    model_class: DottedPath | None = Field(
+        default=None, description="Of the model that a file with weights alone belongs to"
+    )
+    model_class_args: dict[str, Any] = Field(
+        default_factory=dict, description="The keyword arguments of model_class"
+    )
     device: str | None = Field(default=None, description='One of torch\'s, such as "cuda:1"')
     proof_artifact: Location | None = Field(
         default=None, description="A folder that python -m ml.proving.artifacts made of the model"
@@ -73,7 +79,7 @@ def read_arguments(given: Mapping[str, Any]) -> tuple[TorchArguments, ModelSourc
         given = {**given, "use_jit": settings.use_jit}
     arguments = faults.of(partial(checked_arguments, TorchArguments, **given))
     source = faults.of(checked_source, arguments, given, settings.torch_model_file_name)
-    faults.add(*_without_artifact(given), *_of_another_library(source))
+    faults.add(*_without_artifact(given), *_of_another_library(source), *_without_class(given))
     faults.tell()
     assert source is not None  # noqa: S101  (else there is a fault)
     return arguments, source
@@ -83,6 +89,15 @@ def _of_another_library(source: ModelSource | None) -> list[str]:
     if source is None or (engine := engine_of(source.model_id)) is None:
         return []
     return [f"{source.model_id}: this file is for {engine}; set the workflow class {_FOR_FILES}"]
+
+
+def _without_class(given: Mapping[str, Any]) -> list[str]:
+    has_class = given.get("model_class") is not None
+    if has_class and given.get("use_jit"):
+        return ["use_jit: TorchScript needs no model_class"]
+    if given.get("model_class_args") and not has_class:
+        return ["model_class_args: needs model_class"]
+    return []
 
 
 def _without_artifact(given: Mapping[str, Any]) -> list[str]:

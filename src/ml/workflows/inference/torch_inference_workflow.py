@@ -84,6 +84,8 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             use_jit=checked.use_jit,
             safe_classes=checked.safe_classes,
             allow_pickle=checked.allow_pickle,
+            model_class=checked.model_class,
+            model_class_args=checked.model_class_args,
         )
         self._device_name = checked.device
         self._proofs = checked.proofs()

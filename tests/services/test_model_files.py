@@ -1,0 +1,80 @@
+"""The classic service with model files of libraries beside torch, asked as clients and nodes do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml.errors import ConfigurationError
+from ml.infernet.tensor_request import TensorRequest
+from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
+from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
+from tests.conftest import MakeApp
+from tests.support.model_files import MODELS, ROWS, Saved
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A model file of each library."""
+    return MODELS[request.param](tmp_path_factory.mktemp("model"))
+
+
+async def service(make_app: MakeApp, saved: Saved) -> Any:
+    arguments = {"path": str(saved.path)}
+    app = await make_app(ModelFileInferenceWorkflow, workflow_kw_args=arguments)
+    return app.test_client()
+
+
+async def test_requests_at_once_get_the_library_s_answers(make_app: MakeApp, saved: Saved) -> None:
+    client = await service(make_app, saved)
+
+    async def ask(row: Any) -> Any:
+        data = {"dtype": saved.dtype, "values": [row.tolist()]}
+        reply = await client.post("/service_output", json={"source": 1, "data": data})
+        assert reply.status_code == 200
+        return (await reply.get_json())["values"]
+
+    for _ in range(2):
+        answers = await asyncio.gather(*(ask(ROWS[position % 3]) for position in range(12)))
+        due = np.array([saved.due[position % 3] for position in range(12)])
+        np.testing.assert_allclose(np.concatenate(answers), due, rtol=1e-5, atol=1e-6)
+
+
+async def test_a_contract_and_a_node_are_answered(make_app: MakeApp, saved: Saved) -> None:
+    client = await service(make_app, saved)
+    name = saved.path.name
+    row = Vector(ROWS[:1], DataType.FLOAT64, Arithmetic.FIXED_POINT, 18)
+    data = TensorRequest(row, name).encode().hex()
+    reply = await client.post("/service_output", json={"source": 0, "data": data})
+    answer = decode_vector(bytes.fromhex((await reply.get_json())["raw_output"]))
+    np.testing.assert_allclose(answer.values, saved.due[:1], rtol=1e-5, atol=1e-6)
+    resources = await (await client.get("/service-resources")).get_json()
+    [entry] = resources["compute_capability"]
+    assert entry["models"] == [name]
+
+
+async def test_a_wrong_input_is_a_400_that_says_expected_and_given(
+    make_app: MakeApp, saved: Saved
+) -> None:
+    client = await service(make_app, saved)
+    data = {"dtype": saved.dtype, "values": [[1, 2, 3]]}
+    reply = await client.post("/service_output", json={"source": 1, "data": data})
+    assert reply.status_code == 400
+    description = (await reply.get_json())["description"]
+    assert description == "values: expected shape [any, 4]; given shape [1, 3]"
+
+
+def test_a_library_that_is_not_installed_is_told_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    due = r"model\.txt: lightgbm is not installed: pip install '.*\[lightgbm\]'"
+    with pytest.raises(ConfigurationError, match=due):
+        ModelFileInferenceWorkflow(path=Path("model.txt"))
