@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
 from tests.conftest import MakeApp
 from tests.support.model_files import MODELS, ROWS, Saved
+from tests.support.processes import clean_environment
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -78,3 +80,44 @@ def test_a_library_that_is_not_installed_is_told_with_its_extra(
     due = r"model\.txt: lightgbm is not installed: pip install '.*\[lightgbm\]'"
     with pytest.raises(ConfigurationError, match=due):
         ModelFileInferenceWorkflow(path=Path("model.txt"))
+
+
+async def test_a_library_that_cannot_be_imported_is_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "libgomp.so.1: cannot open shared object file"
+    saved = MODELS["lightgbm"](tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightgbm"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "lightgbm.py").write_text(f"raise OSError({reason!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=rf"lightgbm cannot load it: {reason}"):
+        await ModelFileInferenceWorkflow(saved.path).setup()
+
+
+ASK_A_REPOSITORY = """
+import asyncio
+from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
+
+async def ask():
+    workflow = ModelFileInferenceWorkflow("owner/name", filename="ir/model.xml")
+    await workflow.setup()
+    answer = await workflow.inference({"dtype": "float", "values": [[1, 2, 3, 4]]})
+    print(answer.array.shape, workflow.supports_model("owner/name"))
+
+asyncio.run(ask())
+"""
+
+
+def test_both_files_of_a_model_come_from_its_repository(tmp_path: Path) -> None:
+    folder, commit = tmp_path / "hub" / "models--owner--name", "a" * 40
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    (folder / "snapshots" / commit / "ir").mkdir(parents=True)
+    MODELS["openvino"](folder / "snapshots" / commit / "ir")
+    environment = clean_environment(HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    command = [sys.executable, "-c", ASK_A_REPOSITORY]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "(1, 3) True\n", done.stderr

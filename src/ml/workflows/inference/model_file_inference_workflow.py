@@ -67,7 +67,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         path = self.source.fetch()
         if second := self._engine.beside.get(path.suffix.lower()):
             _beside(self.source, path, second).fetch()
-        self._model = self._engine.load(path, self._arguments.safe_classes)
+        self._model = self._load(path)
         wanted = self._arguments.outputs or tuple(self._model.outputs)
         if unknown := [name for name in wanted if name not in self._model.outputs]:
             there = ", ".join(self._model.outputs)
@@ -137,6 +137,14 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         names = [self._model.outputs[position] for position in self._outputs]
         answers = [self._answer(*pair) for pair in zip(names, output_data, strict=True)]
         return answers[0] if len(answers) == 1 else dict(zip(names, answers, strict=True))
+
+    def _load(self, path: Path) -> TensorModel:
+        try:
+            return self._engine.load(path, self._arguments.safe_classes)
+        except (ImportError, OSError) as error:  # such as a library of the system that is missing
+            raise ConfigurationError(
+                f"{path.name}: {self._engine.module} cannot load it: {error}"
+            ) from error
 
     def _answer(self, name: str, array: Array) -> Any:
         if array.dtype.kind in "OU":  # texts, which no tensor holds
