@@ -20,6 +20,7 @@ from unsloth_trainer_service.new_run import add_new_run
 from unsloth_trainer_service.openai_files import add_files
 from unsloth_trainer_service.openai_jobs import add_fine_tuning_jobs
 from unsloth_trainer_service.openai_models import add_models
+from unsloth_trainer_service.run_files import add_run_files
 from unsloth_trainer_service.train import add_train
 
 
@@ -62,6 +63,7 @@ def create_app() -> ServiceApp:
     app.metrics.sources.append(JobMetrics(lambda: workflow.jobs))
     add_train(app, workflow)
     add_finetune(app, workflow)
+    add_run_files(app, workflow)
     add_datasets(app, workflow)
     add_inference(app, workflow)
     add_files(app, workflow)

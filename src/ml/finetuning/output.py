@@ -17,7 +17,7 @@ from ml.errors import NotFound
 from ml.finetuning.failures import OutputTaken
 from ml.finetuning.request import Export
 
-__all__ = ["Output", "delete_model", "sha256_of"]
+__all__ = ["Output", "delete_model", "owner_of", "sha256_of"]
 
 #: Holds the id of the job that a folder belongs to.
 _OWNER = ".job"
@@ -62,7 +62,7 @@ class Output:
         Raises `OutputTaken` if it, or what will lie beside it, is not this job's.
         """
         self._root.mkdir(parents=True, exist_ok=True)
-        if _owner(self.folder) != self._job_id:
+        if owner_of(self.folder) != self._job_id:
             if self.archive.exists():
                 raise OutputTaken(
                     f"output_dir: {self.archive.name} exists already; take a new name"
@@ -72,14 +72,14 @@ class Output:
                 scratch.rename(self.folder)
             shutil.rmtree(scratch, ignore_errors=True)
         for name in (self.name, *map(self.export_name, exports)):
-            owner = _owner(self._root / name)
+            owner = owner_of(self._root / name)
             if (self._root / name).exists() and owner != self._job_id:
                 whose = f"belongs to job {owner}" if owner else "was not made by a job"
                 raise OutputTaken(f"output_dir: {name!r} {whose}; take a new name")
 
     def release(self) -> None:
         """Give the name back if nothing of a model is in its folder."""
-        if _owner(self.folder) == self._job_id and not (self.folder / ADAPTER_CONFIG).exists():
+        if owner_of(self.folder) == self._job_id and not (self.folder / ADAPTER_CONFIG).exists():
             shutil.rmtree(self.folder)
 
     def publish_adapter(self, checkpoint: Path, base_model: str, tokenizer: object) -> None:
@@ -117,7 +117,7 @@ class Output:
         target = self._root / self.export_name(export)
         for path in scratch.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone
-        if _owner(target) == self._job_id:
+        if owner_of(target) == self._job_id:
             shutil.rmtree(target)
         scratch.rename(target)
         return target
@@ -157,7 +157,8 @@ class Output:
         return scratch
 
 
-def _owner(folder: Path) -> str | None:
+def owner_of(folder: Path) -> str | None:
+    """Return the id of the job that a folder belongs to, None for one that no job has made."""
     try:
         return (folder / _OWNER).read_text()
     except OSError:
@@ -179,10 +180,10 @@ def delete_model(root: Path, name: str) -> None:
     is_own = not folder.is_symlink() and folder.resolve().parent == root.resolve()
     if not is_own or not (folder / ADAPTER_CONFIG).is_file():
         raise NotFound(f"There is no tuned model {name[:100]!r} here.")
-    output = Output(root, name, _owner(folder) or "")
+    output = Output(root, name, owner_of(folder) or "")
     for export in get_args(Export):
         exported = root / output.export_name(export)
-        if _owner(exported) == _owner(folder) is not None:
+        if owner_of(exported) == owner_of(folder) is not None:
             _remove(exported)
     output.archive.unlink(missing_ok=True)
     _remove(folder)

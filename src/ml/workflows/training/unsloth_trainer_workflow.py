@@ -17,6 +17,7 @@ from ml.errors import (
 from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
 from ml.finetuning.request_body import read_request
+from ml.finetuning.run_files import RunFiles
 from ml.finetuning.run_log import LOG_FILE, RunLog, entries_of
 from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.uploads import Uploads, is_file_id
@@ -99,6 +100,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     def uploads(self) -> Uploads:
         """The files that are known by an id."""
         return self._shared.uploads if self._shared else Uploads(self.settings.uploads_path)
+
+    @cached_property
+    def run_files(self) -> RunFiles:
+        """The files of jobs, as far as they are on this host."""
+        return RunFiles(self.settings.models_path, self.job_engine.jobs_folder)
 
     async def do_setup(self) -> None:
         """Open the store, load the base model, and take up the queue."""

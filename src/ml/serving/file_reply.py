@@ -1,0 +1,103 @@
+"""A file as a reply: whole, or the range that was asked for, read as it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import orjson
+from quart import Response, request
+from quart.wrappers.response import ResponseBody
+from werkzeug.datastructures import Range
+
+from ml.errors import NotFound, error_body
+
+__all__ = ["file_reply"]
+
+_PART_BYTES = 1 << 20
+
+
+async def file_reply(path: Path, *, size: int, sha256: str, name: str) -> Response:
+    """Return the first `size` bytes of a file to a client that keeps it as `name`.
+
+    The hash is the `ETag`: a download goes on where it broke off only if the file is the same.
+    Raises `NotFound` if there is no such file, or a link in its place.
+    """
+    if request.if_none_match.contains_weak(sha256):
+        return _with_tag(Response(status=304), sha256)
+    begin, end, status = 0, size, 200
+    if (wished := _wished_range(sha256)) is not None:
+        given = wished.range_for_length(size)
+        if given is None:
+            return _out_of_range(size)
+        (begin, end), status = given, 206
+    body: _Part | bytes = b""
+    if request.method == "GET":
+        body = _Part(await asyncio.to_thread(_open, path, begin), end - begin)
+    response = Response(body, status)
+    response.content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    response.content_length = end - begin
+    if status == 206:
+        response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
+    response.headers.add("Content-Disposition", "attachment", filename=name.rpartition("/")[2])
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.timeout = None  # else Quart cuts it after a minute
+    return _with_tag(response, sha256)
+
+
+def _with_tag(response: Response, sha256: str) -> Response:
+    response.set_etag(sha256)
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def _wished_range(sha256: str) -> Range | None:
+    """Return the one range that is asked for; all others are answered by the whole."""
+    wished, only_if = request.range, request.if_range
+    if wished is None or wished.units != "bytes" or len(wished.ranges) > 1:
+        return None
+    has_condition = only_if.etag is not None or only_if.date is not None
+    return None if has_condition and only_if.etag != sha256 else wished
+
+
+def _out_of_range(size: int) -> Response:
+    text = orjson.dumps(error_body(416, f"Range: the file has {size} bytes."))
+    response = Response(text, 416, content_type="application/json")
+    response.headers["Content-Range"] = f"bytes */{size}"
+    return response
+
+
+class _Part(ResponseBody):
+    """So many bytes of an open file, from where it is; closes it."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
+
+    async def __aenter__(self) -> AsyncGenerator[bytes, None]:
+        return self._pieces()
+
+    async def __aexit__(self, kind: type, error: BaseException, trace: TracebackType) -> None:
+        await asyncio.to_thread(self._file.close)
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        while self._left:
+            piece = await asyncio.to_thread(self._file.read, min(_PART_BYTES, self._left))
+            if not piece:  # it was cut meanwhile: what was announced does not come
+                return
+            self._left -= len(piece)
+            yield piece
+
+
+def _open(path: Path, begin: int) -> BinaryIO:
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    except OSError:
+        raise NotFound from None
+    file.seek(begin)
+    return file

@@ -1,0 +1,214 @@
+"""A run's files over HTTP: those it has, whole or in part, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml.finetuning.manifest import files_of, write_manifest
+from ml.finetuning.output import Output
+from ml.jobs.job import JobState
+from tests.services.test_trainer_data import models  # noqa: F401 (a fixture)
+from tests.services.trainer import Trainer, trainer
+
+#: Larger than what is read at once.
+WEIGHTS = os.urandom((1 << 20) + 4321)
+
+
+@pytest.fixture
+async def service(
+    tmp_path: Path,
+    models: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Trainer]:
+    async with trainer(tmp_path, models, monkeypatch) as running:
+        await _run(running, "ft-1", "houses")
+        yield running
+
+
+async def _run(service: Trainer, job_id: str, name: str) -> None:
+    """Leave what a run leaves, without training."""
+    store = service.jobs
+    async with asyncio.timeout(60):  # it keeps the service from running what comes next
+        while (await store.get("counting")).state is not JobState.RUNNING:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await store.create("ml.finetuning.job", {"output_dir": name}, job_id)
+    assert (await store.claim_next("test")).id == job_id
+    output = Output(service.root / "output", name, job_id)
+    output.claim(["gguf"])
+    (output.folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
+    (output.folder / "adapter_config.json").write_text("{}")
+    (output.folder / "metrics.csv").write_text("step,loss\n1,2.0\n")
+    scratch = output.begin_export("gguf")
+    (scratch / f"{name}.bf16.gguf").write_bytes(b"GGUF")
+    exported = files_of(output.publish_export("gguf", scratch))
+    files = files_of(output.folder)
+    write_manifest(output.folder, {"files": files})
+    archive = {"name": f"{name}.zip", "sha256": output.write_archive([*files, "manifest.json"])}
+    folder = service.root / "working" / "jobs" / job_id
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("step,loss\n1,2.0\n")
+    (folder / "log.txt").write_text("it ran\n")
+    result = {"model": name, "archive": archive, "exports": {"gguf": {"files": exported}}}
+    await store.transition(job_id, JobState.SUCCEEDED, result=result)
+
+
+async def get(service: Trainer, path: str, **headers: str) -> Any:
+    return await service.app.test_client().get(path, headers=headers)
+
+
+async def listed(service: Trainer, job_id: str = "ft-1") -> dict[str, dict[str, Any]]:
+    reply = await get(service, f"/jobs/{job_id}/files")
+    assert reply.status_code == 200, await reply.get_data()
+    return {file["name"]: file for file in (await reply.get_json())["files"]}
+
+
+async def test_all_of_a_run_is_listed_and_comes_with_the_hash_that_is_told(
+    service: Trainer,
+) -> None:
+    files = await listed(service)
+    assert {name: file["kind"] for name, file in files.items()} == {
+        "adapter_config.json": "adapter",
+        "adapter_model.safetensors": "adapter",
+        "houses.zip": "archive",
+        "houses-gguf/houses.bf16.gguf": "gguf",
+        "manifest.json": "manifest",
+        "metrics.csv": "metrics",
+        "log.txt": "log",
+    }
+    for file in files.values():
+        reply = await get(service, file["url"])
+        content = await reply.get_data()
+        assert len(content) == file["bytes"] == int(reply.headers["Content-Length"])
+        assert hashlib.sha256(content).hexdigest() == file["sha256"]
+        assert reply.headers["ETag"] == f'"{file["sha256"]}"'
+        name = file["name"].rpartition("/")[2]
+        assert reply.headers["Content-Disposition"] == f"attachment; filename={name}"
+
+
+@pytest.mark.parametrize(
+    ("wished", "begin", "end"),
+    [
+        ("bytes=0-9", 0, 10),
+        ("bytes=1048570-", 1048570, len(WEIGHTS)),
+        ("bytes=-7", len(WEIGHTS) - 7, len(WEIGHTS)),
+        ("bytes=5-99999999", 5, len(WEIGHTS)),
+    ],
+)
+async def test_a_range_is_sent_alone(service: Trainer, wished: str, begin: int, end: int) -> None:
+    reply = await get(service, "/jobs/ft-1/files/adapter_model.safetensors", Range=wished)
+    assert reply.status_code == 206
+    assert await reply.get_data() == WEIGHTS[begin:end]
+    assert reply.headers["Content-Length"] == str(end - begin)
+    assert reply.headers["Content-Range"] == f"bytes {begin}-{end - 1}/{len(WEIGHTS)}"
+
+
+@pytest.mark.parametrize("wished", ["lines=1-2", "bytes=a-b", "bytes=0-1,5-6", "nonsense"])
+async def test_a_range_that_cannot_be_read_is_answered_by_the_whole(
+    service: Trainer, wished: str
+) -> None:
+    reply = await get(service, "/jobs/ft-1/files/houses.zip", Range=wished)
+    assert reply.status_code == 200
+    assert int(reply.headers["Content-Length"]) > len(WEIGHTS)
+
+
+async def test_a_range_behind_the_end_is_a_416_that_tells_the_size(service: Trainer) -> None:
+    reply = await get(service, "/jobs/ft-1/files/log.txt", Range="bytes=7-")
+    assert reply.status_code == 416
+    assert reply.headers["Content-Range"] == "bytes */7"
+    assert "7 bytes" in (await reply.get_json())["description"]
+
+
+async def test_a_download_goes_on_only_if_the_file_is_the_same(service: Trainer) -> None:
+    path = "/jobs/ft-1/files/log.txt"
+    tag = (await get(service, path)).headers["ETag"]
+    assert (await get(service, path, **{"If-None-Match": tag})).status_code == 304
+    going_on = {"Range": "bytes=3-", "If-Range": tag}
+    assert await (await get(service, path, **going_on)).get_data() == b"ran\n"
+    (service.root / "working/jobs/ft-1/log.txt").write_text("it ran, and ran\n")
+    reply = await get(service, path, **going_on)
+    assert reply.status_code == 200
+    assert await reply.get_data() == b"it ran, and ran\n"
+    assert (await get(service, path, **{"If-None-Match": tag})).status_code == 200
+
+
+async def test_a_head_opens_no_file_and_tells_the_hash(service: Trainer) -> None:
+    files = await listed(service)
+    reply = await service.app.test_client().head(files["houses.zip"]["url"])
+    assert reply.headers["ETag"] == f'"{files["houses.zip"]["sha256"]}"'
+    assert await reply.get_data() == b""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing",
+        "../../output/houses.zip",
+        "%2e%2e/%2e%2e/input/rows.jsonl",
+        "..%2f..%2finput%2frows.jsonl",
+        "/etc/passwd",
+        ".job",
+        "houses-gguf",
+        "houses-gguf/.job",
+        "link.txt",
+        "linked/secret.txt",
+        "houses/adapter_config.json",
+    ],
+)
+async def test_nothing_else_can_be_had(service: Trainer, name: str) -> None:
+    folder = service.root / "output" / "houses"
+    (service.root / "secret.txt").write_text("classified")
+    (folder / "link.txt").symlink_to(service.root / "secret.txt")
+    (folder / "linked").symlink_to(service.root)
+    reply = await get(service, f"/jobs/ft-1/files/{name}")
+    assert reply.status_code in (404, 308)
+    assert b"classified" not in await reply.get_data()
+
+
+async def test_another_jobs_model_of_the_same_name_is_not_this_ones(service: Trainer) -> None:
+    await service.jobs.create("ml.finetuning.job", {"output_dir": "houses"}, "ft-2")
+    assert await listed(service, "ft-2") == {}
+    assert (await get(service, "/jobs/ft-2/files/houses.zip")).status_code == 404
+    assert (await get(service, "/jobs/nobody/files")).status_code == 404
+    assert (await get(service, "/jobs/nobody/files/houses.zip")).status_code == 404
+
+
+async def test_of_a_running_job_its_numbers_come_as_they_are_now(service: Trainer) -> None:
+    await service.jobs.create("ml.finetuning.job", {"output_dir": "second"}, "ft-3")
+    folder = service.root / "working" / "jobs" / "ft-3"
+    folder.mkdir()
+    text = "step,loss\n"
+    for step in range(3):
+        text += f"{step},1.0\n"
+        (folder / "metrics.csv").write_text(text)
+        (file,) = (await listed(service, "ft-3")).values()
+        assert file["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        assert await (await get(service, file["url"])).get_data() == text.encode()
+
+
+async def test_a_file_that_was_changed_is_not_told_by_the_manifests_hash(service: Trainer) -> None:
+    folder = service.root / "output" / "houses"
+    (folder / "adapter_config.json").write_text("[]")
+    told = json.loads((folder / "manifest.json").read_text())["files"]["adapter_config.json"]
+    file = (await listed(service))["adapter_config.json"]
+    assert file["bytes"] == told["bytes"]
+    assert file["sha256"] == hashlib.sha256(b"[]").hexdigest()
+
+
+async def test_files_need_the_key(
+    tmp_path: Path,
+    models: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with trainer(tmp_path, models, monkeypatch, TRAINER_API_KEYS="sesame") as service:
+        await _run(service, "ft-1", "houses")
+        for path in ("/jobs/ft-1/files", "/jobs/ft-1/files/houses.zip"):
+            assert (await get(service, path)).status_code == 401
+            assert (await get(service, path, Authorization="Bearer sesame")).status_code == 200
