@@ -70,6 +70,7 @@ def load_onnx(path: Path, classes: Sequence[str] = ()) -> TensorModel:
     """
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = math_threads()
     options.log_severity_level = _FATAL
