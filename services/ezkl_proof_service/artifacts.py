@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from quart import Response, request
 from quart_schema import document_request
 
@@ -39,6 +39,10 @@ _CONTENT_TYPES = {
 
 class VerifyRequest(ClientRequest):
     """The body of `POST /verify`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"artifact": "iris", "calldata": "0x1e8e1e13"}]}
+    )
 
     artifact: str = Field(default="", description="An artifact's name or id; the first by default")
     calldata: str = Field(description="The calldata of verifyProof, in hex, as an answer has it")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quart_schema import document_request
+from quart_schema import document_request, document_response
 
 from ml.errors import DeadlineExceeded, InvalidInput, ServiceError
 from ml.infernet.json_text import to_json
 from ml.jobs.job import Job
 from ml.proving.proof_jobs import can_resume
-from ml.serving.job_views import job_view
+from ml.serving.job_views import JobRecord, job_view
 from ml.serving.jobs import JobForm, add_job_routes
 from ml.serving.json_body import json_body
 from ml.serving.reply import Reply
@@ -88,6 +88,7 @@ def add_proofs(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
 
     @app.post(PATH)
     @document_request(ProofInput)
+    @document_response(JobRecord, 202)
     async def prove() -> tuple[dict[str, Any], int, dict[str, str]]:
         """Queue a proof of an artifact's answer to a tensor, the `data` of /service_output."""
         tensor = await workflow.in_thread(workflow.decode_offchain, await json_body())

@@ -31,7 +31,8 @@ def add_dashboard(app: ServiceApp, settings: Settings) -> None:
         """Return the dashboard to a browser, and to others where it is."""
         return {"dashboard_url": dashboard_url(app), "jobs_url": "/jobs"}
 
-    add_page(app, Page("/dashboard", "Runs", "dashboard.html"), others=where)
+    about = "Watch trainings as they go, compare them, stop them and go on with them."
+    add_page(app, Page("/dashboard", "Runs", "dashboard.html", about), others=where)
     add_files(app, "/dashboard", _STATIC, *_chart_files())
 
     @app.before_request

@@ -6,18 +6,18 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-from quart import Response
-from quart_schema import document_request
+from pydantic import BaseModel, ConfigDict, Field
 
 from ml.errors import NotFound, ServiceError
 from ml.generation.language_model import LanguageModel
 from ml.generation.request import Finished, Prompt, collect
 from ml.generation.sampling_options import SamplingOptions
 from ml.serving.client_request import ClientRequest
-from ml.serving.endpoint import Headers, InThread
+from ml.serving.endpoint import Headers, InThread, add_endpoint
 from ml.serving.event_stream import event, event_stream
+from ml.serving.openai.answers import ChatCompletion
 from ml.serving.openai.endpoints import ChatCompletions
+from ml.serving.openai.requests import ChatCompletionRequest
 from ml.serving.reply import Reply, error_reply, json_reply
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
@@ -28,10 +28,26 @@ if TYPE_CHECKING:
 class InferenceRequest(ClientRequest, SamplingOptions):
     """The body of `POST /inference`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model_path": "my-model", "prompt": "What is the capital of France?"}]
+        }
+    )
+
     model_path: str = Field(min_length=1, description="A tuned model's name, or the base model's")
     prompt: str = Field(min_length=1)
     stream: bool = False
     raw: bool = Field(default=False, description="Go on with the prompt without a chat template")
+
+
+class InferenceAnswer(BaseModel):
+    """The text; with `stream`, server-sent events with pieces of it."""
+
+    model_path: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class Inference:
@@ -70,6 +86,20 @@ class Inference:
                     yield event({"done": True, **_end(piece.finished)})
 
 
+class NotServed:
+    """Refuses what a service without a base model is asked."""
+
+    def refusal(self, error: ServiceError) -> Reply:
+        """Return the one error form."""
+        return error_reply(error)
+
+    async def answer(self, body: bytes, headers: Headers) -> Reply:
+        """Raise `NotFound`, which says what to set."""
+        raise NotFound(
+            "This service answers with no model: set `model` in TRAINER_WORKFLOW_KW_ARGS."
+        )
+
+
 def _end(finished: Finished) -> dict[str, Any]:
     return {
         "finish_reason": finished.reason.value,
@@ -79,22 +109,24 @@ def _end(finished: Finished) -> dict[str, Any]:
 
 
 def add_inference(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
-    """Register the addresses; those that answer are there if a base model is configured."""
+    """Register the addresses; without a base model, they say how to get one."""
     model = workflow.text_generation
-    if model is not None:
-        app.endpoints["/inference"] = Inference(model, workflow.in_thread)
-        app.endpoints["/inference/chat/completions"] = ChatCompletions(model, workflow.in_thread)
-
-    @app.post("/inference")
-    @document_request(InferenceRequest)
-    async def inference() -> Response:
-        """Answer a prompt with a tuned model; with `stream`, as server-sent events."""
-        raise _not_served(workflow)
-
-    @app.post("/inference/chat/completions")
-    async def inference_chat() -> Response:
-        """Go on with a conversation, as /v1/chat/completions does."""
-        raise _not_served(workflow)
+    add_endpoint(
+        app,
+        "/inference",
+        NotServed() if model is None else Inference(model, workflow.in_thread),
+        InferenceRequest,
+        "Answer a prompt with a tuned model; with `stream`, as server-sent events.",
+        InferenceAnswer,
+    )
+    add_endpoint(
+        app,
+        "/inference/chat/completions",
+        NotServed() if model is None else ChatCompletions(model, workflow.in_thread),
+        ChatCompletionRequest,
+        "Go on with a conversation, as /v1/chat/completions does.",
+        ChatCompletion,
+    )
 
     @app.get("/inference/models")
     async def inference_models() -> dict[str, Any]:
@@ -106,11 +138,3 @@ def add_inference(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
             "base_model": model.served_name,
             "models": [{"model_path": name, "name": name} for name in tuned[1:]],
         }
-
-
-def _not_served(workflow: UnslothTrainerWorkflow) -> NotFound:
-    if workflow.text_generation is None:
-        return NotFound(
-            "This service answers with no model: set `model` in TRAINER_WORKFLOW_KW_ARGS."
-        )
-    return NotFound()  # as written here, the address is answered by ml.serving.entry

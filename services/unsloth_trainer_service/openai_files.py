@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import BaseModel, Field
 from quart import Response, request, send_file
+from quart_schema import DataSource, document_request, document_response
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.uploads import TRAINING_DATA, check_name
@@ -22,6 +24,26 @@ if TYPE_CHECKING:
 _MOST_FILES = 10_000
 
 
+class Upload(BaseModel):
+    """The form of `POST /v1/files`."""
+
+    file: bytes = Field(
+        description="A file of training data", json_schema_extra={"format": "binary"}
+    )
+    purpose: Literal["fine-tune"] = "fine-tune"
+
+
+class FileEntry(BaseModel):
+    """A file that was uploaded."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int = Field(description="Seconds since 1970")
+    filename: str
+    purpose: str
+
+
 def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
     app.error_forms[OPENAI_PATHS] = error_reply
@@ -30,6 +52,8 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     app.body_limits["/v1/files"] = most_bytes
 
     @app.post("/v1/files")
+    @document_request(Upload, source=DataSource.FORM_MULTIPART)
+    @document_response(FileEntry)
     @takes("multipart/form-data")
     async def upload_file() -> dict[str, Any]:
         """Keep a file of training data; it is written to the disk as it comes."""
@@ -60,6 +84,7 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         return list_page(entries[:limit], len(entries) > limit)
 
     @app.get("/v1/files/<file_id>")
+    @document_response(FileEntry)
     async def file_object(file_id: str) -> dict[str, Any]:
         """Return a file's entry."""
         return await workflow.in_thread(uploads.entry, file_id)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from ml.errors import InvalidInput, ServiceError, UnprocessableInput, unknown_fields
 from ml.finetuning.data.report import UnusableData
@@ -94,6 +94,12 @@ class Method(ClientRequest):
 
 class JobRequest(ClientRequest):
     """The body of `POST /v1/fine_tuning/jobs`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "SmolLM2-135M-Instruct", "training_file": "file-0123"}]
+        }
+    )
 
     neutral: ClassVar = {"integrations": ([],)}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import validate
 
 from ml.testing.tgi_server import TGIServer
 from tests.support.circuits import iris_artifact
@@ -53,6 +54,7 @@ WITHOUT_WORKFLOW = {
     ("GET", "/dashboard"): 200,
     ("GET", "/dashboard/x"): 404,
     ("GET", "/datasets/formats"): 200,
+    ("GET", "/service_output/form"): 200,
 }
 #: Where failures have the form of TGI's clients.
 TGI_PATHS = ("/info", "/generate", "/generate_stream")
@@ -183,3 +185,51 @@ async def test_a_tuned_model_is_not_missing_while_the_service_loads(
     status, headers, document = await ask(app, "GET", "/v1/models/mine")
     assert (status, headers["Retry-After"]) == (503, "1")
     assert document["error"]["message"] == UNLOADED["loading"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_each_example_of_the_api_is_answered_as_its_document_says(
+    make_service: MakeService, name: str
+) -> None:
+    app = await make_service(name)
+    await eventually(lambda: app.health.state == "ready")
+    client = app.test_client()
+    document = await (await client.get("/openapi.json")).get_json()
+    tried = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in body.get("examples", {}).values():
+                given = await client.open(path, method=method.upper(), json=example["value"])
+                assert str(given.status_code) in operation["responses"], (path, given.status_code)
+                assert path != "/service_output" or given.status_code == 200, example
+                described = operation["responses"][str(given.status_code)].get("content", {})
+                if given.mimetype == "application/json" and "application/json" in described:
+                    schema = described["application/json"]["schema"]
+                    whole = {**schema, "components": document["components"]}
+                    validate(await given.get_json(), whole)
+                tried.append(path)
+    assert tried
+    if app.workflow.has_form:
+        assert tried.count("/service_output") >= 2
+        assert "/service_output/encode" in tried
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_each_operation_has_a_group_a_summary_and_described_bodies_and_answers(
+    make_service: MakeService, name: str
+) -> None:
+    client = (await make_service(name, "loading")).test_client()
+    document = await (await client.get("/openapi.json")).get_json()
+    groups = {tag["name"] for tag in document["tags"]}
+    ids = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            ids.append(operation["operationId"])
+            assert set(operation["tags"]) <= groups, path
+            assert operation["summary"], path
+            assert all(one["description"] for one in operation["responses"].values()), path
+            assert min(operation["responses"]) < "300", path
+            takes_body = method == "post" and not path.endswith(("/cancel", "/resume", "/pause"))
+            assert ("requestBody" in operation) == takes_body, path
+    assert len(set(ids)) == len(ids)

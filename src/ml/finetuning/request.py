@@ -175,6 +175,18 @@ class FinetuningRequest(TrainingParameters):
     Exactly one of `dataset_name`, `query_id` and `query_params` is given.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model_name": "SmolLM2-135M-Instruct",
+                    "dataset_name": "rows.jsonl",
+                    "output_dir": "my-model",
+                }
+            ]
+        }
+    )
+
     model_name: _ModelName = "unsloth/llama-3-8b-bnb-4bit"
     output_dir: _OutputDir = Field(default="./results", description="The tuned model's name")
     dataset_name: str | None = Field(

@@ -19,7 +19,19 @@ _NAMES = {"num_epochs": "num_train_epochs", "batch_size": "per_device_train_batc
 class TrainRequest(BaseModel):
     """A model, a name for what comes of it, and the query whose rows are the training data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model_name": "SmolLM2-135M-Instruct",
+                    "output_dir": "my-model",
+                    "query_id": "my-query",
+                }
+            ]
+        },
+    )
 
     model_name: str
     output_dir: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from quart import request
 from quart_schema import document_request
 
@@ -21,6 +21,8 @@ __all__ = ["AdapterRequest", "add_adapters"]
 
 class AdapterRequest(ClientRequest):
     """The body of `POST /v1/adapters`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "my-adapter"}]})
 
     name: str = Field(min_length=1, description="A sub-folder of the folder for adapters")
 

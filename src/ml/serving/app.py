@@ -41,7 +41,6 @@ from ml.serving.output import say
 from ml.serving.pages.page import Page, prepare_pages
 from ml.serving.reply import ErrorForm, error_reply
 from ml.serving.routes import add_error_handlers, add_routes
-from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.serving.settings import ServingSettings, read_settings
 from ml.serving.shared_metrics import share_between_workers
 from ml.serving.tgi.routes import add_tgi
@@ -57,6 +56,7 @@ log = structlog.get_logger(__name__)
 
 #: What a worker reads at once beside the requests in flight.
 _MOST_BODIES, _MOST_BODIES_OF_FULL_SIZE = 1024, 8
+_ACRONYMS = ("ezkl", "llm", "ml", "tgi")
 _SETUP_WAITS = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -113,7 +113,7 @@ class ServiceApp(Quart):
         self.browsers = Browsers(
             settings.allowed_origins, settings.allowed_hosts, prefix=settings.prefix()
         )
-        self.endpoints: dict[str, Endpoint] = {SERVICE_OUTPUT_PATH: ServiceOutput(workflow)}
+        self.endpoints: dict[str, Endpoint] = {}
         #: How failures look at an address, or below one that ends with a slash; else as ours do.
         self.error_forms: dict[str, ErrorForm] = {}
         #: How large the bodies for some paths may be, where their views read them as they come.
@@ -154,6 +154,12 @@ class ServiceApp(Quart):
             add_openai(self, language_model, workflow.text_embedding)
             add_tgi(self, language_model)
             add_adapters(self, language_model)
+
+    @property
+    def title(self) -> str:
+        """Return the name as people write it."""
+        words = [word.upper() if word in _ACRONYMS else word for word in self.name.split("_")]
+        return " ".join([words[0][0].upper() + words[0][1:], *words[1:]])
 
     def error_form(self, path: str) -> ErrorForm:
         """Return what writes failures for the clients of an address."""

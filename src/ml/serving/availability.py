@@ -16,7 +16,7 @@ from ml.serving.auth import PUBLIC_PATHS
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
-__all__ = ["needs_no_workflow", "require_workflow"]
+__all__ = ["is_always_answered", "needs_no_workflow", "require_workflow"]
 
 View = TypeVar("View", bound=Callable[..., Any])
 _MARK = "needs_no_workflow"
@@ -28,6 +28,11 @@ def needs_no_workflow(view: View) -> View:
     return view
 
 
+def is_always_answered(app: ServiceApp, endpoint: str) -> bool:
+    """Return whether a view says itself that it needs no workflow."""
+    return getattr(app.view_functions[endpoint], _MARK, False)
+
+
 def require_workflow(app: ServiceApp) -> None:
     """Refuse requests to all other views, with `NotReady`, unless the workflow is loaded."""
 
@@ -36,5 +41,5 @@ def require_workflow(app: ServiceApp) -> None:
         rule = request.url_rule
         if rule is None or rule.rule in PUBLIC_PATHS:
             return
-        if not getattr(app.view_functions[rule.endpoint], _MARK, False):
+        if not is_always_answered(app, rule.endpoint):
             app.health.require_loaded()

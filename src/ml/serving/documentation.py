@@ -16,6 +16,8 @@ from quart import Response, request
 from quart_schema import Info, QuartSchema, hide
 from quart_schema.openapi import HttpSecurityScheme
 
+from ml.serving.api_document import ApiDocument
+
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
@@ -66,7 +68,10 @@ def add_documentation(app: ServiceApp) -> None:
         app,
         redoc_ui_path=None,  # its page is for redoc 2
         scalar_ui_path=None,
-        info=Info(title=app.name, version=app.service_version),
+        info=Info(
+            title=app.name, version=app.service_version, description=app.workflow.description
+        ),
+        openapi_provider_class=ApiDocument,
         security_schemes={"bearer": HttpSecurityScheme(scheme="bearer")},
         security=[{"bearer": []}],
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 from quart import Response
-from quart_schema import document_request
+from quart_schema import document_request, document_response
 
 from ml.errors import NotFound, ServiceError
 from ml.serving.reply import Reply
@@ -41,13 +41,24 @@ class Endpoint(Protocol):
 
 
 def add_endpoint(
-    app: ServiceApp, path: str, endpoint: Endpoint, reads: type[BaseModel], what_it_does: str
+    app: ServiceApp,
+    path: str,
+    endpoint: Endpoint,
+    reads: type[BaseModel],
+    what_it_does: str,
+    answers: type[BaseModel] | None = None,
 ) -> None:
-    """Let an endpoint answer what is posted to an address; the API's document describes it."""
+    """Let an endpoint answer what is posted to an address.
+
+    `reads`, `what_it_does` and `answers` are for the API's document.
+    """
     app.endpoints[path] = endpoint
 
     async def view() -> Response:
         raise NotFound  # as written in `path`, the address is answered by ml.serving.entry
 
     view.__doc__ = what_it_does
-    app.post(path, endpoint=f"post {path}")(document_request(reads)(view))
+    described = document_request(reads)(view)
+    if answers is not None:
+        described = document_response(answers)(described)
+    app.post(path, endpoint=f"post {path}")(described)

@@ -5,9 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import RootModel
+
 from ml.jobs.job import Job, JobEvent, JobState
 
-__all__ = ["event_view", "job_view", "timestamp"]
+__all__ = ["JobRecord", "event_view", "job_view", "timestamp"]
+
+
+class JobRecord(RootModel[dict[str, Any]]):
+    """The job: its id and status, what it has done, and its result once that is there."""
 
 
 def timestamp(seconds: float | None) -> str | None:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from quart import Response, request
+from quart_schema import document_response
 
 from ml.errors import InvalidInput
 from ml.jobs.job import Job, JobState
 from ml.serving.job_events import event_history, stream_events
-from ml.serving.job_views import job_view
+from ml.serving.job_views import JobRecord, job_view
 from ml.serving.json_body import refuse_body
 from ml.serving.paging import MOST_ENTRIES, page_limit
 
@@ -132,16 +133,19 @@ def add_job_routes(app: ServiceApp, path: str, form: JobForm) -> None:
         return form.page([await form.view(job) for job in found], has_more)
 
     @app.get(one, endpoint=f"state {path}")
+    @document_response(JobRecord)
     async def state(job_id: str) -> dict[str, Any]:
         """Return a job: its state, place in the queue, progress, and result once it is there."""
         return await form.details(await jobs.store.get(job_id))
 
     @app.post(f"{one}/cancel", endpoint=f"cancel {path}")
+    @document_response(JobRecord)
     async def cancel(job_id: str) -> dict[str, Any]:
         """Cancel a job; a running one is asked to save what it has and to end."""
         return await cancelled(form, job_id)
 
     @app.post(f"{one}/resume", endpoint=f"resume {path}")
+    @document_response(JobRecord, form.resumed_status)
     async def resume(job_id: str) -> tuple[dict[str, Any], int]:
         """Queue a job again that did not succeed; it takes no body."""
         await refuse_body()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import structlog
-from pydantic import BaseModel, RootModel
+from pydantic import RootModel
 from quart import Response, request
-from quart_schema import document_request, document_response, hide
+from quart_schema import hide
 from werkzeug.exceptions import HTTPException
 
 from ml.errors import (
@@ -24,9 +24,11 @@ from ml.errors import (
 from ml.infernet.message import InfernetInput
 from ml.infernet.resources import service_resources
 from ml.serving.availability import needs_no_workflow
+from ml.serving.endpoint import add_endpoint
 from ml.serving.health import State
+from ml.serving.input_form import add_input_form
 from ml.serving.pages.page import Page, add_page
-from ml.serving.service_output import SERVICE_OUTPUT_PATH
+from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -45,12 +47,13 @@ class Answer(RootModel[Any]):
     """The workflow's output, or the five hex fields for an ONCHAIN destination."""
 
 
-class ErrorBody(BaseModel):
-    """The one form of every error."""
+_WHAT_SERVICE_OUTPUT_DOES = """Answer an Infernet message with the workflow.
 
-    code: str
-    name: str
-    description: str
+OFFCHAIN answers are the workflow's output as JSON, ONCHAIN answers have the five hex fields
+raw_input, processed_input, raw_output, processed_output and proof, STREAM answers are text as it is
+made. An OFFCHAIN answer without the proof that `requires_proof` asked for has the header
+`X-Proof: none`.
+"""
 
 
 def add_routes(app: ServiceApp) -> None:
@@ -107,22 +110,15 @@ def add_routes(app: ServiceApp) -> None:
     async def favicon() -> tuple[str, int]:
         return "", 204
 
-    @app.post(SERVICE_OUTPUT_PATH)
-    @document_request(InfernetInput)
-    @document_response(Answer)
-    @document_response(ErrorBody, 400)
-    @document_response(ErrorBody, 500)
-    @document_response(ErrorBody, 503)
-    @document_response(ErrorBody, 504)
-    async def service_output() -> Response:
-        """Answer an Infernet message with the workflow.
-
-        OFFCHAIN answers are the workflow's output as JSON, ONCHAIN answers have the five hex
-        fields raw_input, processed_input, raw_output, processed_output and proof, STREAM answers
-        are text as it is made. An OFFCHAIN answer without the proof that `requires_proof` asked
-        for has the header `X-Proof: none`.
-        """
-        raise NotFound  # as written here, the address is answered by ml.serving.entry
+    add_endpoint(
+        app,
+        SERVICE_OUTPUT_PATH,
+        ServiceOutput(app.workflow),
+        InfernetInput,
+        _WHAT_SERVICE_OUTPUT_DOES,
+        Answer,
+    )
+    add_input_form(app)
 
 
 async def _readiness(app: ServiceApp) -> tuple[dict[str, Any], int]:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from ml.errors import InvalidInput
-from ml.workflows.inference.base_inference_workflow import validated
 from ml.workflows.inference.llm_request import LLMRequest
 from ml.workflows.inference.proof import PlainProof
 from ml.workflows.inference.tensor_input import TensorInput
 from ml.workflows.inference.text_input import TextInput
 from ml.workflows.inference.tgi_client_inference_workflow import TGIRequest
+from ml.workflows.inference.workflow_input import validated
 from ml.workflows.proof.proof_input import ProofInput
 
 TENSOR = {"dtype": "float", "shape": [1, 2], "values": [[0.5, 1.5]]}

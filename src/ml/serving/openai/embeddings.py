@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from ml.errors import InvalidInput, NotFound, ServiceError
 from ml.generation.request import ModelNotFound
@@ -25,6 +25,10 @@ _MOST_INPUTS = 2048
 
 class EmbeddingRequest(ClientRequest):
     """The body of `POST /v1/embeddings`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"input": ["A first text", "A second text"]}]}
+    )
 
     neutral: ClassVar = {"truncate_prompt_tokens": (), "add_special_tokens": (True,)}
     ignored: ClassVar = frozenset({"priority", "user"})

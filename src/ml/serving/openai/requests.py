@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from ml.generation.request import SamplingParameters
 from ml.generation.sampling_options import (
@@ -146,6 +146,17 @@ class _Request(ClientRequest, AnswerForms):
 class ChatCompletionRequest(_Request):
     """The body of `POST /v1/chat/completions`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "max_tokens": 16,
+                }
+            ]
+        }
+    )
+
     neutral: ClassVar = {**_Request.neutral, "best_of": (1,), "echo": (False,)}
 
     messages: list[Message] = Field(min_length=1)
@@ -185,6 +196,10 @@ class ChatCompletionRequest(_Request):
 
 class CompletionRequest(_Request):
     """The body of `POST /v1/completions`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "The capital of France is", "max_tokens": 8}]}
+    )
 
     prompt: Annotated[list[str | list[int]], BeforeValidator(texts_or_ids)] = Field(
         min_length=1,

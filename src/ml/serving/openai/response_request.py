@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from ml.generation.request import SamplingParameters
 from ml.generation.response_format import JsonSchema, ResponseFormat
@@ -142,6 +150,12 @@ class TextOptions(ClientRequest):
 
 class ResponseRequest(ClientRequest, SamplingOptions):
     """The body of `POST /v1/responses`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"input": "What is the capital of France?", "max_output_tokens": 16}]
+        }
+    )
 
     neutral: ClassVar = {
         "background": (False,),

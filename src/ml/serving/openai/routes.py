@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.endpoint import add_endpoint
+from ml.serving.openai.answers import ChatCompletion, EmbeddingList, TextCompletion
 from ml.serving.openai.embeddings import EmbeddingRequest, Embeddings
 from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.errors import error_reply
@@ -44,6 +45,7 @@ def add_openai(
         ChatCompletions(language_model, in_thread),
         ChatCompletionRequest,
         "Go on with a conversation; with `stream`, as server-sent events.",
+        ChatCompletion,
     )
     add_endpoint(
         app,
@@ -51,6 +53,7 @@ def add_openai(
         Completions(language_model, in_thread),
         CompletionRequest,
         "Go on with a text; with `stream`, as server-sent events.",
+        TextCompletion,
     )
     add_endpoint(
         app,
@@ -65,6 +68,7 @@ def add_openai(
         Embeddings(embedder, in_thread),
         EmbeddingRequest,
         "Make a vector of each text, if an embedding model is configured.",
+        EmbeddingList,
     )
     add_endpoint(
         app,

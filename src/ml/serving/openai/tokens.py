@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ml.errors import ServiceError
 from ml.generation.language_model import LanguageModel
@@ -37,6 +37,8 @@ class _Request(ClientRequest):
 
 class TokenizeRequest(_Request):
     """The body of `POST /tokenize`: one of `prompt`, `messages` and `inputs`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "The capital of France"}]})
 
     neutral: ClassVar = {
         "add_generation_prompt": (True,),
@@ -68,6 +70,8 @@ class TokenizeRequest(_Request):
 
 class DetokenizeRequest(_Request):
     """The body of `POST /detokenize`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 2, 3]}]})
 
     tokens: list[Annotated[int, NUMERIC]] = Field(max_length=_MOST_TOKENS)
 

@@ -42,6 +42,8 @@ class Page:
     title: str
     #: A template of the service's own, or of `ml.serving.pages`.
     template: str
+    #: What somebody does there, in a sentence for those who look for it.
+    about: str = ""
 
     @property
     def address(self) -> str:

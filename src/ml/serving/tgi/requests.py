@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ml.errors import InvalidInput
 from ml.generation.request import SamplingParameters
@@ -81,6 +81,14 @@ class Parameters(ClientRequest, SamplingOptions):
 
 class GenerateRequest(ClientRequest):
     """The body of `/generate`, `/generate_stream` and `/`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": "The capital of France is", "parameters": {"max_new_tokens": 8}}
+            ]
+        }
+    )
 
     inputs: str = Field(min_length=1)
     parameters: Parameters | None = None

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ml.errors import NotFound, UnprocessableOutput
+from ml.errors import InvalidInput, NotFound, UnprocessableOutput
 from ml.infernet.tensor_request import decode_torch_input
 from ml.infernet.vector import encode_vector
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
-from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+from ml.workflows.inference.tensor_input import OnchainTensorInput, TakenTensor, TensorInput
 from ml.workflows.inference.tensor_output import TensorOutput, json_form, require_finite
 
 __all__ = ["BaseClassicMLInferenceWorkflow"]
@@ -67,6 +67,27 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         if request.model_id and not self.supports_model(request.model_id):
             raise NotFound(f"model_id: {request.model_id[:200]!r} is not served here")
         return OnchainTensorInput.from_request(request)
+
+    def encode_onchain_input(self, data: Any) -> bytes:
+        """Return a tensor request; raises `InvalidInput` also for bfloat16, which vectors lack."""
+        tensor = self.decode_offchain(data)
+        if not isinstance(tensor, TensorInput):
+            raise InvalidInput("a contract sends one tensor, without a name")
+        return tensor.request().encode()
+
+    def taken_tensor(self) -> TakenTensor | None:
+        """Return the tensor that the model takes; None where, or as long as, that is not known."""
+        return None
+
+    def input_schema(self) -> dict[str, Any] | None:
+        """Return the JSON Schema of a tensor, with the model's own dtype and shape if known."""
+        schema, taken = super().input_schema(), self.taken_tensor()
+        return schema if schema is None or taken is None else taken.narrow(schema)
+
+    def example_input(self) -> Any:
+        """Return a tensor of zeros of the model's shape, None where that is not known."""
+        taken = self.taken_tensor()
+        return None if taken is None else taken.example()
 
     def encode_onchain(self, output: Any, input_data: Any) -> bytes:
         """Return a tensor as a vector, in the arithmetic that the request asked for, IEEE if none.

@@ -27,14 +27,13 @@ from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple, final
 
-from pydantic import BaseModel, ValidationError
-
 from ml import caller, tracing
-from ml.errors import InvalidInput, NotReady, describe_faults
+from ml.errors import NotReady
 from ml.infernet.json_text import to_json
-from ml.infernet.text import decode_text, encode_text
+from ml.infernet.text import encode_text
 from ml.workflows.accepted import Accepted
 from ml.workflows.inference.proof import Proof, as_proof
+from ml.workflows.inference.workflow_input import WorkflowInput
 
 if TYPE_CHECKING:
     from ml.generation.language_model import LanguageModel
@@ -44,7 +43,6 @@ __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
 T = TypeVar("T")
 Given = TypeVarTuple("Given")
-Model = TypeVar("Model", bound=BaseModel)
 _END = object()
 #: What the model ran on for the output that is being proved.
 _preprocessed: ContextVar[object] = ContextVar("preprocessed")
@@ -57,7 +55,7 @@ class Batcher(Protocol):
         """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
 
 
-class BaseInferenceWorkflow(ABC):
+class BaseInferenceWorkflow(WorkflowInput, ABC):
     """Answers requests with a model.
 
     Positional and keyword arguments come from `*_WORKFLOW_POSITIONAL_ARGS` and
@@ -75,8 +73,8 @@ class BaseInferenceWorkflow(ABC):
     #: The extra of this distribution that brings what the workflow imports. A service looks for its
     #: packages before it starts; None looks for nothing.
     extra: ClassVar[str | None] = None
-    #: A pydantic model that OFFCHAIN `data` has to fit; None passes the data on as it came.
-    input_model: ClassVar[type[BaseModel] | None] = None
+    #: What it does, in a sentence for people; the docstring's first line by default.
+    about: ClassVar[str] = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = list(args)
@@ -182,6 +180,11 @@ class BaseInferenceWorkflow(ABC):
             raise
 
     @property
+    def description(self) -> str:
+        """What the workflow does, in a sentence."""
+        return self.about or (inspect.getdoc(type(self)) or "").partition("\n")[0]
+
+    @property
     def can_prove(self) -> bool:
         """Whether `do_generate_proof` is implemented; a subclass may ask for more than that."""
         return type(self).do_generate_proof is not BaseInferenceWorkflow.do_generate_proof
@@ -218,13 +221,13 @@ class BaseInferenceWorkflow(ABC):
 
     # --- what a subclass fills in -------------------------------------------------------------
 
-    def do_setup(self) -> Awaitable[None] | None:  # noqa: B027 (nothing to load is fine)
+    def do_setup(self) -> Awaitable[None] | None:
         """Load what the model needs. Heavy imports belong here."""
 
-    def do_close(self) -> Awaitable[None] | None:  # noqa: B027
+    def do_close(self) -> Awaitable[None] | None:
         """Give back what `do_setup` took, such as a connection pool."""
 
-    def do_check(self) -> Awaitable[None] | None:  # noqa: B027
+    def do_check(self) -> Awaitable[None] | None:
         """Raise a `ServiceError` if what the model needs is not there, such as a server behind it.
 
         Readiness asks this every few seconds at most.
@@ -258,17 +261,9 @@ class BaseInferenceWorkflow(ABC):
         """Return what the model ran on; only a `do_generate_proof` may ask."""
         return _preprocessed.get()
 
-    def decode_offchain(self, data: Any) -> Any:
-        """Return the workflow's input from the JSON `data` of an OFFCHAIN request."""
-        return data if self.input_model is None else validated(self.input_model, data)
-
     def encode_offchain(self, output: Any, input_data: Any) -> Any:
         """Return what is written as JSON for an output; the output itself by default."""
         return output
-
-    def decode_onchain(self, data: bytes) -> Any:
-        """Return the workflow's input from ABI bytes: `(string)` by default, empty for no bytes."""
-        return self.decode_offchain(decode_text(data) if data else "")
 
     def encode_onchain(self, output: Any, input_data: Any) -> bytes:
         """Return the ABI bytes of an output: bytes as they are, all else as `(string)`."""
@@ -375,14 +370,6 @@ def _shielded(function: Callable[[], T]) -> T:
         return function()
     except StopIteration as error:  # no future takes it, so its caller would wait for ever
         raise RuntimeError("a hook raised StopIteration") from error
-
-
-def validated(model: type[Model], data: Any) -> Model:
-    """Return the `data` of a request as a model. Raises `InvalidInput` naming the fields."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise InvalidInput(describe_faults(error, under="data")) from None
 
 
 def as_text(output: Any) -> str:

@@ -42,6 +42,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     """
 
     extra = "llm"
+    about = "Answers a text with a language model that runs here, word by word."
     input_model = LLMRequest
 
     def __init__(self, model: str = EMBEDDED_LLM, **arguments: Any) -> None:
@@ -99,6 +100,10 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             async for piece in pieces:
                 if piece.text:
                     yield piece.text
+
+    def example_input(self) -> dict[str, Any]:
+        """Return a text, which any language model answers."""
+        return {"text": "What is the capital of France?"}
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model."""

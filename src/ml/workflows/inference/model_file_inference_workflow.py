@@ -17,12 +17,12 @@ from ml.models.tensor_model import TensorModel, TensorSpec
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.base_inference_workflow import validated
 from ml.workflows.inference.file_arguments import read_file_arguments
 from ml.workflows.inference.row_batching import RowBatching
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput, dtype_name
 from ml.workflows.inference.tensor_output import TensorOutput
 from ml.workflows.inference.tensors_input import TensorsInput, is_tensors_form
+from ml.workflows.inference.workflow_input import validated
 
 __all__ = ["ModelFileInferenceWorkflow"]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -21,10 +23,10 @@ from pydantic import (
 
 from ml.errors import InvalidInput
 from ml.infernet.tensor_request import TensorRequest
-from ml.infernet.vector import Arithmetic
+from ml.infernet.vector import Arithmetic, DataType, Vector
 from ml.workflows.inference.answer_before import answer_before
 
-__all__ = ["DTYPES", "DtypeName", "OnchainTensorInput", "TensorInput", "dtype_name"]
+__all__ = ["DTYPES", "DtypeName", "OnchainTensorInput", "TakenTensor", "TensorInput", "dtype_name"]
 
 Array = npt.NDArray[Any]
 
@@ -55,6 +57,8 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "bfloat16"}
 _MAX_RANK = 16
 #: From here on a float32 rounds to a bfloat16 infinity: half a step over its largest value.
 _BFLOAT16_OVERFLOW = 2.0**128 - 2.0**119
+
+_MOST_VALUES_OF_AN_EXAMPLE = 4096
 
 _LISTS = {list, tuple}
 _LEAVES: dict[str, set[type]] = {
@@ -117,8 +121,14 @@ class TensorInput(BaseModel):
     values: Any = Field(
         description="The tensor as nested lists; its shape depends on the model. "
         "Complex numbers are [re, im] pairs.",
-        json_schema_extra={"type": "array", "items": {}},
+        json_schema_extra={"type": "array", "items": {}, "format": "tensor"},
     )
+
+    def request(self, model_id: str = "") -> TensorRequest:
+        """Return how a contract asks for the same. Raises `InvalidInput` for bfloat16."""
+        if self.dtype == "bfloat16":
+            raise InvalidInput("dtype: a contract sends no bfloat16; give 'float'")
+        return TensorRequest(Vector(self.values, DataType.from_numpy(self.values.dtype)), model_id)
 
     @model_validator(mode="before")
     @classmethod
@@ -145,6 +155,35 @@ class TensorInput(BaseModel):
                 f"given {values.dtype} of shape {list(values.shape)}"
             )
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class TakenTensor:
+    """The tensor that a model takes; of a dimension that may have any length, that is None."""
+
+    dtype: DtypeName
+    shape: tuple[int | None, ...]
+    #: Whether other dtypes are taken, too.
+    converts: bool = False
+
+    def narrow(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the JSON Schema of any tensor as that of this one."""
+        items: dict[str, Any] = {}
+        for length in reversed(self.shape):
+            exact = {} if length is None else {"minItems": length, "maxItems": length}
+            items = {"type": "array", "items": items, **exact}
+        properties = dict(schema["properties"])
+        names = {} if self.converts else {"enum": [self.dtype]}
+        properties["dtype"] = {**properties["dtype"], **names, "default": self.dtype}
+        properties["values"] = {**properties["values"], **items}
+        return {**schema, "properties": properties}
+
+    def example(self) -> dict[str, Any] | None:
+        """Return a tensor of zeros, None if it is too large to look at."""
+        lengths = [length or 1 for length in self.shape]
+        if math.prod(lengths) > _MOST_VALUES_OF_AN_EXAMPLE or DTYPES[self.dtype].kind == "c":
+            return None
+        return {"dtype": self.dtype, "values": np.zeros(lengths, DTYPES[self.dtype]).tolist()}
 
 
 class OnchainTensorInput(TensorInput):

@@ -51,6 +51,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
     """
 
     extra = "tgi"
+    about = "Hands a text to a language model on another server, and brings back what it answers."
     input_model = TGIRequest
 
     def __init__(
@@ -121,6 +122,10 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+    def example_input(self) -> dict[str, Any]:
+        """Return a text, which any language model goes on with."""
+        return {"text": "The capital of France is"}
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names the server's model."""

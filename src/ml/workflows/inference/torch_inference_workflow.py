@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,12 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
 from ml.workflows.inference.row_batching import RowBatching
-from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput
+from ml.workflows.inference.tensor_input import (
+    DtypeName,
+    OnchainTensorInput,
+    TakenTensor,
+    TensorInput,
+)
 from ml.workflows.inference.tensor_output import TensorOutput, tensors_of
 from ml.workflows.inference.torch_arguments import read_arguments
 from ml.workflows.inference.torch_faults import explain, torch_dtype_name
@@ -76,6 +81,10 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     """
 
     extra = "classic"
+    about = (
+        "Answers numbers with a trained model: a table of numbers goes in, the "
+        "model's result comes out."
+    )
 
     def __init__(self, model: str | PathLike[str] | None = None, **arguments: Any) -> None:
         super().__init__()
@@ -106,6 +115,14 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return this workflow's entry in the `/service-resources` document."""
         own = {"type": "torch", "models": [self.source.model_id], "inference_engine": "torch"}
         return {**super().compute_capability(), **own}
+
+    def taken_tensor(self) -> TakenTensor | None:
+        """Return what the first layer takes, where that is known."""
+        layer = self._first_layer
+        if layer is None:
+            return None
+        name = cast(DtypeName, torch_dtype_name(layer.weight.dtype))
+        return TakenTensor(name, (None, layer.in_features))
 
     def do_setup(self) -> None:
         """Load the model and, if its input's width is known, run it once: first runs are slow.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy.typing as npt
 from pydantic import field_validator
@@ -16,7 +16,7 @@ from ml.caller import is_cancelled, seconds_left, takes_jobs, takes_proof
 from ml.errors import ConfigurationError, InternalError, InvalidInput, NotFound
 from ml.infernet.tensor_request import decode_torch_input
 from ml.jobs.job import Job
-from ml.proving.answer import answer_document
+from ml.proving.answer import DTYPE_NAMES, answer_document
 from ml.proving.artifact import Artifact
 from ml.proving.line import DoesNotFit, Line
 from ml.proving.proof_jobs import ProofJobs
@@ -33,9 +33,9 @@ from ml.workflows.arguments import (
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.base_inference_workflow import validated
-from ml.workflows.inference.tensor_input import TensorInput
+from ml.workflows.inference.tensor_input import DtypeName, TakenTensor, TensorInput
 from ml.workflows.inference.tensor_output import TensorOutput
+from ml.workflows.inference.workflow_input import validated
 from ml.workflows.proof.proof_input import JobQuestion, OnchainProofInput, ProofInput
 
 __all__ = ["CircuitAnswer", "EZKLArguments", "EZKLProofWorkflow"]
@@ -101,6 +101,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     """
 
     extra = "ezkl"
+    about = "Answers numbers with a model, and proves that this very model gave the answer."
     input_model = ProofInput
 
     def __init__(self, *artifacts: str | PathLike[str], **arguments: Any) -> None:
@@ -229,6 +230,21 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         request = decode_torch_input(data)
         self.prover_for(request.model_id)
         return OnchainProofInput.from_request(request)
+
+    def encode_onchain_input(self, data: Any) -> bytes:
+        """Return a tensor request, with the artifact's name or id as its model's."""
+        tensor = self.decode_offchain(data)
+        if not isinstance(tensor, ProofInput):
+            raise InvalidInput("data.job_id: contracts are told of no jobs")
+        return tensor.request(tensor.model_id).encode()
+
+    def taken_tensor(self) -> TakenTensor | None:
+        """Return the input of the circuit, if there is one circuit with one input."""
+        inputs = [record for prover in self.provers for record in prover.artifact.manifest.inputs]
+        if len(inputs) != 1:
+            return None
+        [record] = inputs
+        return TakenTensor(cast(DtypeName, DTYPE_NAMES[record.dtype]), record.shape, converts=True)
 
     def encode_onchain(self, output: CircuitAnswer, input_data: Any) -> bytes:
         """Return the output as a vector, in the arithmetic that the request asked for."""

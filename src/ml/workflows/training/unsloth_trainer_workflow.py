@@ -68,6 +68,10 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     """
 
     extra = "trainer"
+    about = (
+        "Trains language models on examples of your own, and answers with what they have learned."
+    )
+    has_form = False
 
     def __init__(self, model: str | None = None, **arguments: Any) -> None:
         super().__init__()

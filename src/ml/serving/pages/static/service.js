@@ -1,27 +1,176 @@
-// The page of a service: what it is, and whether it answers.
+// The page of a service: what it is, whether it answers, and a form to ask it.
 
+import { showAnswer, showStream } from "./answer.js";
 import { api, health } from "./api.js";
-import { setPairs, setText, written } from "./words.js";
+import { Elsewhere } from "./elsewhere.js";
+import { SchemaForm } from "./form.js";
+import { element, setText, short } from "./words.js";
 
 const REFRESH_MS = 3000;
+const JOB_MS = 1000;
+const STATES = {
+  starting: "loading …",
+  ready: "ready",
+  busy: "busy",
+  unavailable: "not available",
+  failed: "failed",
+  draining: "shutting down",
+  unreachable: "unreachable",
+};
+const WHY_BUSY = "All places are taken: another request may have to wait, or is turned away.";
+const FACTS = { models: "Model", inference_engine: "Runs on", task: "Made for" };
+const OVER = ["succeeded", "failed", "cancelled", "interrupted"];
 
 const $ = (id) => document.getElementById(id);
+const place = document.querySelector(".try");
+let answers = false;
+let loaded = false;
+
+// --- state -----------------------------------------------------------------------------------
 
 async function refresh() {
   const { state, message } = await health();
-  const answers = state === "ready" || state === "busy";
-  $("state").className = `connection ${answers ? "live" : "lost"}`;
-  setText($("state"), state);
-  $("reason").hidden = !message;
-  setText($("reason"), message ?? "");
-  if (answers && !$("facts").children.length) await drawFacts();
+  answers = state === "ready" || state === "busy" || state === "unavailable";
+  $("state").className = `connection ${state === "ready" || state === "busy" ? "live" : state === "starting" ? "" : "lost"}`;
+  setText($("state"), STATES[state] ?? state);
+  const why = state === "busy" ? WHY_BUSY : message ?? "";
+  $("reason").hidden = !why;
+  setText($("reason"), why);
+  if (answers && !loaded) {
+    loaded = true;
+    await Promise.all([drawFacts(), place && drawForm()]).catch(() => { loaded = false; });
+  } else if (place && !form) {
+    await drawForm().catch(() => null);
+  }
+  if (place) $("send").disabled = !form || $("stop").hidden === false;
   setTimeout(refresh, REFRESH_MS);
 }
 
 async function drawFacts() {
   const { compute_capability: [facts] } = await api("service-resources");
-  const { id, ...told } = facts;
-  setPairs($("facts"), Object.entries(told).map(([name, value]) => [name, written(value)]));
+  const shown = Object.entries(FACTS).filter(([name]) => facts[name]?.length);
+  const rows = shown.map(([name, label]) => {
+    const row = element("div");
+    const words = [facts[name]].flat().map((one) => (name === "task" ? one.replaceAll("_", " ") : one));
+    row.append(element("dt", label), element("dd", words.join(", ")));
+    return row;
+  });
+  $("facts").prepend(...rows);
 }
 
+// --- form ------------------------------------------------------------------------------------
+
+let form = null;
+let offer = null;
+const elsewhere = place && new Elsewhere({ name: place.dataset.name, needsKey: "key" in place.dataset, message: () => messageOf(form?.peek()) });
+
+async function drawForm() {
+  const told = await api("service_output/form");
+  if (JSON.stringify(told) === JSON.stringify(offer)) return;
+  const given = form?.peek();
+  offer = told;
+  form = new SchemaForm($("fields"), offer.schema);
+  form.fill(given ?? offer.example ?? undefined);
+  $("example").hidden = offer.example === null;
+  $("proof").hidden = !offer.proves;
+  elsewhere.offerContracts(offer.contracts);
+  elsewhere.update();
+}
+
+function messageOf(data) {
+  if (data === undefined || !offer) return undefined;
+  if (offer.streams) return { source: 1, destination: 2, data };
+  const proof = offer.proves && $("proof").querySelector("input").checked;
+  return { source: 1, data, ...(proof ? { requires_proof: true } : {}) };
+}
+
+// --- question and answer ---------------------------------------------------------------------
+
+let asking = null;
+
+async function ask(event) {
+  event.preventDefault();
+  const data = form.read();
+  if (data === undefined) return;
+  asking?.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  isAsking(true);
+  tell("waiting for the answer …");
+  $("answer").replaceChildren();
+  const started = performance.now();
+  const took = () => `${short((performance.now() - started) / 1000)} s`;
+  try {
+    const response = await fetch("service_output", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(messageOf(data)),
+      signal,
+    });
+    const request = `request ${response.headers.get("X-Request-Id")}`;
+    if (!response.ok) return refuse(response, request);
+    if (response.headers.get("Content-Type").startsWith("text/plain")) await read(response);
+    else if (response.status === 202) await follow(response, signal);
+    else showAnswer($("answer"), await response.json());
+    tell(`Answered in ${took()} · ${request}`);
+  } catch (error) {
+    if (signal.aborted) tell(`Stopped after ${took()}.`);
+    else tell(`The answer ended early: the service cannot be reached, or it gave up. It may be tried again.`, true);
+  } finally {
+    isAsking(false);
+  }
+}
+
+async function read(response) {
+  const shown = showStream($("answer"));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) shown.add(next.value);
+  } finally {
+    shown.end();
+  }
+}
+
+/** Wait for a job that is told of instead of an answer. */
+async function follow(response, signal) {
+  const address = response.headers.get("Location").replace(/^\//, "");
+  for (;;) {
+    const job = await api(address, { signal });
+    const stage = job.progress?.stage ?? job.status;
+    if (OVER.includes(job.status)) {
+      if (job.result) return showAnswer($("answer"), job.result);
+      throw new Error(job.reason ?? job.status);
+    }
+    tell(`This takes longer: job ${job.job_id}, ${stage} …`);
+    await new Promise((go) => setTimeout(go, JOB_MS));
+    signal.throwIfAborted();
+  }
+}
+
+async function refuse(response, request) {
+  const body = await response.json().catch(() => null);
+  const { faults, rest } = form.faultsOf(body?.description ?? `the service answered ${response.status}`);
+  form.tell(faults, true);
+  const wait = response.headers.get("Retry-After");
+  const again = wait ? ` Try again in ${wait} s.` : "";
+  const what = Object.keys(faults).length ? `See ${Object.keys(faults).join(", ")} in the form. ${rest}` : rest;
+  tell(`Not answered (${response.status}): ${what}${again} · ${request}`, true);
+}
+
+function tell(text, refused = false) {
+  $("told").className = refused ? "refused" : "note";
+  setText($("told"), text);
+}
+
+function isAsking(is) {
+  $("send").disabled = is;
+  $("stop").hidden = !is;
+}
+
+if (place) {
+  $("form").addEventListener("submit", ask);
+  $("form").addEventListener("input", () => elsewhere.update());
+  $("stop").addEventListener("click", () => asking.abort());
+  $("example").addEventListener("click", () => { form.fill(offer.example); elsewhere.update(); });
+}
 refresh();
