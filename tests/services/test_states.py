@@ -55,6 +55,7 @@ WITHOUT_WORKFLOW = {
     ("GET", "/dashboard/x"): 404,
     ("GET", "/datasets/formats"): 200,
     ("GET", "/service_output/form"): 200,
+    ("GET", "/new"): 200,
 }
 #: Where failures have the form of TGI's clients.
 TGI_PATHS = ("/info", "/generate", "/generate_stream")
