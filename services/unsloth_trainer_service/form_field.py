@@ -29,7 +29,7 @@ class FormField:
 
     Attributes:
         name: with a dot where it stands in an object.
-        kind: `choice` is one of `options`, `choices` some of them; `list` is texts with commas
+        kind: `choice` is one of `options`, `choices` some of them; `list` is names with commas
             between them; `json` is what has no form of its own.
         help: what it means.
         default: as it stands in the field, "" for none.
@@ -91,7 +91,7 @@ def _kind(schema: dict[str, Any], *, nullable: bool) -> tuple[Kind, tuple[str, .
         return "choice", tuple(schema["enum"])
     if kind == "array" and "enum" in items:
         return "choices", tuple(items["enum"])
-    if kind == "array" and items.get("type") == "string":
+    if kind == "array" and items.get("type") == "string" and "maxLength" not in items:
         return "list", ()
     if kind in _NUMBERS:
         return "number", ()

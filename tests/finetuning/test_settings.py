@@ -28,6 +28,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "query_signers": (",".join(SIGNERS), SIGNERS),
     "dtype": ("float32", "float32"),
     "allowed_models": ('["owner/a", "b,c"]', ("owner/a", "b,c")),
+    "report_to": ("tensorboard,trackio", ("tensorboard", "trackio")),
     "max_upload_bytes": ("7", 7),
 }
 

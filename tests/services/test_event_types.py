@@ -27,13 +27,18 @@ def test_the_dashboard_knows_every_state() -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "other"),
-    [("unsloth_trainer_service", EventType.STAGE), ("ezkl_proof_service", EventType.PROGRESS)],
+    ("service", "others"),
+    [
+        ("unsloth_trainer_service", {EventType.STAGE}),
+        ("ezkl_proof_service", {EventType.PROGRESS, EventType.SAMPLE}),
+    ],
 )
-def test_a_readme_names_the_types_that_the_service_has(service: str, other: EventType) -> None:
+def test_a_readme_names_the_types_that_the_service_has(
+    service: str, others: set[EventType]
+) -> None:
     text = (ROOT / "services" / service / "README.md").read_text()
     [names] = re.findall(r"its events as they come \(SSE\): (.*) \|", text)
-    assert set(re.findall(r"`(\w+)`", names)) == {*EventType} - {other}
+    assert set(re.findall(r"`(\w+)`", names)) == {*EventType} - others
 
 
 def test_a_status_event_tells_a_state_or_a_phase_and_says_which() -> None:

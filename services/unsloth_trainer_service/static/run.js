@@ -5,7 +5,7 @@ import { jobPath } from "./inference.js";
 
 const MOST_MESSAGES = 300;
 export const FINAL = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
-const EVENT_TYPES = ["init", "status", "progress", "stage", "log", "complete", "error"];
+const EVENT_TYPES = ["init", "status", "progress", "sample", "stage", "log", "complete", "error"];
 
 export class Run {
   #source = null;
@@ -22,7 +22,8 @@ export class Run {
     this.now = {}; // the newest numbers
     this.phase = "";
     this.messages = [];
-    this.train = { steps: [], loss: [], rate: [], norm: [] };
+    this.train = { steps: [], loss: [], rate: [], norm: [], memory: [], gpu: [] };
+    this.samples = new Map(); // step -> [{prompt, answer}, …], answered by the model as it was then
     this.held = { steps: [], loss: [] }; // of the held-out examples
   }
 
@@ -71,6 +72,7 @@ export class Run {
     if (data.data) this.now = { ...this.now, data: data.data }; // what became of its rows
     if (type === "progress") this.#step(data);
     else if (type === "status") this.#status(data);
+    else if (type === "sample") this.samples.set(data.step, data.samples);
     else if (type === "complete") this.#note("DONE", `the tuned model ${data.model ?? ""} is ready`);
     else this.#note(type === "error" ? "ERROR" : (data.level ?? "INFO"), data.message ?? type);
   }
@@ -104,6 +106,8 @@ export class Run {
     this.train.loss.push(loss ?? null);
     this.train.rate.push(rate ?? null);
     this.train.norm.push(norm ?? null);
+    this.train.memory.push(gib(numbers.memory_bytes));
+    this.train.gpu.push(gib(numbers.gpu_memory_bytes));
     const took = `${short(numbers.step_time)} s`;
     this.#note("STEP", `loss ${short(loss)}, learning rate ${short(rate)}, ${took}`);
   }
@@ -123,6 +127,10 @@ export class Run {
     const wanted = this.messages.filter(({ level }) => withSteps || level !== "STEP");
     return wanted.slice(-MOST_MESSAGES);
   }
+}
+
+function gib(bytes) {
+  return typeof bytes === "number" ? bytes / 2 ** 30 : null;
 }
 
 /** Forget what a curve has from a step on: a job that is resumed does some steps again. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from typing import Any
 
@@ -10,11 +11,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.failures import TrainingFailed
+from ml.finetuning.loss_watch import LossWatch
 from ml.finetuning.outcome import evaluations_since_best
 from ml.finetuning.process_group import any_worker, wait_for_all
 from ml.finetuning.run_log import RunLog
 from ml.jobs.context import JobContext
 from ml.jobs.event_type import EventType
+from ml.jobs.memory import resident_bytes
 
 __all__ = [
     "CheckpointKeeper",
@@ -45,12 +48,16 @@ class Reporter(TrainerCallback):
         self._step_times: list[float] = []
         #: The newest numbers of a training step.
         self.numbers: dict[str, Any] = {}
+        self._watch = LossWatch()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Start the clock, and forget what was written after the step that the run goes on from."""
         self._began = time.monotonic()
         self._first_step = state.global_step
         self._log.begin(after_step=state.global_step)
+        for entry in state.log_history:  # of the attempts before
+            if "loss" in entry:
+                self._watch.warning(float(entry["loss"]))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note when the step began."""
@@ -92,10 +99,14 @@ class Reporter(TrainerCallback):
             "grad_norm": _finite(logs.get("grad_norm")),
             "step_time": round(sum(times) / len(times), 4),
             **_accuracy(logs, "mean_token_accuracy", "token_accuracy"),
+            **_memory(),
         }
         self._step_times = []
         self._log.add_step(self.numbers)
         self._tell(self.numbers)
+        if warning := self._watch.warning(loss):
+            message = f"{warning}; if it goes on: lower learning_rate (now {self._learning_rate:g})"
+            self._context.event(EventType.LOG, {"level": "WARNING", "message": message})
 
     def _tell_evaluation(self, state: TrainerState, logs: dict[str, Any]) -> None:
         numbers = {
@@ -126,6 +137,16 @@ class Reporter(TrainerCallback):
 
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _memory() -> dict[str, int]:
+    """Return what the job holds of memory: its processes, and torch on this process's GPU."""
+    import torch
+
+    numbers = {"memory_bytes": resident_bytes(os.getpid())}
+    if torch.cuda.is_available():
+        numbers["gpu_memory_bytes"] = torch.cuda.memory_reserved()
+    return numbers
 
 
 def _accuracy(logs: dict[str, Any], name: str, ours: str) -> dict[str, float | None]:

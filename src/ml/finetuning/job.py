@@ -32,6 +32,7 @@ from ml.finetuning.shared_checkpoints import SharedCheckpoints
 from ml.finetuning.shared_files import SharedFiles
 from ml.finetuning.shared_models import SharedOutput
 from ml.finetuning.start import Start
+from ml.finetuning.trackers import prepare_trackers, require_trackers
 from ml.finetuning.train_along import TrainAlong, with_lora
 from ml.finetuning.uploads import RESULTS, Uploads
 from ml.finetuning.workers import Workers, require_places
@@ -71,6 +72,13 @@ def run(context: JobContext) -> dict[str, Any]:
         choice = choose_backend(request, dtype=settings.dtype)
         require_places(request.num_workers, gpus=gpus_in_use())
         check_tools(request.exports)
+        require_trackers(request.report_to or ())
+        prepare_trackers(
+            request.report_to or (),
+            job_id=context.job.id,
+            folder=context.folder,
+            shared=settings.working_path,
+        )
         output.claim(list(request.exports))
         try:
             work = _Work(context, request, settings, output, checkpoints, choice, start, shared)
@@ -252,6 +260,7 @@ class _Work:
     def _train_model(self, model: Any, tokenizer: Any, data: TrainingData, log: RunLog) -> None:
         # These import transformers: after the backend did.
         from ml.finetuning.callbacks import Reporter
+        from ml.finetuning.samples import Sampler
         from ml.finetuning.training import train
 
         request, number = self.request, self.request.num_workers
@@ -261,7 +270,10 @@ class _Work:
             self.context, log, learning_rate=request.learning_rate, data=data.report.counts()
         )
         backend, checkpoints = self.choice.backend, self.checkpoints
-        train(self.context, checkpoints, backend, model, tokenizer, data, request, reporter)
+        sampler = Sampler(self.context, backend, tokenizer, request)
+        train(
+            self.context, checkpoints, backend, model, tokenizer, data, request, reporter, sampler
+        )
 
     def _export(self, source: str, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
         from ml.finetuning.likeness import probe_prompts

@@ -8,13 +8,10 @@ distributions along the first one's own greedy answers. Rounding weights to 16 b
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from ml.errors import UnprocessableInput
-from ml.finetuning.data.chat_template import open_chat_template
-from ml.finetuning.data.row import RowFault
+from ml.finetuning.asking import greedy, question
 
 __all__ = ["MOST_DIVERGENCE", "Observation", "compare", "observe", "probe_prompts"]
 
@@ -43,7 +40,7 @@ class Observation:
 
 def probe_prompts(tokenizer: Any, examples: Any) -> list[list[int]]:
     """Return two fixed questions, and the beginnings of two examples that were trained on."""
-    prompts = [_question(tokenizer, text) for text in _QUESTIONS]
+    prompts = [question(tokenizer, text) for text in _QUESTIONS]
     for example in (examples[0], examples[len(examples) - 1]):
         ids, labels = example["input_ids"], example["labels"]
         trained = next(index for index, label in enumerate(labels) if label != -100)
@@ -51,21 +48,12 @@ def probe_prompts(tokenizer: Any, examples: Any) -> list[list[int]]:
     return prompts
 
 
-def _question(tokenizer: Any, text: str) -> list[int]:
-    with open_chat_template(tokenizer) as template:
-        if template is None:
-            return list(tokenizer(text)["input_ids"])
-        with contextlib.suppress(RowFault, UnprocessableInput):  # a template may refuse anything
-            (text,) = template.render([([{"role": "user", "content": text}], True)])
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def observe(model: Any, prompts: list[list[int]]) -> Observation:
     """Ask a model: what it answers, and how likely it finds each token of that."""
     import torch
 
     with torch.inference_mode():
-        answers = [_greedy(model, prompt) for prompt in prompts]
+        answers = [greedy(model, prompt, _NEW_TOKENS) for prompt in prompts]
     return Observation(prompts, answers, distributions(model, prompts, answers))
 
 
@@ -78,24 +66,6 @@ def distributions(model: Any, prompts: list[list[int]], answers: list[list[int]]
             _logits(model, prompt + answer)[-len(answer) - 1 : -1].log_softmax(-1)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-
-
-def _greedy(model: Any, prompt: list[int]) -> list[int]:
-    import torch
-    from transformers import GenerationConfig
-
-    inputs = torch.tensor([prompt], device=model.device)
-    end = model.generation_config.eos_token_id
-    greedy = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=_NEW_TOKENS,
-        eos_token_id=end,
-        pad_token_id=end[0] if isinstance(end, list) else end,
-    )
-    found = model.generate(
-        input_ids=inputs, attention_mask=torch.ones_like(inputs), generation_config=greedy
-    )
-    return [int(token) for token in found[0, len(prompt) :]]
 
 
 def _logits(model: Any, ids: list[int]) -> Any:
@@ -128,6 +98,6 @@ def compare(adapter: Observation, model: Any, *, texts: bool = True) -> dict[str
     if not texts:
         return alike
     with torch.inference_mode():
-        answers = [_greedy(model, prompt) for prompt in adapter.prompts]
+        answers = [greedy(model, prompt, _NEW_TOKENS) for prompt in adapter.prompts]
     identical = sum(one == two for one, two in zip(adapter.answers, answers, strict=True))
     return {**alike, "identical_texts": identical, "prompts": len(answers)}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from ml.finetuning.names import model_name, output_name
+from ml.finetuning.trackers import Tracker
 from ml.jobs.resources import Resources
 
 __all__ = ["Export", "FinetuningRequest", "Metadata", "QueryParams", "TrainingParameters"]
@@ -35,6 +37,14 @@ def _output_dir(value: str) -> str:
     return value
 
 
+def _names(value: Any) -> Any:
+    """Return one name as a list of it, "none" as an empty one."""
+    if isinstance(value, str):
+        return [] if value == "none" else [value]
+    return value
+
+
+_SamplePrompt = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 _ModelName = Annotated[str, AfterValidator(model_name)]
 _OutputDir = Annotated[str, AfterValidator(_output_dir)]
 
@@ -132,6 +142,17 @@ class TrainingParameters(BaseModel):
     )
     exports: list[Export] = Field(
         default=[], description="Beside the adapter, which is always saved"
+    )
+    report_to: Annotated[list[Tracker], BeforeValidator(_names)] | None = Field(
+        default=None,
+        description="Trackers that are told the run's numbers too; by default those that the "
+        "service has for all runs",
+    )
+    sample_prompts: list[_SamplePrompt] = Field(
+        default=[], max_length=4, description="Answered by the model as it learns, to watch it"
+    )
+    sample_steps: int = Field(
+        default=25, ge=1, description="Between two rounds of answers to the sample_prompts"
     )
     resources: Resources | None = Field(
         default=None, description="What each worker needs of a host, where an executor places jobs"

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_settings import NoDecode
 
 from ml.addresses import SignerAddress, WebAddress
+from ml.finetuning.trackers import Tracker
 from ml.jobs.remote_files import files_address_fault
 from ml.jobs.settings import GraceSeconds, JobSettings
 from ml.setting_text import split_list
@@ -75,6 +76,10 @@ class TrainerSettings(JobSettings):
     )
     allowed_models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)] = Field(
         default=(), description="Models that may be tuned; none: all"
+    )
+    report_to: Annotated[tuple[Tracker, ...], NoDecode, BeforeValidator(split_list)] = Field(
+        default=(),
+        description="Trackers of runs that name none: tensorboard, trackio, mlflow, wandb",
     )
     max_upload_bytes: int = Field(
         default=512 * 2**20, ge=1, description="Largest upload of training data"

@@ -22,10 +22,15 @@ from ml.finetuning.data.prepare import TrainingData
 from ml.finetuning.outcome import outcome_of
 from ml.finetuning.process_group import leave_out_repeats
 from ml.finetuning.request import TrainingParameters
+from ml.finetuning.samples import Sampler
+from ml.finetuning.tracking import trackers_of
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.event_type import EventType
 
 __all__ = ["fitting_warmup", "train", "train_along"]
+
+#: What trackers that know projects file the runs under.
+_PROJECT = "finetuning"
 
 
 def train(
@@ -37,6 +42,7 @@ def train(
     data: TrainingData,
     request: TrainingParameters,
     reporter: Reporter,
+    sampler: Sampler,
 ) -> None:
     """Train a model's LoRA layers, from the newest complete checkpoint if there is one.
 
@@ -45,6 +51,14 @@ def train(
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
     checkpoints.discard_incomplete()
+    newest = checkpoints.newest()
+
+    def tell(message: str, level: str = "INFO") -> None:
+        context.event(EventType.LOG, {"level": level, "message": message})
+
+    def warn(message: str) -> None:
+        tell(message, "WARNING")
+
     # The order matters: what asks for a save comes before what logs it.
     callbacks: list[TrainerCallback] = [
         StopOnRequest(context),
@@ -52,12 +66,14 @@ def train(
         reporter,
         WaitForAll(),
         CheckpointKeeper(checkpoints, context, reporter),
+        sampler,
+        *trackers_of(request.report_to or (), warn, after_step=newest.step if newest else 0),
     ]
 
-    def tell(message: str) -> None:
-        context.event(EventType.LOG, {"level": "INFO", "message": message})
-
-    trainer = _trainer(backend, model, tokenizer, data, request, checkpoints, callbacks, tell)
+    run_name = context.job.id
+    trainer = _trainer(
+        backend, model, tokenizer, data, request, checkpoints, callbacks, tell, run_name
+    )
     _run(trainer, checkpoints)
     if outcome_of(checkpoints, request) is None:
         raise Stopped(f"stopped at step {trainer.state.global_step}, with a checkpoint")
@@ -104,11 +120,14 @@ def _trainer(
     checkpoints: Checkpoints,
     callbacks: Sequence[TrainerCallback],
     tell: Callable[[str], None],
+    run_name: str | None = None,
 ) -> Any:
     early = request.early_stopping_patience
     return _trainer_class(backend, request, tell)(
         model=model,
-        args=_arguments(backend, request, checkpoints.folder, evaluating=bool(data.validation)),
+        args=_arguments(
+            backend, request, checkpoints.folder, run_name, evaluating=bool(data.validation)
+        ),
         train_dataset=data.train,
         eval_dataset=data.validation or None,
         processing_class=tokenizer,
@@ -170,7 +189,12 @@ def _trainer_class(
 
 
 def _arguments(
-    backend: Backend, request: TrainingParameters, folder: Path, *, evaluating: bool
+    backend: Backend,
+    request: TrainingParameters,
+    folder: Path,
+    run_name: str | None,
+    *,
+    evaluating: bool,
 ) -> Any:
     import torch
     from trl import SFTConfig  # type: ignore[attr-defined]
@@ -215,6 +239,9 @@ def _arguments(
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         include_num_input_tokens_seen="non_padding",
-        report_to="none",
+        report_to="none",  # see ml.finetuning.tracking
+        run_name=run_name,
+        project=_PROJECT,
+        trackio_static_space_id=False,
         disable_tqdm=True,
     )

@@ -23,6 +23,8 @@ class EventType(StrEnum):
     STATUS = "status"
     #: The numbers of a step of training, or of an evaluation.
     PROGRESS = "progress"
+    #: What a model that learns answers to some prompts: a `step`, and its `samples`.
+    SAMPLE = "sample"
     #: A stage of a proof begins, or ended after so many `seconds`.
     STAGE = "stage"
     #: A `message` for a person, with its `level`.

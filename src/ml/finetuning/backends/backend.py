@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,10 @@ class Backend(Protocol):
 
     def trainer_class(self) -> type[Any]:
         """Return the Trainer to use, an `SFTTrainer` of TRL."""
+        ...
+
+    def asking(self, model: Any) -> AbstractContextManager[None]:
+        """Have a model in training answer in the block; training goes on as without it."""
         ...
 
     def load_adapter(self, source: str, adapter: Path, request: TrainingParameters) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ml.errors import UnprocessableInput
+from ml.finetuning.asking import undisturbed
 from ml.finetuning.request import TrainingParameters
 from ml.models.causal_lm import CausalLMOptions, load_causal_lm
 
@@ -106,6 +108,10 @@ class TrlBackend:
                 return loss * self.accelerator.num_processes
 
         return CpuTrainer
+
+    def asking(self, model: Any) -> AbstractContextManager[None]:
+        """Have a model in training answer in the block, without dropout."""
+        return undisturbed(model)
 
     def load_adapter(self, source: str, adapter: Path, request: TrainingParameters) -> Any:
         """Load a base model with a saved adapter on it."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ml.errors import ConfigurationError, UnprocessableInput
+from ml.finetuning.asking import undisturbed
 from ml.finetuning.request import TrainingParameters
 from ml.models.gpu import gpu_in_use
 
@@ -93,6 +95,16 @@ class UnslothBackend:
         from trl import SFTTrainer  # type: ignore[attr-defined]
 
         return SFTTrainer
+
+    @contextmanager
+    def asking(self, model: Any) -> Iterator[None]:
+        """Have a model in training answer in the block, as Unsloth has it for inference."""
+        with undisturbed(model):
+            _fast_language_model().for_inference(model)
+            try:
+                yield
+            finally:
+                _fast_language_model().for_training(model)
 
     def load_adapter(self, source: str, adapter: Path, request: TrainingParameters) -> Any:
         """Load a base model with a saved adapter on it, for inference."""

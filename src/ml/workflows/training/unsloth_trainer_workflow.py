@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ml.finetuning.request_body import read_request
 from ml.finetuning.run_files import RunFiles
 from ml.finetuning.run_log import LOG_FILE, RunLog, entries_of
 from ml.finetuning.settings import TrainerSettings
+from ml.finetuning.trackers import require_trackers, variables_of
 from ml.finetuning.uploads import Uploads, is_file_id
 from ml.finetuning.workers import require_places
 from ml.generation.arguments import LanguageModelArguments
@@ -83,7 +85,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         self.job_engine = JobEngine(
             checked.working_path,
             checked,
-            environment=checked.environment(),
+            environment={**checked.environment(), **variables_of(os.environ)},
             files_url=checked.files_url,
         )
         self._language_model: LanguageModel | None = None
@@ -112,6 +114,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     async def do_setup(self) -> None:
         """Open the store, load the base model, and take up the queue."""
+        self._require_trackers()
         await self.in_thread(self._make_folders)
         if self._shared is not None:
             await self.in_thread(self._shared.files.check)
@@ -194,8 +197,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 "resources: the jobs of this service share its host, none has a part of its own; "
                 "leave it out"
             )
+        if request.report_to is None:
+            request = request.model_copy(update={"report_to": list(self.settings.report_to)})
         if not EXECUTORS[self.settings.executor].is_elsewhere:
             require_places(request.num_workers, gpus=gpus_in_sight())
+            require_trackers(request.report_to or ())
         job_id = job_id or new_job_id("train")
         request = request.model_copy(update={"output_dir": self._output_of(request, job_id)})
         await self._require_free(request)
@@ -368,6 +374,13 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         from ml.finetuning.shared_files import SharedFiles
 
         return SharedFiles.of(self.settings)
+
+    def _require_trackers(self) -> None:
+        if not EXECUTORS[self.settings.executor].is_elsewhere:
+            try:
+                require_trackers(self.settings.report_to)
+            except UnprocessableInput as error:
+                raise ConfigurationError(error.description) from None
 
     def _make_folders(self) -> None:
         settings = self.settings
