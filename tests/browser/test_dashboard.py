@@ -66,7 +66,6 @@ async def test_curves_and_numbers_grow_with_the_events(
     await jobs.end("one", JobState.SUCCEEDED)
     await page.shows("#status", "succeeded")
     await page.shows("#result", "The tuned model one-model is ready.")
-    await page.shows("#result", "one-model.zip")
     await page.shows("#messages", "the tuned model one-model is ready")
 
 

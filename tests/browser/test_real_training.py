@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,10 +65,30 @@ async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
         numbers = await page.numbers()
         assert numbers["Step"] == f"{STEPS} / {STEPS}"
         assert float(numbers["Eval loss"]) > 0
-        await page.shows("#result", "The tuned model houses is ready. Its files are in houses.zip.")
+        await page.shows("#result", "The tuned model houses is ready.")
+        await page.find(".files summary").click()
+        async with page.page.expect_download() as started:
+            await page.find("#files").get_by_role("link", name="houses.zip").click()
+        archive = await (await started.value).path()
         await page.shows("#messages", f"Checkpoint of step {STEPS} saved")
 
         await page.find("#prompt").fill("Which colour has house 1?")
         await page.find("#ask .primary").click()
         await expect(page.find("#answer-end")).to_contain_text("tokens, ended by", timeout=60_000)
         assert await page.find("#answer").inner_text() != ""
+    models = trainer.input.parent.parent / "models"
+    _require_an_adapter(archive, models / MODEL, trainer.input.parent / "taken")
+
+
+def _require_an_adapter(archive: Path, base: Path, folder: Path) -> None:
+    """Load what was downloaded as anybody would, with peft alone."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    [config] = folder.rglob("adapter_config.json")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), config.parent)
+    assert any(
+        weight.abs().sum() > 0 for name, weight in model.named_parameters() if "lora_B" in name
+    )

@@ -4,6 +4,7 @@
 import { api, since } from "../assets/pages/api.js";
 import { tell } from "../assets/pages/notice.js";
 import { Chart, smooth, style } from "./chart.js";
+import { drawFiles } from "./files.js";
 import { ask, jobPath } from "./inference.js";
 import { FINAL, Run } from "./run.js";
 import { ago, dropped, duration, element, setPairs, setText, short, written } from "../assets/pages/words.js";
@@ -171,7 +172,7 @@ function drawResult(job) {
   const model = job.status === "succeeded" ? (job.result?.model ?? nameOf(job)) : "";
   $("result").hidden = !model;
   setText($("model"), model);
-  setText($("archive"), job.result?.archive ? `Its files are in ${job.result.archive.name}.` : "");
+  if (model) drawFiles($("files"), job.job_id);
 }
 
 function drawMessages(run) {

@@ -2,11 +2,11 @@
 
 import { api, failure, request } from "../assets/pages/api.js";
 import { tell } from "../assets/pages/notice.js";
-import { element, setPairs, setText } from "../assets/pages/words.js";
+import { bytes, element, setPairs, setText } from "../assets/pages/words.js";
 import { columnMap, drawColumns, fillColumns, isColumn, readFormats } from "./columns.js";
 import { faultOf, faultsIn, fill, showFault, valueOf } from "./fields.js";
 import { jobPath } from "./inference.js";
-import { bytes, drawExpected, drawReport } from "./report.js";
+import { drawExpected, drawReport } from "./report.js";
 import { upload } from "./upload.js";
 
 const LOOK_MS = 700;

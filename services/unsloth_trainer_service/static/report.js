@@ -1,9 +1,8 @@
 // What a look at training data found, drawn as tables.
 
-import { element, setPairs, setText, short } from "../assets/pages/words.js";
+import { bytes, element, setPairs, setText, short } from "../assets/pages/words.js";
 
 const $ = (id) => document.getElementById(id);
-const MEBIBYTE = 2 ** 20;
 const SHAPES = {
   messages: "conversations (messages)",
   sharegpt: "conversations (conversations)",
@@ -12,13 +11,6 @@ const SHAPES = {
   text: "texts",
   content: "texts",
 };
-
-export function bytes(number) {
-  if (number < 1024) return `${number} B`;
-  if (number < MEBIBYTE) return `${(number / 1024).toFixed(1)} KiB`;
-  if (number < 1024 * MEBIBYTE) return `${(number / MEBIBYTE).toFixed(1)} MiB`;
-  return `${(number / 1024 / MEBIBYTE).toFixed(1)} GiB`;
-}
 
 const several = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 

@@ -1,5 +1,7 @@
 // Numbers, times and elements: what the other files of the page write with.
 
+const MEBIBYTE = 2 ** 20;
+
 /** Make an element with text and attributes; the text never becomes markup. */
 export function element(name, text = "", attributes = {}) {
   const made = document.createElement(name);
@@ -33,6 +35,14 @@ export function short(number) {
     return number.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
   }
   return String(Number(number.toPrecision(4)));
+}
+
+/** A size in bytes, as people say it. */
+export function bytes(number) {
+  if (number < 1024) return `${number} B`;
+  if (number < MEBIBYTE) return `${(number / 1024).toFixed(1)} KiB`;
+  if (number < 1024 * MEBIBYTE) return `${(number / MEBIBYTE).toFixed(1)} MiB`;
+  return `${(number / 1024 / MEBIBYTE).toFixed(1)} GiB`;
 }
 
 export function duration(seconds) {
