@@ -7,6 +7,7 @@ import { Chart, smooth, style } from "./chart.js";
 import { drawFiles } from "./files.js";
 import { ask, jobPath } from "./inference.js";
 import { FINAL, Run } from "./run.js";
+import { drawSamples } from "./samples.js";
 import { ago, dropped, duration, element, setPairs, setText, short, written } from "../assets/pages/words.js";
 
 const REFRESH_MS = 2000;
@@ -119,6 +120,7 @@ const charts = {
   loss: new Chart("loss-chart", "Loss"),
   rate: new Chart("rate-chart", "Learning rate"),
   norm: new Chart("norm-chart", "Gradient norm"),
+  memory: new Chart("memory-chart", "Memory in GiB"),
 };
 
 function drawDetails() {
@@ -148,6 +150,7 @@ function drawDetails() {
   drawNumbers(job, now);
   drawResult(job);
   drawMessages(run);
+  drawSamples($("samples"), run);
   drawDifferences();
   drawCharts();
 }
@@ -213,7 +216,7 @@ function drawDifferences() {
 }
 
 function drawCharts() {
-  const [losses, rates, norms] = [[], [], []];
+  const [losses, rates, norms, memory] = [[], [], [], []];
   const alone = shown().length === 1;
   shown().forEach((id, index) => {
     const { train, held } = runs.get(id);
@@ -226,10 +229,14 @@ function drawCharts() {
     losses.push({ name: "eval", color: heldColor, dashed: true, beside: true, xs: held.steps, ys: held.loss });
     rates.push({ name: alone ? "" : name, color, xs, ys: train.rate });
     norms.push({ name: alone ? "" : name, color, xs, ys: train.norm });
+    const onGpu = train.gpu.some((bytes) => bytes !== null);
+    memory.push({ name: alone ? "host" : name, color, xs, ys: train.memory });
+    if (onGpu) memory.push({ name: "GPU", color: heldColor, dashed: true, beside: true, xs, ys: train.gpu });
   });
   charts.loss.draw(losses, settings.log);
   charts.rate.draw(rates);
   charts.norm.draw(norms);
+  charts.memory.draw(memory);
 }
 
 // --- cancel, resume, ask -----------------------------------------------------------------------
