@@ -70,8 +70,10 @@ def service(folder: Path) -> Iterator[Server]:
 def serving(folder: Path) -> Server:
     """Start the service as the README does."""
     text = README.read_text()
-    [(name, value)] = re.findall(r"^export (CLASSIC_\w+)='(.*)'$", text, re.MULTILINE)
-    [command] = re.findall(r"^serve (.*--bind)=0\.0\.0\.0:4998$", text, re.MULTILINE)
+    [(name, value)] = re.findall(
+        r"^export (CLASSIC_\w+)='(.*proof_artifact.*)'$", text, re.MULTILINE
+    )
+    [command] = set(re.findall(r"^serve (.*--bind)=0\.0\.0\.0:4998$", text, re.MULTILINE))
     port = free_port()
     words = ["serve", *f"{command}=127.0.0.1:{port}".split()]
     environment = clean_environment() | {name: value}
