@@ -50,7 +50,7 @@ async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
         page = await open_dashboard()
         await page.find("#empty").get_by_role("link", name="start a run").click()
         await page.find("#upload").set_input_files(trainer.input / "rows.jsonl")
-        await page.shows("#verdict", "20 of 20 rows")
+        await expect(page.find("#verdict")).to_contain_text("20 of 20 rows", timeout=180_000)
         await page.find("#more summary").click()
         for name, value in settings.items():
             await page.find(f"#{name}").fill(str(value))

@@ -57,7 +57,7 @@ def test_a_run_tells_its_phases_in_order_and_the_numbers_of_each_step(workplace:
     for data in steps:
         assert set(data) == {
             *("progress", "step", "total_steps", "epoch", "loss", "learning_rate"),
-            *("grad_norm", "step_time", "eta_seconds"),
+            *("grad_norm", "step_time", "eta_seconds", "memory_bytes"),
         }
         assert data["total_steps"] == 8
         assert data["progress"] == 12.5 * data["step"]

@@ -101,4 +101,4 @@ async def test_a_job_whose_store_is_away_for_too_long_is_interrupted_and_not_fai
                 await asyncio.sleep(0 if ended else 0.2)
         assert ended is not None
         assert ended.resumable
-        assert "could not write to the job store" in ended.reason
+        assert "could not reach the job store" in ended.reason
