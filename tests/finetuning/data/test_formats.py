@@ -55,9 +55,7 @@ def test_unknown_columns_are_named_with_what_to_do(look: Any) -> None:
     assert report.format is None
     assert "answer, question" in report.faults[0].message
     assert "column_map" in report.faults[0].hint
-    assert "Senna" not in report.model_dump_json(
-        exclude={"first_rows"}
-    )  # where they are meant to be
+    assert "Senna" not in report.model_dump_json(exclude={"first_rows"})
 
 
 MESSAGES: list[tuple[Any, Rule, str]] = [
