@@ -261,7 +261,7 @@ class _Work:
         # These import transformers: after the backend did.
         from ml.finetuning.callbacks import Reporter
         from ml.finetuning.samples import Sampler
-        from ml.finetuning.training import train
+        from ml.finetuning.training import Training, train
 
         request, number = self.request, self.request.num_workers
         by = f" by {number} workers" if number > 1 else ""
@@ -269,11 +269,10 @@ class _Work:
         reporter = Reporter(
             self.context, log, learning_rate=request.learning_rate, data=data.report.counts()
         )
-        backend, checkpoints = self.choice.backend, self.checkpoints
+        backend = self.choice.backend
         sampler = Sampler(self.context, backend, tokenizer, request)
-        train(
-            self.context, checkpoints, backend, model, tokenizer, data, request, reporter, sampler
-        )
+        training = Training(backend, model, tokenizer, data, request, self.checkpoints)
+        train(training, self.context, reporter, sampler)
 
     def _export(self, source: str, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
         from ml.finetuning.likeness import probe_prompts

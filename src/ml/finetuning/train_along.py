@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ml.finetuning.backends.backend import Backend
+from ml.finetuning.checkpoints import Checkpoints
 from ml.finetuning.data.prepare import TrainingData
 from ml.finetuning.failures import explained_failures
 from ml.finetuning.process_group import Place
@@ -35,7 +36,7 @@ class TrainAlong:
             import torch
 
             # It imports transformers: after the backend did.
-            from ml.finetuning.training import train_along
+            from ml.finetuning.training import Training, train_along
 
             if torch.cuda.is_available():
                 torch.cuda.set_device(place.rank)
@@ -44,13 +45,15 @@ class TrainAlong:
             ready()
             with place.in_group():
                 train_along(
+                    Training(
+                        self.backend,
+                        model,
+                        self.tokenizer,
+                        self.data,
+                        self.request,
+                        Checkpoints.of_job(self.folder),
+                    ),
                     place.rank,
-                    self.folder,
-                    self.backend,
-                    model,
-                    self.tokenizer,
-                    self.data,
-                    self.request,
                 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import TrainerCallback
@@ -27,29 +27,37 @@ from ml.finetuning.tracking import trackers_of
 from ml.jobs.context import JobContext, Stopped
 from ml.jobs.event_type import EventType
 
-__all__ = ["fitting_warmup", "train", "train_along"]
+__all__ = ["Training", "fitting_warmup", "train", "train_along"]
 
 #: What trackers that know projects file the runs under.
 _PROJECT = "finetuning"
 
 
-def train(
-    context: JobContext,
-    checkpoints: Checkpoints,
-    backend: Backend,
-    model: Any,
-    tokenizer: Any,
-    data: TrainingData,
-    request: TrainingParameters,
-    reporter: Reporter,
-    sampler: Sampler,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is trained, on what and how: the same for all workers.
+
+    Attributes:
+        model: with its LoRA layers.
+        checkpoints: those of the job, from the newest of which it goes on.
+    """
+
+    backend: Backend
+    model: Any
+    tokenizer: Any
+    data: TrainingData
+    request: TrainingParameters
+    checkpoints: Checkpoints
+
+
+def train(training: Training, context: JobContext, reporter: Reporter, sampler: Sampler) -> None:
     """Train a model's LoRA layers, from the newest complete checkpoint if there is one.
 
     What comes of it is the newest checkpoint, of which `ml.finetuning.outcome` tells. Raises
     `ml.jobs.context.Stopped` after a checkpoint was saved because of a stop request, and
     `ml.finetuning.failures.TrainingFailed` at a loss that is no finite number.
     """
+    request, checkpoints = training.request, training.checkpoints
     checkpoints.discard_incomplete()
     newest = checkpoints.newest()
 
@@ -69,35 +77,20 @@ def train(
         sampler,
         *trackers_of(request.report_to or (), warn, after_step=newest.step if newest else 0),
     ]
-
-    run_name = context.job.id
-    trainer = _trainer(
-        backend, model, tokenizer, data, request, checkpoints, callbacks, tell, run_name
-    )
+    trainer = _trainer(training, callbacks, tell, context.job.id)
     _run(trainer, checkpoints)
     if outcome_of(checkpoints, request) is None:
         raise Stopped(f"stopped at step {trainer.state.global_step}, with a checkpoint")
 
 
-def train_along(
-    rank: int,
-    folder: Path,
-    backend: Backend,
-    model: Any,
-    tokenizer: Any,
-    data: TrainingData,
-    request: TrainingParameters,
-) -> None:
-    """Train as one of several workers: worker 0, which does `train` in the job's folder, tells."""
+def train_along(training: Training, rank: int) -> None:
+    """Train as one of several workers: worker 0, which does `train`, tells."""
     import torch
 
-    checkpoints = Checkpoints.of_job(folder)
     callbacks: list[TrainerCallback] = [StopOnRequest(None), LastStep(), WaitForAll()]
-    trainer = _trainer(
-        backend, model, tokenizer, data, request, checkpoints, callbacks, lambda message: None
-    )
-    torch.manual_seed(request.seed + rank)  # not the same dropout on other examples
-    _run(trainer, checkpoints)
+    trainer = _trainer(training, callbacks, lambda message: None)
+    torch.manual_seed(training.request.seed + rank)  # not the same dropout on other examples
+    _run(trainer, training.checkpoints)
 
 
 def _run(trainer: Any, checkpoints: Checkpoints) -> None:
@@ -112,25 +105,18 @@ def fitting_warmup(wished: int, steps: int) -> int:
 
 
 def _trainer(
-    backend: Backend,
-    model: Any,
-    tokenizer: Any,
-    data: TrainingData,
-    request: TrainingParameters,
-    checkpoints: Checkpoints,
+    training: Training,
     callbacks: Sequence[TrainerCallback],
     tell: Callable[[str], None],
     run_name: str | None = None,
 ) -> Any:
-    early = request.early_stopping_patience
-    return _trainer_class(backend, request, tell)(
-        model=model,
-        args=_arguments(
-            backend, request, checkpoints.folder, run_name, evaluating=bool(data.validation)
-        ),
+    data, early = training.data, training.request.early_stopping_patience
+    return _trainer_class(training.backend, training.request, tell)(
+        model=training.model,
+        args=_arguments(training, run_name),
         train_dataset=data.train,
         eval_dataset=data.validation or None,
-        processing_class=tokenizer,
+        processing_class=training.tokenizer,
         callbacks=[*callbacks, *([] if early is None else [EarlyStopping(early)])],
     )
 
@@ -188,21 +174,15 @@ def _trainer_class(
     return Trainer
 
 
-def _arguments(
-    backend: Backend,
-    request: TrainingParameters,
-    folder: Path,
-    run_name: str | None,
-    *,
-    evaluating: bool,
-) -> Any:
+def _arguments(training: Training, run_name: str | None) -> Any:
     import torch
     from trl import SFTConfig  # type: ignore[attr-defined]
 
+    request, evaluating = training.request, bool(training.data.validation)
     on_gpu = torch.cuda.is_available()
     stopping_early = request.early_stopping_patience is not None
     return SFTConfig(
-        output_dir=str(folder),
+        output_dir=str(training.checkpoints.folder),
         max_steps=request.max_steps if request.max_steps > 0 else -1,
         num_train_epochs=request.num_train_epochs,
         per_device_train_batch_size=request.per_device_train_batch_size,
@@ -213,7 +193,7 @@ def _arguments(
         lr_scheduler_type=request.lr_scheduler_type,
         weight_decay=request.weight_decay,
         max_grad_norm=request.max_grad_norm,
-        optim=backend.optimizer,
+        optim=training.backend.optimizer,
         seed=request.seed,
         data_seed=request.seed,
         logging_steps=request.logging_steps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ml.caller import is_cancelled
@@ -24,7 +24,6 @@ from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.trackers import require_trackers, variables_of
 from ml.finetuning.uploads import Uploads, is_file_id
 from ml.finetuning.workers import require_places
-from ml.generation.arguments import LanguageModelArguments
 from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
@@ -32,9 +31,8 @@ from ml.jobs.executors.choice import EXECUTORS
 from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
 from ml.json_text import read_json
 from ml.models.gpu import gpus_in_sight
-from ml.workflows.arguments import JobArguments, checked_arguments
-from ml.workflows.faults import Faults
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.training.trainer_arguments import read_trainer_arguments
 
 if TYPE_CHECKING:
     from ml.finetuning.checkpoints import Checkpoint
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from ml.finetuning.shared_files import SharedFiles
     from ml.jobs.store import JobStore
 
-__all__ = ["FINETUNING", "TrainerArguments", "UnslothTrainerWorkflow"]
+__all__ = ["FINETUNING", "UnslothTrainerWorkflow"]
 
 #: The kind of these jobs: the module that runs them.
 FINETUNING = "ml.finetuning.job"
@@ -51,10 +49,6 @@ FINETUNING = "ml.finetuning.job"
 _MOST_UNFINISHED = 100_000
 _LOOKS_AT_ONCE = 2
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED)
-
-
-class TrainerArguments(TrainerSettings, JobArguments):
-    """The trainer's settings, as its workflow is given them."""
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -77,7 +71,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     def __init__(self, model: str | None = None, **arguments: Any) -> None:
         super().__init__()
-        checked, inference = _read_arguments(model, arguments)
+        checked, inference = read_trainer_arguments(model, arguments)
         self.settings: TrainerSettings = checked
         self._shared = self._shared_files()
         self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
@@ -393,26 +387,6 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             settings.data_path.mkdir(parents=True, exist_ok=True)
         elif not settings.input_path.is_dir():
             raise ConfigurationError(f"INPUT_PATH: there is no folder {settings.input_path}")
-
-
-def _read_arguments(
-    model: str | None, given: dict[str, Any]
-) -> tuple[TrainerArguments, LanguageModelArguments]:
-    """Return the trainer's arguments and those of the model that answers, if one does."""
-    faults = Faults()
-    names = TrainerArguments.model_fields
-    own = {name: value for name, value in given.items() if name in names}
-    inference = {name: value for name, value in given.items() if name not in names}
-    if "adapters_path" in inference:
-        faults.add("adapters_path: tuned models are found in output_path")
-    if model is not None:
-        inference["model"] = model
-    settings = faults.of(partial(checked_arguments, TrainerArguments, **own))
-    if settings is not None:
-        inference["adapters_path"] = str(settings.models_path)
-    arguments = faults.of(partial(checked_arguments, LanguageModelArguments, names, **inference))
-    faults.tell()
-    return settings, arguments
 
 
 def _stay() -> None:
