@@ -103,8 +103,9 @@ class JobEngine:
 
         settings = self._settings
         kind = await asyncio.to_thread(executor_class, settings.executor)  # its import may be long
-        executor = kind(self.store.url, self.jobs_folder, settings, self._environment)
-        executor.files_url = self._files_url
+        executor = kind(
+            self.store.url, self.jobs_folder, settings, self._environment, self._files_url
+        )
         await executor.open()
         self._executor = executor
         self._scheduler = Scheduler(

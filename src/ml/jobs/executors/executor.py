@@ -60,12 +60,16 @@ class Executor(Protocol):
 
     #: Whether its jobs go on when this process ends, and are found again by the next one.
     outlives_service: ClassVar[bool] = False
-    #: Where the hosts of jobs have files that they share, if not in the folder; set before `open`.
-    files_url: str | None = None
 
     def __init__(
-        self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]
-    ) -> None: ...
+        self,
+        store_url: str,
+        folder: Path,
+        settings: JobSettings,
+        environment: Mapping[str, str],
+        files_url: str | None = None,
+    ) -> None:
+        """Jobs work in folders below `folder`; with `files_url`, their hosts need not share it."""
 
     async def open(self) -> None:
         """Reach what runs the jobs, before any is given.

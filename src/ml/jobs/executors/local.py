@@ -44,7 +44,12 @@ class LocalExecutor(Executor):
     """
 
     def __init__(
-        self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]
+        self,
+        store_url: str,
+        folder: Path,
+        settings: JobSettings,
+        environment: Mapping[str, str],
+        files_url: str | None = None,
     ) -> None:
         self._store_url = store_url
         self._folder = folder

@@ -58,12 +58,18 @@ class RayExecutor(Executor):
     outlives_service: ClassVar[bool] = True
 
     def __init__(
-        self, store_url: str, folder: Path, settings: JobSettings, environment: Mapping[str, str]
+        self,
+        store_url: str,
+        folder: Path,
+        settings: JobSettings,
+        environment: Mapping[str, str],
+        files_url: str | None = None,
     ) -> None:
         self._store_url = store_url
         self._folder = folder.absolute()
         self._settings = settings
         self._environment = dict(environment)
+        self._files_url = files_url
         self._ray: RayJobs | None = None
         self._is_away = False
         self._own: dict[str, int] = {}
@@ -163,8 +169,8 @@ class RayExecutor(Executor):
         self, job_id: str, attempt: int
     ) -> EnvironmentFile | SharedEnvironmentFile:
         name = f"environment-{attempt}.json"
-        if self.files_url is not None:
-            return SharedEnvironmentFile(self.files_url, f"jobs/{job_id}/{name}")
+        if self._files_url is not None:
+            return SharedEnvironmentFile(self._files_url, f"jobs/{job_id}/{name}")
         return EnvironmentFile(self._folder / job_id / name)
 
     def _submit(self, job: Job) -> None:
@@ -184,7 +190,7 @@ class RayExecutor(Executor):
         }
         log = shlex.quote(str(folder / LOG_FILE))
         command = f"exec python -m {child.__name__} {job.id}"
-        if self.files_url is None:
+        if self._files_url is None:
             command += f" >> {log} 2>&1"
         name = _name(job.id, job.attempt)
         try:
