@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 from ml.errors import ConfigurationError
+from ml.finetuning.settings import TrainerSettings
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import Job, JobState, StopRequest
 from ml.jobs.settings import JobSettings
@@ -84,6 +86,7 @@ async def start_engine(cluster: RayCluster, url: str, tmp_path: Path) -> AsyncIt
         async def start(**settings: Any) -> JobEngine:
             environment = settings.pop("environment", {})
             on_end = settings.pop("on_end", None)
+            files_url = settings.pop("files_url", None)
             given = {
                 "ray_token": cluster.token,
                 "grace_seconds": 10,
@@ -100,6 +103,7 @@ async def start_engine(cluster: RayCluster, url: str, tmp_path: Path) -> AsyncIt
                     **given,
                 ),
                 environment=environment,
+                files_url=files_url,
                 on_end=on_end,
             )
             stack.push_async_callback(engine.close)
@@ -423,3 +427,29 @@ async def test_a_head_that_dies_and_comes_back_empty_loses_nothing(
     steps = await steps_of(store, "stays")
     assert sorted(set(steps)) == list(range(100))
     assert len(steps) - len(set(steps)) <= 1  # the step that was not saved is done again
+
+
+async def test_training_on_nodes_that_share_no_folder_goes_on_elsewhere(
+    cluster: RayCluster, start_engine: StartEngine, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    (there / "input").mkdir(parents=True)
+    pairs = [(f"Which colour has house {n}?", f"It is colour {n % 4}.") for n in range(16)]
+    write_rows(there / "input" / "rows.jsonl", pairs)
+    url = f"file://{there}"
+    settings = TrainerSettings(working_path=tmp_path, files_url=url, dtype="float32")
+    engine = await start_engine(environment=settings.environment(), files_url=url)
+    store = engine.store
+    request = REQUEST | {"max_steps": 30, "save_steps": 5, "output_dir": "tuned"}
+    await store.create("ml.finetuning.job", request, "moves")
+    job = await job_at_step(store, "moves", 12)
+    os.kill(job.process["pid"], signal.SIGKILL)
+    await job_in(store, "moves", JobState.INTERRUPTED)
+    shutil.rmtree(tmp_path / "jobs" / "moves")
+    shutil.rmtree(tmp_path / "copies")
+    await store.requeue("moves")
+    job = await job_in(store, "moves", *FINAL)
+    assert (job.state, job.attempt, job.reason) == (JobState.SUCCEEDED, 2, None)
+    assert sorted(await losses(store, "moves")) == list(range(1, 31))
+    assert (there / "output" / "tuned" / "adapter_model.safetensors").is_file()
+    assert not files_of_variables(there)
