@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import expect
+from playwright.async_api import Error, Route, expect
 
 from tests.browser.conftest import OpenDashboard, Trainer, jobs_of
 from tests.browser.dashboard import Dashboard, Jobs
@@ -121,6 +122,26 @@ async def test_from_an_uploaded_file_to_a_queued_run_with_the_settings_that_were
     }
     await page.shows("#name", "houses")
     await page.shows("#status", "queued")
+
+
+async def test_a_file_that_is_chosen_before_the_page_is_ready_is_sent_once_it_is(
+    open_dashboard: OpenDashboard,
+) -> None:
+    page = await open_dashboard()
+    ready = asyncio.Event()
+
+    async def held(route: Route) -> None:
+        await ready.wait()
+        await route.continue_()
+
+    await page.page.route("**/new_run.js", held)
+    await page.page.goto(page.page.url.replace("dashboard", "new"), wait_until="commit")
+    await upload(page, "early.jsonl", DATA.encode())
+    with pytest.raises(Error, match="Timeout"):
+        await page.find("#output_dir").click(timeout=1000)
+    ready.set()
+    await page.shows("#uploaded", "early.jsonl is uploaded and chosen.")
+    await page.shows("#verdict", "8 of 10 rows can be trained on")
 
 
 async def test_a_clone_has_the_settings_of_a_run_and_the_next_name(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def test_where_forms_cannot_be_tried_clients_are_told_when_to_come_back(check: F
     def kill_all() -> None:
         while not ended.is_set():
             for process in processes():
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has been reaped since
+                    os.kill(process, signal.SIGKILL)
             time.sleep(0.001)
 
     killer = threading.Thread(target=kill_all)
@@ -165,8 +167,8 @@ def test_as_many_tools_as_a_request_may_have_are_taken(check: FormCheck) -> None
 
 
 def test_a_process_that_keeps_too_much_gives_way_to_another_one(settings: dict[str, Any]) -> None:
-    """The library forgets no form."""
-    check = FormCheck(settings, most_kept_bytes=1 << 20)
+    """The library forgets no form: the first keeps 6 MiB, each of these 1 to 2 more."""
+    check = FormCheck(settings, most_kept_bytes=12 << 20)
     seen = set()
     try:
         for number in range(20):

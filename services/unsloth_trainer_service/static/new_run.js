@@ -210,7 +210,7 @@ function refused(file) {
   return file.size ? "" : `${file.name} is empty.`;
 }
 
-$("upload").addEventListener("change", async () => {
+async function sendChosen() {
   const [file] = $("upload").files;
   if (!file) return;
   const reason = refused(file);
@@ -238,7 +238,9 @@ $("upload").addEventListener("change", async () => {
   if (mine !== sending) return;
   $("uploading").hidden = true;
   $("upload").value = ""; // the same file may be chosen again
-});
+}
+
+$("upload").addEventListener("change", sendChosen);
 
 $("stop-upload").addEventListener("click", () => sending?.abort());
 
@@ -368,7 +370,6 @@ async function patiently(read) {
 }
 
 async function begin() {
-  form.inert = true; // what is typed before would be lost
   setText($("most-bytes"), `Up to ${bytes(most)}.`);
   const from = new URLSearchParams(location.search).get("from");
   for (const list of [readFiles, readModels, readFormats]) await patiently(list);
@@ -376,8 +377,9 @@ async function begin() {
     await api(jobPath(from)).then(cloneOf, (error) => tell(`${from}: ${said(error)}`));
     history.replaceState(null, "", "new"); // a reload keeps what was changed since
   } else restore();
-  form.inert = false;
+  form.inert = false; // until here, what is typed would be lost
   changed(0);
+  sendChosen(); // a browser that reloads the page may still have a file chosen
 }
 
 begin();
