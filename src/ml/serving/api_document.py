@@ -111,6 +111,7 @@ class ApiDocument(OpenAPIProvider):
                 operation["responses"] = self._responses(rule, method, operation)
                 if "requestBody" in operation:
                     components.update(self._describe_body(path, operation["requestBody"]))
+                    self._add_bytes(path, operation)
         return paths, components
 
     def _responses(self, rule: Rule, method: str, operation: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +147,15 @@ class ApiDocument(OpenAPIProvider):
         reply = cast("ServiceApp", self._app).error_form(path)(InvalidInput("field: what is wrong"))
         example = orjson.loads(cast(bytes, reply.body))
         return {"application/json": {"schema": _schema_of(example), "example": example}}
+
+    def _add_bytes(self, path: str, operation: dict[str, Any]) -> None:
+        """Add the forms beside JSON in which an address takes a body, and answers it."""
+        forms = cast("ServiceApp", self._app).types_besides_json.get(path, ())
+        binary = {
+            form.decode(): {"schema": {"type": "string", "format": "binary"}} for form in forms
+        }
+        for told in (operation["requestBody"], operation["responses"]["200"]) if forms else ():
+            told["content"] = {**told["content"], **binary}
 
     def _describe_body(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Add a body's examples, and return the components that it refers to."""

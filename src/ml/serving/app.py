@@ -8,7 +8,7 @@ import gc
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -114,6 +114,8 @@ class ServiceApp(Quart):
             settings.allowed_origins, settings.allowed_hosts, prefix=settings.prefix()
         )
         self.endpoints: dict[str, Endpoint] = {}
+        #: Of each of them, what a body may be if it is no JSON.
+        self.types_besides_json: dict[str, Collection[bytes]] = {}
         #: How failures look at an address, or below one that ends with a slash; else as ours do.
         self.error_forms: dict[str, ErrorForm] = {}
         #: How large the bodies for some paths may be, where their views read them as they come.

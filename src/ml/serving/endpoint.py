@@ -6,7 +6,7 @@ Requests to it pass admission, deadline and the watch for clients that leave; se
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
@@ -47,12 +47,15 @@ def add_endpoint(
     reads: type[BaseModel],
     what_it_does: str,
     answers: type[BaseModel] | None = None,
+    *,
+    besides_json: Collection[bytes] = (),
 ) -> None:
-    """Let an endpoint answer what is posted to an address.
+    """Let an endpoint answer what is posted to an address, as JSON or as one of the types besides.
 
     `reads`, `what_it_does` and `answers` are for the API's document.
     """
     app.endpoints[path] = endpoint
+    app.types_besides_json[path] = besides_json
 
     async def view() -> Response:
         raise NotFound  # as written in `path`, the address is answered by ml.serving.entry

@@ -180,7 +180,7 @@ class Entry(ASGIHTTPConnection):
                 app.browsers.require_known_host(headers)
         app.browsers.require_own_page(self.method, headers)
         if self.endpoint is not None:
-            require_json(headers)
+            require_json(headers, or_one_of=app.types_besides_json[self.path])
         elif self.method not in READING_METHODS and self.exchange.has_body:
             require_media_type(app, self.path, self.method, headers)
 

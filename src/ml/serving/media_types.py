@@ -5,7 +5,7 @@ A page of any site can make a browser send a form or a plain text without asking
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from quart import Quart
@@ -15,7 +15,7 @@ from werkzeug.routing import RequestRedirect
 from ml.errors import UnsupportedMediaType
 from ml.serving.endpoint import Headers
 
-__all__ = ["require_json", "require_media_type", "takes", "wants_page"]
+__all__ = ["media_type", "require_json", "require_media_type", "takes", "wants_page"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -30,13 +30,22 @@ def takes(*media_types: str) -> Callable[[_View], _View]:
     return mark
 
 
-def require_json(headers: Headers) -> None:
-    """Raise `UnsupportedMediaType` unless the body is JSON, or says nothing of what it is."""
-    kind = _kind(headers)
-    if kind != b"application/json" and not (
-        kind.startswith(b"application/") and kind.endswith(b"+json")
-    ):
-        raise UnsupportedMediaType
+def require_json(headers: Headers, *, or_one_of: Collection[bytes] = ()) -> None:
+    """Raise `UnsupportedMediaType` unless the body is JSON, or says nothing of what it is.
+
+    `or_one_of` are other types that an address takes.
+    """
+    kind = media_type(headers)
+    if kind in or_one_of or kind == b"application/json":
+        return
+    if kind.startswith(b"application/") and kind.endswith(b"+json"):
+        return
+    if or_one_of:
+        names = ", ".join(name.decode() for name in or_one_of)
+        raise UnsupportedMediaType(
+            f"Send the body as JSON with 'Content-Type: application/json', or as one of {names}."
+        )
+    raise UnsupportedMediaType
 
 
 def require_media_type(app: Quart, path: str, method: str, headers: Headers) -> None:
@@ -48,7 +57,7 @@ def require_media_type(app: Quart, path: str, method: str, headers: Headers) -> 
     taken = getattr(app.view_functions.get(rule.endpoint), "media_types", None)
     if taken is None:
         require_json(headers)
-    elif _kind(headers) not in taken:
+    elif media_type(headers) not in taken:
         names = " or ".join(sorted(name.decode() for name in taken))
         raise UnsupportedMediaType(f"Send the body as 'Content-Type: {names}'.")
 
@@ -58,5 +67,6 @@ def wants_page(accept: bytes) -> bool:
     return b"text/html" in accept
 
 
-def _kind(headers: Headers) -> bytes:
+def media_type(headers: Headers) -> bytes:
+    """Return what a body is; JSON where nothing is said."""
     return headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()

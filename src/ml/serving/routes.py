@@ -117,6 +117,7 @@ def add_routes(app: ServiceApp) -> None:
         InfernetInput,
         _WHAT_SERVICE_OUTPUT_DOES,
         Answer,
+        besides_json=app.workflow.body_formats,
     )
     add_input_form(app)
 

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ml.caller import set_takes
 from ml.errors import InternalError, InvalidInput, ServiceError
@@ -21,10 +21,15 @@ from ml.infernet.message import (
     parse_message,
 )
 from ml.serving.endpoint import Headers
+from ml.serving.media_types import media_type
 from ml.serving.pieces import with_first
 from ml.serving.reply import STREAM_HEADERS, TEXT, Reply, error_reply
+from ml.serving.wanted import Wanted
 from ml.workflows.accepted import Accepted
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow, as_text
+
+if TYPE_CHECKING:
+    from ml.workflows.inference.body_formats.body_format import BodyFormat
 
 __all__ = ["NO_PROOF", "SERVICE_OUTPUT_PATH", "ServiceOutput"]
 
@@ -36,6 +41,9 @@ _SMALL_BODY_BYTES = 32 * 1024
 _NO_PROOFS = (
     "requires_proof: this workflow makes no proofs; ask without one, or configure one that does: "
     "TorchInferenceWorkflow with proof_artifact, or EZKLProofWorkflow"
+)
+_NO_PROOFS_IN_BYTES = (
+    "requires_proof: only JSON has a place for a proof; ask with 'Accept: application/json'"
 )
 _NO_PROOFS_IN_STREAMS = "requires_proof: a stream has no place for a proof; give destination 1"
 
@@ -59,10 +67,15 @@ class ServiceOutput:
         """Return the reply in the form that the message's destination needs.
 
         With `Accept: text/plain`, an off-chain answer that is a string comes as it is, without
-        JSON's quotes.
+        JSON's quotes. A body in one of the workflow's forms of bytes is the `data` of an off-chain
+        message, and an off-chain answer may be wanted in one of them.
 
         Raises a `ServiceError` for what the caller can change, and whatever the workflow raises.
         """
+        formats = self._workflow.body_formats
+        wanted = Wanted.by(headers, formats)
+        if given := formats.get(media_type(headers)):
+            return await self._run_bytes(given, body, wanted)
         if len(body) <= _SMALL_BODY_BYTES:
             message = parse_message(body)
         else:
@@ -72,8 +85,7 @@ class ServiceOutput:
         set_takes(jobs=takes_jobs and not message.is_for_next_hop, proof=message.takes_proof)
         match message.goes_to:
             case JobLocation.OFFCHAIN:
-                prefers_text = headers.get(b"accept", b"").startswith(b"text/plain")
-                return await self._run_offchain(message, prefers_text)
+                return await self._run_offchain(message, wanted)
             case JobLocation.ONCHAIN:
                 return Reply(200, to_json((await self._run_onchain(message)).to_json()))
             case JobLocation.STREAM:
@@ -87,18 +99,25 @@ class ServiceOutput:
         """Return the one error form, which the node recognises by its `code`."""
         return error_reply(error)
 
-    async def _run_offchain(self, message: InfernetInput, prefers_text: bool) -> Reply:
+    async def _run_bytes(self, given: BodyFormat, body: bytes, wanted: Wanted) -> Reply:
+        set_takes(jobs=False, proof=False)
+        reply = await self._workflow.run(
+            lambda: self._workflow.decode_offchain(given.read(body)), partial(self._reply, wanted)
+        )
+        return await self.accepted(reply) if isinstance(reply, Accepted) else reply
+
+    async def _run_offchain(self, message: InfernetInput, wanted: Wanted) -> Reply:
         workflow, decode = self._workflow, partial(self._decode, message)
         reply: Reply | Accepted
         if self._proves(message):
+            if wanted.form is not None:
+                raise InvalidInput(_NO_PROOFS_IN_BYTES)
             answer, proof = await workflow.run_with_proof(decode, self._answer)
             if proof is not None:
                 answer = proof.answer_with(answer)
-            reply = await workflow.in_thread(_written, answer, prefers_text)
+            reply = await workflow.in_thread(_written, answer, wanted.is_text)
         else:
-            reply = await workflow.run(
-                decode, lambda *ran: _written(self._answer(*ran), prefers_text)
-            )
+            reply = await workflow.run(decode, partial(self._reply, wanted))
             if message.requires_proof and isinstance(reply, Reply):
                 reply.headers.append(NO_PROOF)
         return await self.accepted(reply) if isinstance(reply, Accepted) else reply
@@ -134,6 +153,11 @@ class ServiceOutput:
             answer = proof.answer_with(answer)
         text = await self._workflow.in_thread(as_text, answer)
         return Reply(200, text.encode(errors="replace"), TEXT, list(STREAM_HEADERS))
+
+    def _reply(self, wanted: Wanted, input_data: Any, output: Any) -> Reply | Accepted:
+        if wanted.form is None or isinstance(output, Accepted):
+            return _written(self._answer(input_data, output), wanted.is_text)
+        return Reply(200, wanted.form.write(output), wanted.form.media_type)
 
     def _answer(self, input_data: Any, output: Any) -> Any:
         if isinstance(output, Accepted):

@@ -11,6 +11,8 @@ from ml.errors import InvalidInput, NotFound, UnprocessableOutput
 from ml.infernet.tensor_request import decode_torch_input
 from ml.infernet.vector import encode_vector
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.body_formats.body_format import BodyFormat
+from ml.workflows.inference.body_formats.installed import tensor_formats
 from ml.workflows.inference.tensor_input import OnchainTensorInput, TakenTensor, TensorInput
 from ml.workflows.inference.tensor_output import TensorOutput, json_form, require_finite
 
@@ -74,6 +76,11 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         if not isinstance(tensor, TensorInput):
             raise InvalidInput("a contract sends one tensor, without a name")
         return tensor.request().encode()
+
+    @property
+    def body_formats(self) -> Mapping[bytes, BodyFormat]:
+        """The forms of bytes that a tensor may have: those that the installed packages read."""
+        return tensor_formats()
 
     def taken_tensor(self) -> TakenTensor | None:
         """Return the tensor that the model takes; None where, or as long as, that is not known."""

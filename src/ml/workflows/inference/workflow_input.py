@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -10,6 +11,9 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from ml.errors import InvalidInput, describe_faults
 from ml.infernet.text import decode_text, encode_text
 from ml.workflows.inference.text_input import TextInput
+
+if TYPE_CHECKING:
+    from ml.workflows.inference.body_formats.body_format import BodyFormat
 
 __all__ = ["WorkflowInput", "validated"]
 
@@ -45,6 +49,11 @@ class WorkflowInput:
         if not isinstance(input_data, str):
             raise InvalidInput("a contract sends a text here, and nothing else")
         return encode_text(input_data)
+
+    @property
+    def body_formats(self) -> Mapping[bytes, BodyFormat]:
+        """The forms beside JSON in which a web client may send an input and get its output."""
+        return {}
 
     @property
     def has_onchain_input(self) -> bool:

@@ -1,0 +1,80 @@
+"""A form of a tensor's bytes, and what all forms have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.errors import InvalidInput, UnprocessableOutput
+from ml.workflows.inference.tensor_input import DTYPES, dtype_name
+from ml.workflows.inference.tensor_output import TensorOutput
+
+__all__ = ["OUTPUT", "BodyFormat", "named_tensors", "tensor_data", "tensors_data"]
+
+Array = npt.NDArray[Any]
+
+#: What an answer's only tensor is called where each has a name.
+OUTPUT = "output"
+
+
+class BodyFormat(Protocol):
+    """Reads the `data` of an OFFCHAIN request, and writes an output, as bytes.
+
+    NaN and infinities pass in both directions, unlike in JSON.
+    """
+
+    media_type: bytes
+
+    def read(self, body: bytes) -> dict[str, Any]:
+        """Return what JSON's `data` would be, with arrays in place of lists.
+
+        Raises `InvalidInput` for bytes that are no such body.
+        """
+
+    def write(self, output: Any) -> bytes:
+        """Return an output of tensors; raises `UnprocessableOutput` for what has no place."""
+
+
+def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> dict[str, Any]:
+    """Return one tensor as the `data` of a request has it; `dtype` names one that numpy lacks.
+
+    Raises `InvalidInput` for elements that no model takes.
+    """
+    native = np.asarray(array, array.dtype.newbyteorder("="))
+    known = dtype or dtype_name(native.dtype)
+    if known not in DTYPES:
+        due = ", ".join(sorted({str(one) for one in DTYPES.values()}))
+        where = f"{name}: " if name else ""
+        raise InvalidInput(f"{where}expected elements of {due}; given {native.dtype}")
+    return {"dtype": known, "values": native}
+
+
+def tensors_data(tensors: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return tensors with names: a single one as a tensor, which needs no name."""
+    return next(iter(tensors.values())) if len(tensors) == 1 else {"inputs": dict(tensors)}
+
+
+def named_tensors(output: Any) -> dict[str, TensorOutput]:
+    """Return an output's tensors by their names; those of a list are called by their numbers.
+
+    Raises `UnprocessableOutput` where something in it is no tensor.
+    """
+    if isinstance(output, TensorOutput):
+        return {OUTPUT: output}
+    if isinstance(output, Mapping):
+        pairs = [(str(name), value) for name, value in output.items()]
+    elif isinstance(output, list | tuple):
+        pairs = [(str(number), value) for number, value in enumerate(output)]
+    else:
+        raise UnprocessableOutput(
+            "The answer holds something that is no tensor: ask with 'Accept: application/json'."
+        )
+    found: dict[str, TensorOutput] = {}
+    for name, value in pairs:
+        inner = named_tensors(value)
+        own = isinstance(value, TensorOutput)
+        found |= {name if own else f"{name}.{one}": tensor for one, tensor in inner.items()}
+    return found
