@@ -92,7 +92,7 @@ async def test_an_event_is_seen_soon(running: JobStore, context: JobContext) -> 
         began = time.monotonic()
         await add(context, 1)
         assert (await asyncio.wait_for(waiting, 5)).id == 3
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4
 
 
 async def test_the_tail_ends_with_its_last_subscriber(running: JobStore) -> None:

@@ -184,7 +184,7 @@ def test_the_service_lives_while_proofs_run(service: Server) -> None:
             assert service.get("/health/live").status_code == 200
             seconds.append(time.monotonic() - began)
     assert [proof.status_code for proof in proofs] == [200] * 4
-    assert statistics.median(seconds) < 0.1
+    assert statistics.median(seconds) < 0.5
 
 
 def test_a_killed_process_fails_one_request_clearly_and_the_next_one_works(service: Server) -> None:

@@ -62,7 +62,7 @@ def test_a_template_without_end_is_refused_while_the_service_answers_others(
         asked = threads.submit(httpx.post, url, json=body, timeout=120)
         lives = 0
         while not asked.done():
-            assert client.get(f"{service.url}/health/live").elapsed.total_seconds() < 2
+            assert client.get(f"{service.url}/health/live").elapsed.total_seconds() < 5
             lives += 1
     assert asked.result().status_code == 422
     assert "chat_template: it takes too long" in asked.result().text

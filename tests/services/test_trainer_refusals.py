@@ -87,7 +87,7 @@ async def test_a_model_that_is_nowhere_is_told_with_those_that_are_here(service:
     for path in ("/finetune", "/datasets/validate"):
         began = time.monotonic()
         said = await service.refusal(path, model_name="owner/nothing")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         assert "it is not on this machine" in said
         assert said.endswith("models on this machine: pickled, quantised, small")
 

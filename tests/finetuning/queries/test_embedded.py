@@ -126,7 +126,7 @@ def test_a_query_that_never_ends_is_ended(ask: Ask) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="too long"):
         ask(ENDLESS.format("count(*)"), seconds=0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_query_stops_when_its_job_is_stopped(input_path: Path, results: QueryResults) -> None:
@@ -162,7 +162,7 @@ def test_a_single_function_that_takes_hours_is_ended_in_time(ask: Ask) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="too long"):
         ask("SELECT instr(hex(zeroblob(8000000)), hex(zeroblob(4000000)) || '1')", seconds=0.5)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_the_disk_that_sorting_takes_is_bounded(ask: Ask) -> None:
