@@ -18,7 +18,7 @@ from ml.serving.jobs import JobForm, add_job_routes, page_of_jobs
 from ml.serving.json_body import refuse_body
 from ml.serving.openai.page import list_page
 from ml.serving.paging import page_limit
-from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
+from ml.workflows.training.unsloth_trainer_workflow import FINETUNING, UnslothTrainerWorkflow
 from unsloth_trainer_service.openai_job_request import JobRequest, in_openais_names
 from unsloth_trainer_service.openai_job_views import checkpoint_views, event_view, tuning_view
 
@@ -50,7 +50,9 @@ class TuningForm(JobForm):
             return not metadata if wanted is None else wanted.items() <= metadata.items()
 
         narrows = wanted is None or bool(wanted)
-        return await page_of_jobs(self.jobs.store, limit, is_wanted=is_wanted if narrows else None)
+        return await page_of_jobs(
+            self.jobs.store, limit, is_wanted=is_wanted if narrows else None, kind=FINETUNING
+        )
 
     def page(self, views: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
         """Return a page of jobs."""

@@ -63,6 +63,10 @@ class Jobs:
         context = JobContext(Assignment(self.store.url, self._folder / job_id), job_id)
         self._running[job_id] = self._stack.enter_context(context)
 
+    def context(self, job_id: str) -> JobContext:
+        """Return what the process of a running job works with."""
+        return self._running[job_id]
+
     async def tell(self, job_id: str, type: EventType, data: dict[str, Any]) -> None:  # noqa: A002
         await asyncio.to_thread(self._running[job_id].event, type, data)
 

@@ -142,11 +142,14 @@ def test_an_export_that_lost_the_adapter_is_not_published(
 
     exporter = Exporter(
         Forgetful(dtype="float32"),
-        str(models / "small"),
+        "small",
+        workplace.output / "results",
         Output(workplace.output, "results", "one"),
         tokenizer,
         [tokenizer("Which colour has house 3?")["input_ids"]],
         FinetuningRequest.model_validate(REQUEST),
+        tell=lambda _: None,
+        heed=lambda: None,
     )
     adapter, _ = exporter.observe_adapter()
     with pytest.raises(TrainingFailed, match="does not say what the adapter says"):

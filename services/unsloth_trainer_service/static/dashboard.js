@@ -4,7 +4,8 @@
 import { api, since } from "../assets/pages/api.js";
 import { tell } from "../assets/pages/notice.js";
 import { Chart, smooth, style } from "./chart.js";
-import { drawFiles } from "./files.js";
+import { Exports, isExport } from "./exports.js";
+import { drawFiles, filesOf } from "./files.js";
 import { ask, jobPath } from "./inference.js";
 import { FINAL, Run } from "./run.js";
 import { drawSamples } from "./samples.js";
@@ -39,18 +40,18 @@ function drawList() {
     fillCard(card, job);
   });
   if (focused !== document.activeElement) focused.focus(); // it was moved
-  const count = (status) => all.filter((job) => job.status === status).length;
-  setText($("summary"), all.length ? `${count("running")} running, ${count("queued")} queued` : "");
+  const count = (status) => [...jobs.values()].filter((job) => job.status === status).length;
+  setText($("summary"), jobs.size ? `${count("running")} running, ${count("queued")} queued` : "");
   $("jobs").hidden = !all.length;
   $("empty").hidden = Boolean(all.length) || !loaded;
 }
 
-/** Those at work first, then the queue in its order, then the others, newest first. */
+/** The runs: those at work first, then the queue in its order, then the others, newest first. */
 function inOrder() {
   const rank = ({ status }) => (FINAL.has(status) ? 2 : status === "queued" ? 1 : 0);
   const newest = (a, b) => (a.created_at < b.created_at ? 1 : -1);
   const place = (a, b) => (a.position && b.position ? a.position - b.position : newest(a, b));
-  return [...jobs.values()].sort((a, b) => rank(a) - rank(b) || place(a, b));
+  return [...jobs.values()].filter((job) => !isExport(job)).sort((a, b) => rank(a) - rank(b) || place(a, b));
 }
 
 function newCard(id) {
@@ -171,11 +172,16 @@ function drawNumbers(job, now) {
   setPairs($("settings"), given.map(([name, value]) => [name, written(value)]));
 }
 
+const exports = new Exports($("exports"), () => refreshSoon());
+
 function drawResult(job) {
   const model = job.status === "succeeded" ? (job.result?.model ?? nameOf(job)) : "";
   $("result").hidden = !model;
   setText($("model"), model);
-  if (model) drawFiles($("files"), job.job_id);
+  if (!model) return;
+  const all = [...jobs.values()];
+  drawFiles($("files"), job.job_id, exports.made(job.job_id, all), drawSoon);
+  exports.draw(job, all, filesOf(job.job_id));
 }
 
 function drawMessages(run) {
@@ -421,7 +427,8 @@ async function refresh() {
     setText($("connection"), "live");
     const outside = [...jobs.values()].filter((job) => job.status === "running").map((job) => job.job_id);
     for (const id of new Set([...shown(), ...outside])) if (!fresh.has(id)) await find(id);
-    if (!choice.job && jobs.size) choose(inOrder()[0].job_id);
+    const [first] = inOrder();
+    if (!choice.job && first) choose(first.job_id);
     listen();
   } catch (error) {
     $("connection").className = "connection lost";

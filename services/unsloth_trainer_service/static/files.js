@@ -14,16 +14,23 @@ const KINDS = {
   metrics: "Numbers of each step",
 };
 
-/** Fill a list with links, once for each run: a run's hashes may take a while. */
-export async function drawFiles(list, jobId) {
-  if (list.dataset.job === jobId) return;
-  list.dataset.job = jobId;
+const known = new Map(); // job -> its files
+
+/** Return the files of a run, as far as they were asked for. */
+export const filesOf = (jobId) => known.get(jobId) ?? [];
+
+/** Fill a list with links, once for each run and version: a run's hashes may take a while. */
+export async function drawFiles(list, jobId, version, drawn) {
+  const shape = `${jobId} ${version}`;
+  if (list.dataset.shape === shape) return;
+  list.dataset.shape = shape;
   list.replaceChildren();
   const { files } = await api(jobPath(jobId, "/files")).catch((error) => {
     list.append(element("li", `Its files cannot be listed: ${error.message}`));
     return { files: [] };
   });
-  if (list.dataset.job !== jobId) return; // another run was chosen meanwhile
+  if (list.dataset.shape !== shape) return; // another run was chosen meanwhile
+  known.set(jobId, files);
   list.append(...files.map((file) => {
     const item = element("li");
     const link = element("a", file.name, { href: file.url.slice(1), download: "" });
@@ -32,4 +39,5 @@ export async function drawFiles(list, jobId) {
     return item;
   }));
   list.parentNode.hidden = !list.children.length;
+  drawn();
 }

@@ -45,21 +45,23 @@ class OutputTaken(ServiceError):
 
 
 @contextmanager
-def explained_failures(request: TrainingParameters) -> Iterator[None]:
+def explained_failures(request: TrainingParameters, *, trains: bool = True) -> Iterator[None]:
     """Turn a full disk and spent memory into failures that say what to change.
+
+    A job that trains nothing only makes exports of a model that is there.
 
     Raises `TrainingFailed`, `ml.errors.OutOfMemory`, or what the block raised.
     """
     try:
         yield
     except Exception as error:
-        explanation = _explanation(error, request)
+        explanation = _explanation(error, request if trains else None)
         if explanation is None:
             raise
         raise explanation from error
 
 
-def _explanation(error: BaseException, request: TrainingParameters) -> ServiceError | None:
+def _explanation(error: BaseException, trained: TrainingParameters | None) -> ServiceError | None:
     met: BaseException | None = error
     while met is not None:
         if isinstance(met, ServiceError):
@@ -67,18 +69,32 @@ def _explanation(error: BaseException, request: TrainingParameters) -> ServiceEr
         if _disk_is_full(met):
             return TrainingFailed(
                 "a file could not be written because the disk, or the quota on it, is full: free "
-                "space, or keep fewer checkpoints (save_total_limit, now "
-                f"{request.save_total_limit}), and resume the job"
+                f"space{_for_room(trained)}, and resume the job"
             )
         if _memory_is_spent(met):
-            return OutOfMemory(
-                "the training ran out of memory: lower per_device_train_batch_size (now "
-                f"{request.per_device_train_batch_size}) and raise gradient_accumulation_steps by "
-                f"as much, lower max_seq_length (now {request.max_seq_length}), or set "
-                "gradient_checkpointing"
-            )
+            return OutOfMemory(_for_memory(trained))
         met = met.__cause__ or met.__context__
     return None
+
+
+def _for_room(trained: TrainingParameters | None) -> str:
+    if trained is None:
+        return ""
+    return f", or keep fewer checkpoints (save_total_limit, now {trained.save_total_limit})"
+
+
+def _for_memory(trained: TrainingParameters | None) -> str:
+    if trained is None:
+        return (
+            "the export ran out of memory: all weights of the base have to fit; resume the job "
+            "where more is free"
+        )
+    return (
+        "the training ran out of memory: lower per_device_train_batch_size (now "
+        f"{trained.per_device_train_batch_size}) and raise gradient_accumulation_steps by "
+        f"as much, lower max_seq_length (now {trained.max_seq_length}), or set "
+        "gradient_checkpointing"
+    )
 
 
 def _disk_is_full(error: BaseException) -> bool:

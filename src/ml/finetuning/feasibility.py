@@ -6,32 +6,28 @@ Neither torch nor transformers is loaded, so that a web worker can refuse before
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from ml.errors import ServiceError, UnprocessableInput
 from ml.finetuning.backends.choice import choose_backend
-from ml.finetuning.exports import check_tools
-from ml.finetuning.request import FinetuningRequest
+from ml.finetuning.base_files import is_quantized, weight_shapes
+from ml.finetuning.exports import check_tools, unmergeable
+from ml.finetuning.request import TrainingParameters
 from ml.finetuning.start import Start
 from ml.models.gpu import gpu_in_sight
 from ml.models.local_models import folder_here
 
 __all__ = ["require_feasible"]
 
-_MOST_HEADER_BYTES = 100_000_000
 
-
-def require_feasible(request: FinetuningRequest, start: Start) -> None:
+def require_feasible(request: TrainingParameters, start: Start) -> None:
     """Raise `UnprocessableInput` with everything that is known to fail in the job."""
     faults = [*_machine_faults(request), *_model_faults(request, start)]
     if faults:
         raise UnprocessableInput("; ".join(faults))
 
 
-def _machine_faults(request: FinetuningRequest) -> Iterator[str]:
+def _machine_faults(request: TrainingParameters) -> Iterator[str]:
     for check in (
         lambda: choose_backend(request, gpu=gpu_in_sight),
         lambda: check_tools(request.exports),
@@ -42,17 +38,17 @@ def _machine_faults(request: FinetuningRequest) -> Iterator[str]:
             yield error.description
 
 
-def _model_faults(request: FinetuningRequest, start: Start) -> Iterator[str]:
+def _model_faults(request: TrainingParameters, start: Start) -> Iterator[str]:
     folder = folder_here(start.base)
     if folder is None:  # the hub's, not fetched yet: the job will tell
         return
-    weights = _weights(folder)
+    weights = weight_shapes(folder)
     if not weights:
         yield f"model_name: {start.base!r} has no weights as safetensors, the one form that is read"
         return
     if start.adapter is None and request.target_modules != "all-linear":
         yield from _target_faults(request.target_modules, weights)
-    if _is_quantized(folder):
+    if is_quantized(folder):
         yield from _quantized_faults(request, start.base)
 
 
@@ -88,40 +84,10 @@ def _is_embedding(name: str) -> bool:
     return "embed" in module or module in ("wte", "wpe")
 
 
-def _quantized_faults(request: FinetuningRequest, base: str) -> Iterator[str]:
+def _quantized_faults(request: TrainingParameters, base: str) -> Iterator[str]:
     missing = importlib.util.find_spec("bitsandbytes") is None
     if missing or not gpu_in_sight():
         lacks = "bitsandbytes is not installed" if missing else "this machine shows no CUDA GPU"
         yield f"model_name: {base!r} has 4-bit weights, and {lacks}; name the one with 16-bit ones"
     elif request.exports and choose_backend(request, gpu=gpu_in_sight).backend.name != "unsloth":
-        yield (
-            f"exports: {base} has quantised weights; name the model with 16-bit ones to merge an "
-            "adapter into it"
-        )
-
-
-def _is_quantized(folder: Path) -> bool:
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    quantization = config.get("quantization_config") or {}
-    return str(quantization.get("quant_method", "")).startswith("bitsandbytes")
-
-
-def _weights(folder: Path) -> dict[str, list[int]]:
-    """Return the shapes of all weights in safetensors by their names.
-
-    A file begins with the length of a JSON header, 8 bytes, little-endian.
-    https://huggingface.co/docs/safetensors
-    """
-    found: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(length, _MOST_HEADER_BYTES)))
-            found |= {k: v["shape"] for k, v in header.items() if k != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: the job will tell
-    return found
+        yield unmergeable(base)

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ml.finetuning.failures import TrainingFailed
@@ -16,6 +18,7 @@ _CONVERTER = "convert_hf_to_gguf.py"
 #: The folder of a checkout of llama.cpp.
 _PLACE = "LLAMA_CPP_PATH"
 _SECONDS = 3600
+_HEED_SECONDS = 0.2
 
 
 def find_converter() -> Path | str:
@@ -30,19 +33,42 @@ def find_converter() -> Path | str:
     return f"{_CONVERTER} of llama.cpp is not installed: set {_PLACE} to a checkout of llama.cpp"
 
 
-def convert_to_gguf(converter: Path, model: Path, target: Path) -> None:
-    """Write a model's folder as GGUF in bfloat16. Raises `TrainingFailed` with what it said."""
+def convert_to_gguf(
+    converter: Path, model: Path, target: Path, *, heed: Callable[[], object]
+) -> None:
+    """Write a model's folder as GGUF in bfloat16; `heed` is called meanwhile and may raise.
+
+    Raises `TrainingFailed` with what the converter said.
+    """
     command = [sys.executable, str(converter), str(model), "--outfile", str(target)]
-    try:
-        done = subprocess.run(  # noqa: S603
-            [*command, "--outtype", "bf16"],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TrainingFailed(f"the conversion to GGUF took over {_SECONDS} seconds") from error
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise TrainingFailed(f"the conversion to GGUF failed; {_CONVERTER} said: {said[-1][:300]}")
+    deadline = time.monotonic() + _SECONDS
+    with subprocess.Popen(  # noqa: S603
+        [*command, "--outtype", "bf16"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            said = _wait(process, heed, deadline)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode < 0:  # by a signal that the whole group got: this process heeds it
+        time.sleep(_HEED_SECONDS)
+        heed()
+    if process.returncode:
+        last = (said.strip().splitlines() or ["nothing"])[-1]
+        raise TrainingFailed(f"the conversion to GGUF failed; {_CONVERTER} said: {last[:300]}")
+
+
+def _wait(process: subprocess.Popen[str], heed: Callable[[], object], deadline: float) -> str:
+    """Return what a process says on its standard error until it ends."""
+    while True:
+        try:
+            return process.communicate(timeout=_HEED_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            heed()
+            if time.monotonic() > deadline:
+                raise TrainingFailed(
+                    f"the conversion to GGUF took over {_SECONDS} seconds"
+                ) from None

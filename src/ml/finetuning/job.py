@@ -15,7 +15,7 @@ from ml.finetuning.data.prepare import TrainingData, prepare
 from ml.finetuning.data.report import DataReport
 from ml.finetuning.data.row import RowSource
 from ml.finetuning.data.tokenizer import load_tokenizer
-from ml.finetuning.exports import Exporter, check_tools
+from ml.finetuning.exports import Exporter, check_tools, unmergeable
 from ml.finetuning.failures import TrainingFailed, explained_failures
 from ml.finetuning.manifest import MANIFEST_FILE, files_of, software, write_manifest
 from ml.finetuning.names import output_name
@@ -192,7 +192,7 @@ class _Work:
         seconds = round(time.monotonic() - began, 3)
         self._phase("saving", "Saving the adapter")
         self.output.publish_adapter(outcome.adapter, self.start.base, tokenizer)
-        checks = self._export(source, tokenizer, data)
+        checks = self._export(tokenizer, data)
         return self._finish(outcome, data, checks, seconds)
 
     def _rows(self, request: FinetuningRequest) -> RowSource:
@@ -244,10 +244,7 @@ class _Work:
         model = backend.load(source, request)
         quantized = getattr(model.config, "quantization_config", None) is not None
         if quantized and request.exports and backend.name != "unsloth":
-            raise UnprocessableInput(
-                f"exports: {self.start.base} has quantised weights; name the model with 16-bit "
-                "ones to merge an adapter into it"
-            )
+            raise UnprocessableInput(unmergeable(self.start.base))
         self.facts.agree(
             device=model.device.type,
             dtype=str(model.dtype).removeprefix("torch."),
@@ -274,21 +271,32 @@ class _Work:
         training = Training(backend, model, tokenizer, data, request, self.checkpoints)
         train(training, self.context, reporter, sampler)
 
-    def _export(self, source: str, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
+    def _export(self, tokenizer: Any, data: TrainingData) -> dict[str, Any]:
         from ml.finetuning.likeness import probe_prompts
 
         self._phase("exporting", "Checking the adapter, and making the exports that were wished")
         prompts = probe_prompts(tokenizer, data.train)
         exporter = Exporter(
-            self.choice.backend, source, self.output, tokenizer, prompts, self.request
+            self.choice.backend,
+            self.start.base,
+            self.output.folder,
+            self.output,
+            tokenizer,
+            prompts,
+            self.request,
+            tell=self._tell_export,
+            heed=self.heed,
         )
         adapter, checked = exporter.observe_adapter()
         checks: dict[str, Any] = {"adapter": {"name": self.output.name, **checked}}
         for export in dict.fromkeys(self.request.exports):
-            self.heed()
             checks[export] = exporter.export(export, adapter)
             self._log(f"Export {export}: {checks[export]['compared_with_adapter']}")
         return checks
+
+    def _tell_export(self, message: str) -> None:
+        self.heed()
+        self._log(message)
 
     def _finish(
         self, outcome: Outcome, data: TrainingData, checks: dict[str, Any], seconds: float

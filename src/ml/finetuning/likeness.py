@@ -8,6 +8,7 @@ distributions along the first one's own greedy answers. Rounding weights to 16 b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +39,13 @@ class Observation:
     distributions: list[Any]
 
 
-def probe_prompts(tokenizer: Any, examples: Any) -> list[list[int]]:
-    """Return two fixed questions, and the beginnings of two examples that were trained on."""
+def probe_prompts(tokenizer: Any, examples: Sequence[Any] = ()) -> list[list[int]]:
+    """Return two fixed questions, and the beginnings of two examples that were trained on.
+
+    Without examples, as when the data of a training is gone by now, there are the questions alone.
+    """
     prompts = [question(tokenizer, text) for text in _QUESTIONS]
-    for example in (examples[0], examples[len(examples) - 1]):
+    for example in (examples[0], examples[len(examples) - 1]) if len(examples) else ():
         ids, labels = example["input_ids"], example["labels"]
         trained = next(index for index, label in enumerate(labels) if label != -100)
         prompts.append(ids[: trained or (len(ids) + 1) // 2][-_LONGEST_PROMPT:])

@@ -9,18 +9,18 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ml.errors import NotFound
 from ml.finetuning.failures import OutputTaken
 from ml.finetuning.request import Export
 
-__all__ = ["Output", "delete_model", "owner_of", "sha256_of"]
+__all__ = ["OWNER_FILE", "Output", "delete_model", "names_made", "owner_of", "sha256_of"]
 
 #: Holds the id of the job that a folder belongs to.
-_OWNER = ".job"
+OWNER_FILE = ".job"
 _PARTIAL = ".partial"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -31,22 +31,27 @@ class Output:
 
     `<name>` is an adapter's folder in the form of peft. Folders and files appear whole: they are
     written under another name, beginning with a dot, and then renamed.
+
+    Args:
+        job_id: the job that made the model, to which all of it belongs.
+        maker: who writes, in the names of what is not whole yet; the same job by default.
     """
 
-    def __init__(self, root: Path, name: str, job_id: str) -> None:
+    def __init__(self, root: Path, name: str, job_id: str, *, maker: str | None = None) -> None:
         self.name = name
-        self._root = root
+        self.root = root
         self._job_id = job_id
+        self._maker = maker or job_id
 
     @property
     def folder(self) -> Path:
         """The adapter's folder."""
-        return self._root / self.name
+        return self.root / self.name
 
     @property
     def archive(self) -> Path:
         """The zip of the adapter."""
-        return self._root / f"{self.name}.zip"
+        return self.root / f"{self.name}.zip"
 
     def export_name(self, export: str) -> str:
         """Return the name of an export's folder."""
@@ -61,7 +66,7 @@ class Output:
 
         Raises `OutputTaken` if it, or what will lie beside it, is not this job's.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         if owner_of(self.folder) != self._job_id:
             if self.archive.exists():
                 raise OutputTaken(
@@ -72,10 +77,27 @@ class Output:
                 scratch.rename(self.folder)
             shutil.rmtree(scratch, ignore_errors=True)
         for name in (self.name, *map(self.export_name, exports)):
-            owner = owner_of(self._root / name)
-            if (self._root / name).exists() and owner != self._job_id:
+            owner = owner_of(self.root / name)
+            if (self.root / name).exists() and owner != self._job_id:
                 whose = f"belongs to job {owner}" if owner else "was not made by a job"
                 raise OutputTaken(f"output_dir: {name!r} {whose}; take a new name")
+
+    def require_no_export(self, exports: Iterable[str]) -> None:
+        """Raise `OutputTaken` if one of these exports is there."""
+        for export in exports:
+            if self.has_export(export):
+                raise OutputTaken(
+                    f"exports: {self.export_name(export)!r} is there already, among the files of "
+                    f"job {self._job_id}"
+                )
+
+    def claim_exports(self, exports: Collection[str]) -> None:
+        """Have the names of further exports of a model that is there; raises `OutputTaken`."""
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def has_export(self, export: str) -> bool:
+        """Return whether an export, or anything else under its name, is there."""
+        return (self.root / self.export_name(export)).exists()
 
     def release(self) -> None:
         """Give the name back if nothing of a model is in its folder."""
@@ -114,7 +136,7 @@ class Output:
 
     def publish_export(self, export: str, scratch: Path) -> Path:
         """Put an export in its place and return where that is."""
-        target = self._root / self.export_name(export)
+        target = self.root / self.export_name(export)
         for path in scratch.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its user alone
         if owner_of(target) == self._job_id:
@@ -122,12 +144,17 @@ class Output:
         scratch.rename(target)
         return target
 
+    def discard_partial(self, exports: Iterable[str]) -> None:
+        """Remove what an end in mid-export has left of exports."""
+        for export in exports:
+            shutil.rmtree(self._partial(self.export_name(export)), ignore_errors=True)
+
     def write_archive(self, files: list[str]) -> str:
         """Write the zip with these files of the folder, the same bytes for the same files.
 
         Returns its SHA-256.
         """
-        scratch = self._root / f".{self.archive.name}{_PARTIAL}"
+        scratch = self.root / f".{self.archive.name}{_PARTIAL}"
         try:
             self._write_zip(scratch, files)
             digest = sha256_of(scratch)
@@ -145,22 +172,34 @@ class Output:
                 with (self.folder / name).open("rb") as source, archive.open(entry, "w") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
 
+    def _partial(self, name: str) -> Path:
+        return self.root / f".{name}.{self._maker}{_PARTIAL}"
+
     def _scratch(self, name: str) -> Path:
-        scratch = self._root / f".{name}.{self._job_id}{_PARTIAL}"
+        scratch = self._partial(name)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         try:
-            (scratch / _OWNER).write_text(self._job_id)
+            (scratch / OWNER_FILE).write_text(self._job_id)
         except OSError:
             shutil.rmtree(scratch)
             raise
         return scratch
 
 
+def names_made(request: Mapping[str, Any]) -> set[str]:
+    """Return the names under `OUTPUT_PATH` that a job with this request makes."""
+    exports = request.get("exports") or []
+    if "output_dir" in request:
+        return Output(Path(), str(request["output_dir"]), "").names(exports)
+    output = Output(Path(), str(request.get("model_name")), "")
+    return set(map(output.export_name, exports))
+
+
 def owner_of(folder: Path) -> str | None:
     """Return the id of the job that a folder belongs to, None for one that no job has made."""
     try:
-        return (folder / _OWNER).read_text()
+        return (folder / OWNER_FILE).read_text()
     except OSError:
         return None
 

@@ -7,14 +7,14 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import get_args
 
 from ml.errors import NotFound
 from ml.finetuning.failures import OutputTaken
 from ml.finetuning.manifest import MANIFEST_FILE
-from ml.finetuning.output import Output
+from ml.finetuning.output import OWNER_FILE, Output
 from ml.finetuning.request import Export
 from ml.finetuning.run_log import LOG_FILE, METRICS_FILE
 from ml.jobs.local_copies import LocalCopies
@@ -70,15 +70,19 @@ class SharedModels:
                 return
         self._copies.forget(name)
 
+    def run_of(self, name: str) -> str | None:
+        """Return the id of the job that made a model, None where there is no such model."""
+        marker = self._files.read(_marker(name)) if _NAME.fullmatch(name) else None
+        return None if marker is None else str(json.loads(marker)["job"])
+
     def delete(self, name: str) -> None:
         """Remove a model, its archive, and the exports of the same job; raises `NotFound`."""
-        marker = self._files.read(_marker(name)) if _NAME.fullmatch(name) else None
-        if marker is None:
+        job_id = self.run_of(name)
+        if job_id is None:
             raise NotFound(f"There is no tuned model {name[:100]!r} here.")
         self._files.delete([_marker(name)])
         with self._lock:
             self._known.pop(name, None)
-        job_id = json.loads(marker)["job"]
         mine = Output(Path(), name, job_id).names(get_args(Export))
         for made in mine:
             if self._files.read(f"{_CLAIMS}/{made}") == job_id.encode():
@@ -122,20 +126,51 @@ class SharedOutput(Output):
     Each name under which something will lie is claimed by `claims/<name>`, which has the job's id.
     """
 
-    def __init__(self, files: RemoteFiles, folder: Path, name: str, job_id: str) -> None:
-        super().__init__(folder, name, job_id)
+    def __init__(
+        self,
+        files: RemoteFiles,
+        folder: Path,
+        name: str,
+        job_id: str,
+        *,
+        maker: str | None = None,
+    ) -> None:
+        super().__init__(folder, name, job_id, maker=maker)
         self._files = files
         self._claimed: list[str] = []
 
     def claim(self, exports: list[str]) -> None:
         """Make the folder, and claim the names; raises `OutputTaken`."""
-        for made in sorted(self.names(exports)):
+        self._claim(self.names(exports))
+        super().claim(exports)
+
+    def claim_exports(self, exports: Collection[str]) -> None:
+        """Have the names of further exports of a model that is there; raises `OutputTaken`."""
+        super().claim_exports(exports)
+        self._claim(map(self.export_name, exports))
+
+    def has_export(self, export: str) -> bool:
+        """Return whether all of an export is there: the file that tells whose it is comes last."""
+        return self._files.look(f"{_OUTPUT}/{self.export_name(export)}/{OWNER_FILE}") is not None
+
+    def discard_partial(self, exports: Iterable[str]) -> None:
+        """Remove what an end in mid-export has left of exports, here and there."""
+        for export in exports:
+            super().discard_partial([export])
+            name = self.export_name(export)
+            claim = f"{_CLAIMS}/{name}"
+            is_own = self._files.read(claim) == self._job_id.encode()
+            if is_own and not self.has_export(export):
+                self._files.delete_folder(f"{_OUTPUT}/{name}")
+                self._files.delete([claim])
+
+    def _claim(self, names: Iterable[str]) -> None:
+        for made in sorted(names):
             if not self._files.write_new(f"{_CLAIMS}/{made}", self._job_id.encode()):
                 owner = (self._files.read(f"{_CLAIMS}/{made}") or b"").decode()
                 self._give_back()
                 raise OutputTaken(f"output_dir: {made!r} belongs to job {owner}; take a new name")
             self._claimed.append(made)
-        super().claim(exports)
 
     def release(self) -> None:
         """Give the names back if nothing of a model is there."""
@@ -156,7 +191,7 @@ class SharedOutput(Output):
     def publish_export(self, export: str, scratch: Path) -> Path:
         """Put an export in its place, and copy it to where all find it."""
         target = super().publish_export(export, scratch)
-        self._upload(target, self._visible(target))
+        self._upload(target, [*self._visible(target), OWNER_FILE])
         return target
 
     def write_archive(self, files: list[str]) -> str:

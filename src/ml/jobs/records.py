@@ -100,10 +100,16 @@ def get(connection: Connection, job_id: str, *, lock: bool = False) -> Job:
 
 
 def list_jobs(
-    connection: Connection, states: Collection[JobState] | None, limit: int, after: str | None
+    connection: Connection,
+    states: Collection[JobState] | None,
+    limit: int,
+    after: str | None,
+    kind: str | None = None,
 ) -> list[Job]:
     """Return jobs, newest first; `after` is the id of the last one that the caller has."""
     query = select(schema.jobs).order_by(_jobs.number.desc()).limit(limit)
+    if kind is not None:
+        query = query.where(_jobs.kind == kind)
     if states is not None:
         query = query.where(_jobs.state.in_(states))
     if after is not None:

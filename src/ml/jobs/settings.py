@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from ml.errors import ConfigurationError
+from ml.errors import ConfigurationError, UnprocessableInput
 from ml.jobs.executors.choice import EXECUTORS, require_executor
 from ml.jobs.resources import Resources
 
@@ -132,6 +132,14 @@ class JobSettings(BaseModel):
     def heeds_resources(self) -> bool:
         """Whether a job gets what its request wishes for."""
         return EXECUTORS[self.executor].heeds_resources
+
+    def require_heeded(self, wished: Resources | None) -> None:
+        """Raise `UnprocessableInput` for wishes of a request that no job here gets."""
+        if wished is not None and not self.heeds_resources:
+            raise UnprocessableInput(
+                "resources: the jobs of this service share its host, none has a part of its own; "
+                "leave it out"
+            )
 
     def job_arguments(self) -> dict[str, Any]:
         """Return these fields alone, as the keyword arguments of a workflow that has jobs."""

@@ -25,6 +25,9 @@ from ml.tracing import goes_with
 __all__ = ["JobStore"]
 
 T = TypeVar("T")
+_UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED)
+#: More jobs than anybody lets wait.
+_MOST = 100_000
 
 
 @contextmanager
@@ -81,6 +84,10 @@ class JobStore:
     async def get(self, id: str) -> Job:  # noqa: A002
         """Return a job; raises `NotFound`."""
         return await self._read(lambda c: records.get(c, id))
+
+    async def unfinished(self) -> Sequence[Job]:
+        """Return all jobs that wait, run, or are interrupted, newest first."""
+        return await self._read(lambda c: records.list_jobs(c, _UNFINISHED, _MOST, None))
 
     async def position(self, id: str) -> int | None:  # noqa: A002
         """Return a job's place in the queue, 1 for the next one; None if it does not wait."""
@@ -179,6 +186,8 @@ class JobStore:
         states: Collection[JobState] | None = None,
         limit: int = 100,
         after: str | None = None,
+        *,
+        kind: str | None = None,
     ) -> Sequence[Job]:
         """Return jobs, newest first; `after` is the id of the last one that the caller has."""
-        return await self._read(lambda c: records.list_jobs(c, states, limit, after))
+        return await self._read(lambda c: records.list_jobs(c, states, limit, after, kind))

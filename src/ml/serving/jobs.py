@@ -97,8 +97,9 @@ async def page_of_jobs(
     *,
     states: Collection[JobState] | None = None,
     is_wanted: Callable[[Job], bool] | None = None,
+    kind: str | None = None,
 ) -> tuple[Sequence[Job], bool]:
-    """Return the jobs behind `?after=`, newest first, and whether there are more.
+    """Return the jobs behind `?after=`, newest first, and whether there are more; all or of a kind.
 
     `is_wanted` is asked here, so that the store is read a page at a time until there are enough.
     """
@@ -106,7 +107,7 @@ async def page_of_jobs(
     number = limit + 1 if is_wanted is None else MOST_ENTRIES
     found: list[Job] = []
     while len(found) <= limit:
-        page = await store.list(states, number, after)
+        page = await store.list(states, number, after, kind=kind)
         found += page if is_wanted is None else filter(is_wanted, page)
         if len(page) < number:
             break

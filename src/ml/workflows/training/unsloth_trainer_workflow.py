@@ -15,6 +15,7 @@ from ml.errors import (
     ServiceError,
     UnprocessableInput,
 )
+from ml.finetuning.model_exports import ModelExports
 from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
 from ml.finetuning.request_body import read_request
@@ -28,7 +29,7 @@ from ml.generation.language_model import LanguageModel
 from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.executors.choice import EXECUTORS
-from ml.jobs.job import IllegalTransition, Job, JobState, new_job_id
+from ml.jobs.job import IllegalTransition, Job, new_job_id
 from ml.json_text import read_json
 from ml.models.gpu import gpus_in_sight
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -45,10 +46,7 @@ __all__ = ["FINETUNING", "UnslothTrainerWorkflow"]
 
 #: The kind of these jobs: the module that runs them.
 FINETUNING = "ml.finetuning.job"
-#: More jobs than anybody lets wait; a list is a page without it.
-_MOST_UNFINISHED = 100_000
 _LOOKS_AT_ONCE = 2
-_UNFINISHED = (JobState.QUEUED, JobState.RUNNING, JobState.INTERRUPTED)
 
 
 class UnslothTrainerWorkflow(BaseInferenceWorkflow):
@@ -81,7 +79,10 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             checked,
             environment={**checked.environment(), **variables_of(os.environ)},
             files_url=checked.files_url,
+            on_end=self._job_ended,
         )
+        #: What queues exports of tuned models with the trainings.
+        self.exports = ModelExports(checked, self.job_engine, self._shared)
         self._language_model: LanguageModel | None = None
         if model is not None:
             self._language_model = LanguageModel(inference)
@@ -186,11 +187,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
             check_signature(request.query_params, self.settings.query_signers)
             await self.in_thread(self._judge_query, request.query_params)
-        if request.resources is not None and not self.settings.heeds_resources:
-            raise UnprocessableInput(
-                "resources: the jobs of this service share its host, none has a part of its own; "
-                "leave it out"
-            )
+        self.settings.require_heeded(request.resources)
         if request.report_to is None:
             request = request.model_copy(update={"report_to": list(self.settings.report_to)})
         if not EXECUTORS[self.settings.executor].is_elsewhere:
@@ -212,6 +209,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 raise
         job = await self.jobs.create(FINETUNING, request.model_dump(mode="json"), job_id)
         return job, report
+
+    async def _job_ended(self, job: Job) -> None:
+        await self.exports.ended(job)
 
     def _judge_query(self, query: QueryParams) -> None:
         """Raise what the embedded engine has against a query; a remote one judges by itself."""
@@ -260,7 +260,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     async def require_unneeded(self, name: str) -> None:
         """Raise `IllegalTransition` while a job that has not ended needs a file or a model."""
         needs = ("dataset_name", "validation_dataset_name", "model_name", "output_dir")
-        for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
+        for job in await self.jobs.unfinished():
             if name in (job.request.get(need) for need in needs):
                 raise IllegalTransition(f"job {job.id}, which is {job.state}, needs {name!r}")
 
@@ -334,7 +334,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
 
     async def _require_free(self, request: FinetuningRequest) -> None:
         """Raise `UnprocessableInput` for a name under which nobody could reach what comes of it."""
-        from ml.finetuning.output import Output
+        from ml.finetuning.output import Output, names_made
         from ml.models.local_models import NAMES_OF_ANY_MODEL, models_here
 
         name = request.output_dir
@@ -349,13 +349,9 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         made = Output(self.settings.models_path, name, "").names(request.exports)
         if there := same_name(made, await self.in_thread(self._names_there)):
             raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
-        for job in await self.jobs.list(_UNFINISHED, _MOST_UNFINISHED):
-            wished = job.request.get("exports", [])
-            theirs = Output(
-                self.settings.models_path, str(job.request.get("output_dir")), ""
-            ).names(wished)
-            if theirs_too := same_name(made, theirs):
-                raise UnprocessableInput(f"output_dir: job {job.id} makes {theirs_too!r}")
+        for job in await self.jobs.unfinished():
+            if theirs := same_name(made, names_made(job.request)):
+                raise UnprocessableInput(f"output_dir: job {job.id} makes {theirs!r}")
 
     def _names_there(self) -> list[str]:
         if self._shared is not None:

@@ -21,7 +21,7 @@ export async function request(path, options = {}) {
   });
   if (response.ok) return response;
   const body = await response.json().catch(() => null);
-  throw failure(response.status, body?.description);
+  throw failure(response.status, body?.description ?? body?.error?.message);
 }
 
 /** An Error with its status, of an answer that says what is wrong. */
