@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ml import errors
@@ -22,8 +23,11 @@ from ml.jobs.engine import JobEngine
 from ml.jobs.executors import choice
 from ml.jobs.job import JobState
 from ml.jobs.settings import JobSettings
+from ml.models import formats as formats_of_models
+from ml.models.formats import engines
 from ml.serving.env_example import env_example
 from ml.serving.services import find_service, settings_of
+from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
 from tests.support import step_job
 from tests.support.jobs import job_at_step, job_in
 from tests.support.processes import ROOT
@@ -36,7 +40,10 @@ RECIPES = {
 }
 #: A file of a table, and what is to be done there.
 ROWS = re.findall(r"^\| `([^`]+)` \| (.+) \|$", DOCUMENT, re.MULTILINE)
-_BLOCK = re.compile(r"^```python\n# (?:in )?(?:\w+ of )?(\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^```\w+\n(?:#|//|<!--) (?:in )?(?:\w+ of )?(\S+)(?: -->)?\n(.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def blocks(recipe: str) -> dict[str, str]:
@@ -63,13 +70,13 @@ def test_every_path_and_name_of_the_document_is_there() -> None:
         assert name in (ROOT / path).read_text(), (name, path)
     for heading in RECIPES:
         assert f"(#{heading.lower().replace(' ', '-')})" in DOCUMENT
-    assert len(RECIPES) == 8
+    assert len(RECIPES) == 10
 
 
 @pytest.fixture
 def shout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the service of the recipes, in which modules are found."""
-    files = blocks("A service") | blocks("A route")
+    files = blocks("A service") | blocks("A route") | blocks("A page")
     for name, code in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,6 +217,43 @@ async def test_an_executor_is_chosen_by_its_name_and_runs_jobs(
     await engine.open()
     assert (await engine.store.get("long")).state is JobState.INTERRUPTED
     await engine.close()
+
+
+async def test_a_page_is_shown_in_the_navigation_with_its_files(shout: Path) -> None:
+    app = create()
+    importlib.import_module("shout_service.loudness").add_loudness(app)
+    async with app.test_app():
+        client = app.test_client()
+        page = await client.get("/loudness", headers={"Accept": "text/html"})
+        text = await page.get_data(as_text=True)
+        assert 'href="loudness" title="See how loud a text is." aria-current="page"' in text
+        for address in re.findall(r'(?:src|href)="((?:loudness|assets)/[^"]+)"', text):
+            assert (await client.get(f"/{address}")).status_code == 200, address
+        script = await (await client.get("/loudness/loudness.js")).get_data(as_text=True)
+        for name, address in re.findall(r'import \{ (\w+) \} from "\.\.(/[^"]+)"', script):
+            shared = await (await client.get(address)).get_data(as_text=True)
+            assert f"export async function {name}" in shared or f"export function {name}" in shared
+
+
+async def test_a_model_format_is_found_by_its_ending_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = blocks("A model format")
+    load = added_to(formats_of_models, code["src/ml/models/formats/linear_file.py"])["load_linear"]
+    line = code["src/ml/models/formats/engines.py"]
+    [(name, engine)] = eval(f"{{{line}}}", {**vars(engines), "load_linear": load}).items()  # noqa: S307
+    monkeypatch.setitem(engines.ENGINES, name, engine)
+    np.savez(tmp_path / "model.npz", weights=np.eye(2), bias=np.ones(2))
+    workflow = ModelFileInferenceWorkflow(tmp_path / "model.npz")
+    await workflow.setup()
+    assert workflow.example_input() == {"dtype": "double", "values": [[0.0, 0.0]]}
+    answer = await workflow.inference({"dtype": "double", "values": [[1, 2]]})
+    assert answer.array.tolist() == [[2.0, 3.0]]
+    (tmp_path / "model.npz").write_bytes(b"PK no archive")
+    with pytest.raises(
+        errors.ConfigurationError, match=r"model\.npz: cannot be loaded as a linear"
+    ):
+        await ModelFileInferenceWorkflow(tmp_path / "model.npz").setup()
 
 
 def added_to(module: ModuleType, code: str) -> dict[str, Any]:

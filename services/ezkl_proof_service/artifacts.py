@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from quart import Response, request
-from quart_schema import document_request
+from quart_schema import document_request, document_response
 
 from ezkl_patches import Proof, PublicValues, decode_verify_calldata
 from ml.caller import is_cancelled
@@ -20,7 +20,9 @@ from ml.proving.artifact import (
     Artifact,
 )
 from ml.proving.failures import ProofRefused
+from ml.proving.manifest import Manifest
 from ml.proving.prover import Prover
+from ml.serving.answers import FileContent
 from ml.serving.client_request import ClientRequest
 from ml.workflows.proof.ezkl_proof_workflow import EZKLProofWorkflow
 
@@ -48,20 +50,63 @@ class VerifyRequest(ClientRequest):
     calldata: str = Field(description="The calldata of verifyProof, in hex, as an answer has it")
 
 
+class ArtifactRecord(BaseModel, extra="allow"):
+    """An artifact: its manifest, without the list of files."""
+
+    id: str
+    name: str
+    verifier: str = Field(description="The address of the verifier contract's source")
+
+
+class ArtifactList(BaseModel):
+    """What is proved with."""
+
+    artifacts: list[ArtifactRecord]
+
+
+class ArtifactFile(FileContent):
+    """The file as it is: a text, JSON, or a key's bytes."""
+
+    media_types: ClassVar[tuple[str, ...]] = (
+        "text/plain",
+        "application/json",
+        "application/octet-stream",
+    )
+
+
+class ShownValues(BaseModel):
+    """What a proof tells everybody."""
+
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+class Verdict(BaseModel):
+    """Whether a proof holds, and why not."""
+
+    artifact: str
+    valid: bool
+    reason: str | None
+    public_values: ShownValues | None = None
+
+
 def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
     """Register the addresses."""
 
     @app.get("/artifacts")
+    @document_response(ArtifactList)
     async def artifacts() -> dict[str, Any]:
         """Return the artifacts, with sizes, shapes and the cost of a proof."""
         return {"artifacts": [_view(prover.artifact) for prover in workflow.provers]}
 
     @app.get("/artifacts/<name>")
+    @document_response(Manifest)
     async def artifact(name: str) -> dict[str, Any]:
         """Return an artifact's whole manifest."""
         return workflow.prover_for(name).artifact.manifest.model_dump(mode="json")
 
     @app.get("/artifacts/<name>/<file>")
+    @document_response(ArtifactFile)
     async def artifact_file(name: str, file: str) -> Response:
         """Return what a check of proofs needs: the verifier's source, code and ABI, settings, key.
 
@@ -80,6 +125,7 @@ def add_artifacts(app: ServiceApp, workflow: EZKLProofWorkflow) -> None:
 
     @app.post("/verify")
     @document_request(VerifyRequest)
+    @document_response(Verdict)
     async def verify() -> dict[str, Any]:
         """Check a proof against an artifact."""
         asked = VerifyRequest.read(await request.get_data())

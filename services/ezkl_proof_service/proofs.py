@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import BaseModel
 from quart_schema import document_request, document_response
 
 from ml.errors import DeadlineExceeded, InvalidInput, ServiceError
@@ -25,10 +26,17 @@ if TYPE_CHECKING:
 PATH = "/proofs"
 
 
+class ProofList(BaseModel):
+    """Proofs that are jobs, newest first, without their results."""
+
+    proofs: list[JobRecord]
+
+
 class ProofForm(JobForm):
     """Shows what is proved and the addresses to ask; lists are without results."""
 
     list_name: ClassVar[str] = "proofs"
+    listed: ClassVar[type[BaseModel]] = ProofList
     stopping: ClassVar[str] = "Job stops"
 
     def record(self, job: Job, position: int | None) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from quart import redirect, request
+from quart_schema import document_response
 from werkzeug.wrappers import Response as BaseResponse
 
 from ml.serving.pages.page import Page, add_files, add_page
+from unsloth_trainer_service.answers import WhereDashboard
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -27,6 +29,7 @@ def dashboard_url(app: ServiceApp) -> str:
 def add_dashboard(app: ServiceApp, settings: Settings) -> None:
     """Register the page, its files, and what tells where it is."""
 
+    @document_response(WhereDashboard)
     async def where() -> dict[str, Any]:
         """Return the dashboard to a browser, and to others where it is."""
         return {"dashboard_url": dashboard_url(app), "jobs_url": "/jobs"}

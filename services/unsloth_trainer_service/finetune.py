@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart_schema import document_request
+from quart_schema import document_request, document_response
 
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.request_body import read_request
 from ml.jobs.job import Job, new_job_id
+from ml.serving.job_views import JobRecord
 from ml.serving.jobs import JobForm, add_job_routes, cancelled
 from ml.serving.json_body import json_body
 from ml.serving.paging import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
+from unsloth_trainer_service.answers import JobLogs, Queued
 from unsloth_trainer_service.dashboard import dashboard_url
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
 
     @app.post("/finetune")
     @document_request(FinetuningRequest)
+    @document_response(Queued)
     async def finetune() -> dict[str, Any]:
         """Queue a fine-tuning, once its data was looked at."""
         wished = read_request(await json_body())
@@ -57,11 +60,13 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     add_job_routes(app, "/jobs", form)
 
     @app.delete("/jobs/<job_id>")
+    @document_response(JobRecord)
     async def delete_job(job_id: str) -> dict[str, Any]:
         """Cancel a job, as POST /jobs/ID/cancel does; its record stays."""
         return await cancelled(form, job_id)
 
     @app.get("/logs/<job_id>")
+    @document_response(JobLogs)
     async def logs(job_id: str) -> dict[str, Any]:
         """Return a job's log entries; `?limit=` the newest of them."""
         job = await workflow.jobs.get(job_id)

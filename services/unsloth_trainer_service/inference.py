@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+from quart_schema import document_response
 
 from ml.errors import NotFound, ServiceError
 from ml.generation.language_model import LanguageModel
 from ml.generation.request import Finished, Prompt, collect
 from ml.generation.sampling_options import SamplingOptions
+from ml.serving.answers import Streamable
 from ml.serving.client_request import ClientRequest
 from ml.serving.endpoint import Headers, InThread, add_endpoint
 from ml.serving.event_stream import event, event_stream
@@ -20,6 +22,7 @@ from ml.serving.openai.endpoints import ChatCompletions
 from ml.serving.openai.requests import ChatCompletionRequest
 from ml.serving.reply import Reply, error_reply, json_reply
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
+from unsloth_trainer_service.answers import InferenceModels
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -40,7 +43,7 @@ class InferenceRequest(ClientRequest, SamplingOptions):
     raw: bool = Field(default=False, description="Go on with the prompt without a chat template")
 
 
-class InferenceAnswer(BaseModel):
+class InferenceAnswer(Streamable):
     """The text; with `stream`, server-sent events with pieces of it."""
 
     model_path: str
@@ -129,6 +132,7 @@ def add_inference(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     )
 
     @app.get("/inference/models")
+    @document_response(InferenceModels)
     async def inference_models() -> dict[str, Any]:
         """Return the tuned models that can be asked, and their base."""
         if model is None:

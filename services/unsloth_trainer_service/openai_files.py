@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from quart import Response, request, send_file
 from quart_schema import DataSource, document_request, document_response
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.uploads import TRAINING_DATA, check_name
+from ml.serving.answers import FileContent
 from ml.serving.media_types import takes
 from ml.serving.multipart import Form, read_form
+from ml.serving.openai.answers import Deleted
 from ml.serving.openai.errors import error_reply
 from ml.serving.openai.page import list_page
 from ml.serving.openai.routes import OPENAI_PATHS
 from ml.serving.paging import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
+from unsloth_trainer_service.answers import FileEntry, FileList
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -27,21 +30,14 @@ _MOST_FILES = 10_000
 class Upload(BaseModel):
     """The form of `POST /v1/files`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"file": "@rows.jsonl", "purpose": "fine-tune"}]}
+    )
+
     file: bytes = Field(
         description="A file of training data", json_schema_extra={"format": "binary"}
     )
     purpose: Literal["fine-tune"] = "fine-tune"
-
-
-class FileEntry(BaseModel):
-    """A file that was uploaded."""
-
-    id: str
-    object: Literal["file"]
-    bytes: int
-    created_at: int = Field(description="Seconds since 1970")
-    filename: str
-    purpose: str
 
 
 def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
@@ -68,6 +64,7 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
             scratch.unlink(missing_ok=True)
 
     @app.get("/v1/files")
+    @document_response(FileList)
     async def list_files() -> dict[str, Any]:
         """Return the files, newest first; `?purpose=`, `?after=`, `?order=asc` and `?limit=`."""
         entries = await workflow.in_thread(uploads.list)
@@ -90,6 +87,7 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         return await workflow.in_thread(uploads.entry, file_id)
 
     @app.get("/v1/files/<file_id>/content")
+    @document_response(FileContent)
     async def file_content(file_id: str) -> Response:
         """Return a file's content."""
         entry = await workflow.in_thread(uploads.entry, file_id)
@@ -97,6 +95,7 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         return await send_file(path, mimetype="application/octet-stream")
 
     @app.delete("/v1/files/<file_id>")
+    @document_response(Deleted)
     async def delete_file(file_id: str) -> dict[str, Any]:
         """Remove a file, unless a job that has not ended needs it."""
         await workflow.require_unneeded(file_id)

@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import BaseModel
 from quart import request
-from quart_schema import document_request
+from quart_schema import document_request, document_response
 
 from ml.errors import InvalidInput
 from ml.jobs.job import Job, StopRequest, new_job_id
@@ -19,6 +20,12 @@ from ml.serving.json_body import refuse_body
 from ml.serving.openai.page import list_page
 from ml.serving.paging import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import FINETUNING, UnslothTrainerWorkflow
+from unsloth_trainer_service.answers import (
+    TuningCheckpointList,
+    TuningEventList,
+    TuningJob,
+    TuningJobList,
+)
 from unsloth_trainer_service.openai_job_request import JobRequest, in_openais_names
 from unsloth_trainer_service.openai_job_views import checkpoint_views, event_view, tuning_view
 
@@ -33,6 +40,8 @@ _METADATA = re.compile(r"metadata\[(.*)\]")
 class TuningForm(JobForm):
     """Jobs as OpenAI's clients know them; `?metadata[key]=value` narrows a list."""
 
+    described: ClassVar[type[BaseModel]] = TuningJob
+    listed: ClassVar[type[BaseModel]] = TuningJobList
     page_size: ClassVar[int] = 20
     resumed_status: ClassVar[int] = 200
     streams_events: ClassVar[bool] = False
@@ -68,6 +77,7 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
 
     @app.post(PATH)
     @document_request(JobRequest)
+    @document_response(TuningJob)
     async def create_tuning() -> dict[str, Any]:
         """Queue a fine-tuning."""
         asked = JobRequest.read(await request.get_data())
@@ -79,12 +89,14 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
     add_job_routes(app, PATH, TuningForm(workflow.job_engine))
 
     @app.post(f"{PATH}/<job_id>/pause")
+    @document_response(TuningJob)
     async def pause_tuning(job_id: str) -> dict[str, Any]:
         """Let a running job save and stop, to be resumed."""
         await refuse_body()
         return tuning_view(await workflow.jobs.request_stop(job_id, StopRequest.INTERRUPT))
 
     @app.get(f"{PATH}/<job_id>/events")
+    @document_response(TuningEventList)
     async def tuning_events(job_id: str) -> dict[str, Any]:
         """Return a job's events, newest first, a page at a time."""
         limit = page_limit(TuningForm.page_size)
@@ -95,6 +107,7 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
         return list_page([event_view(event) for event in reversed(found)], first > 0)
 
     @app.get(f"{PATH}/<job_id>/checkpoints")
+    @document_response(TuningCheckpointList)
     async def tuning_checkpoints(job_id: str) -> dict[str, Any]:
         """Return the tuned model of a job that succeeded, and the checkpoints that are kept."""
         job = await workflow.jobs.get(job_id)

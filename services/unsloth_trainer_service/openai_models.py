@@ -10,6 +10,7 @@ from quart_schema import document_request, document_response
 from ml.finetuning.export_request import ExportRequest
 from ml.serving.job_views import JobRecord
 from ml.serving.json_body import json_body
+from ml.serving.openai.answers import Deleted
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def add_models(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses; ml.serving has those that read."""
 
     @app.delete("/v1/models/<path:name>")
+    @document_response(Deleted)
     async def delete_model(name: str) -> dict[str, Any]:
         """Remove a tuned model and its exports, unless a job needs it."""
         await workflow.delete_model(name)

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from quart import Response
+from quart_schema import document_response
 
 from ml.finetuning.run_files import RunFile
 from ml.jobs.job import Job
+from ml.serving.answers import FileContent
 from ml.serving.file_reply import file_reply
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
+from unsloth_trainer_service.answers import RunFiles
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -20,12 +23,14 @@ def add_run_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
 
     @app.get("/jobs/<job_id>/files")
+    @document_response(RunFiles)
     async def run_files(job_id: str) -> dict[str, Any]:
         """Return the files of a job: name, kind, size, SHA-256, and the address of each."""
         job = await workflow.jobs.get(job_id)
         return {"job_id": job.id, "files": await workflow.in_thread(_views, workflow, job)}
 
     @app.get("/jobs/<job_id>/files/<path:name>")
+    @document_response(FileContent)
     async def run_file(job_id: str, name: str) -> Response:
         """Send a file of a job; takes `Range`, and `ETag` is its SHA-256."""
         job = await workflow.jobs.get(job_id)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.axe import serious_faults
 from tests.browser.conftest import OpenDashboard, Trainer
 from tests.browser.dashboard import Dashboard, Jobs
 from tests.support.finetuning import save_small_llm, write_rows
 
-AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 MODEL = "small"
 
 
@@ -27,18 +27,8 @@ def trainer(tmp_path: Path) -> Trainer:
     return trainer
 
 
-async def faults(page: Dashboard) -> list[Any]:
-    """Return what axe finds that is serious or worse, in a line each."""
-    if not AXE.is_file():
-        pytest.fail("the npm package of tests/browser is missing: `make test` installs it")
-    await page.page.evaluate(AXE.read_text())
-    found = await page.page.evaluate("axe.run()")
-    return [
-        f"{one['id']} ({one['impact']}): {one['help']}: {node['html'][:120]}"
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
+async def faults(dashboard: Dashboard) -> list[str]:
+    return await serious_faults(dashboard.page)
 
 
 @pytest.mark.usefixtures("service")

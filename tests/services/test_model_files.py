@@ -16,7 +16,7 @@ from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from ml.workflows.inference.model_file_inference_workflow import ModelFileInferenceWorkflow
 from tests.conftest import MakeApp
-from tests.support.model_files import MODELS, ROWS, Saved
+from tests.support.model_files import MODELS, ROWS, Saved, two_inputs_onnx
 from tests.support.processes import clean_environment
 
 
@@ -121,3 +121,28 @@ def test_both_files_of_a_model_come_from_its_repository(tmp_path: Path) -> None:
         command, env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.stdout == "(1, 3) True\n", done.stderr
+
+
+async def test_a_model_of_several_inputs_tells_each_with_an_example_that_is_answered(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    arguments = {"path": str(two_inputs_onnx(tmp_path))}
+    client = (await make_app(ModelFileInferenceWorkflow, workflow_kw_args=arguments)).test_client()
+    form = await (await client.get("/service_output/form")).get_json()
+    inputs = form["schema"]["properties"]["inputs"]
+    assert inputs["required"] == ["x", "count:0"]
+    assert inputs["properties"]["count:0"]["properties"]["dtype"]["enum"] == ["long"]
+    assert not form["contracts"]  # which send one tensor
+    reply = await client.post("/service_output", json={"source": 1, "data": form["example"]})
+    assert list(await reply.get_json()) == ["sum", "is_more", "text"]
+
+
+async def test_a_model_of_one_input_tells_its_shape_and_an_example_that_is_answered(
+    make_app: MakeApp, saved: Saved
+) -> None:
+    client = await service(make_app, saved)
+    form = await (await client.get("/service_output/form")).get_json()
+    assert form["schema"]["properties"]["dtype"]["default"] == saved.dtype
+    assert form["schema"]["properties"]["values"]["items"]["minItems"] == 4
+    reply = await client.post("/service_output", json={"source": 1, "data": form["example"]})
+    assert reply.status_code == 200

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from ml.serving.auth import PUBLIC_PATHS
 from tests.services.test_keys import ARGUMENTS
@@ -69,3 +70,17 @@ async def test_under_a_name_of_its_own_it_reads_nothing(app: Any) -> None:
         if path not in PUBLIC_PATHS or (method == "POST" and path in app.endpoints):
             response = await client.open(path, method=method, headers={"Host": "evil.example"})
             assert response.status_code == 403, (method, path)
+
+
+async def test_each_page_says_what_it_is_for_at_every_link_and_what_works_without_scripts(
+    app: Any,
+) -> None:
+    assert all(page.about.endswith(".") for page in app.pages)
+    for page in app.pages:
+        headers = {"Accept": "text/html"}
+        shown = await (await app.test_client().get(page.path, headers=headers)).get_data(True)
+        assert f'name="description" content="{escape(page.about)}"' in shown
+        for other in app.pages:
+            assert f'href="{other.address}" title="{escape(other.about)}"' in shown
+        assert "<noscript>" in shown
+        assert 'href="openapi.json"' in shown

@@ -136,3 +136,24 @@ MODELS: dict[str, Callable[[Path], Saved]] = {
     "xgboost-ubj": partial(xgboost_file, ending=".ubj"),
     "lightgbm": lightgbm_txt,
 }
+
+
+def two_inputs_onnx(folder: Path) -> Path:
+    """Save a graph that takes `x` and `count:0`, and answers `sum`, `is_more` and a text."""
+    from onnx import TensorProto, helper
+
+    return onnx_graph(
+        folder / "two.onnx",
+        [
+            helper.make_node("Cast", ["count:0"], ["n"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["x", "n"], ["sum"]),
+            helper.make_node("Greater", ["sum", "x"], ["is_more"]),
+            helper.make_node("Cast", ["count:0"], ["text"], to=TensorProto.STRING),
+        ],
+        [onnx_tensor("x", ["rows", 3]), onnx_tensor("count:0", [1], "INT64")],
+        [
+            onnx_tensor("sum", ["rows", 3]),
+            onnx_tensor("is_more", ["rows", 3], "BOOL"),
+            onnx_tensor("text", [1], "STRING"),
+        ],
+    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from quart import request
-from quart_schema import document_request
+from quart_schema import document_request, document_response
 
 from ml.errors import NotFound
 from ml.serving.client_request import ClientRequest
@@ -27,6 +27,22 @@ class AdapterRequest(ClientRequest):
     name: str = Field(min_length=1, description="A sub-folder of the folder for adapters")
 
 
+class Adapter(BaseModel):
+    """An adapter in the folder."""
+
+    id: str
+    object: Literal["adapter"]
+    loaded: bool
+    in_use: bool
+
+
+class AdapterList(BaseModel):
+    """The adapters in the folder."""
+
+    object: Literal["list"]
+    data: list[Adapter]
+
+
 def add_adapters(app: ServiceApp, language_model: LanguageModel) -> None:
     """Register the addresses on an application. Each worker has its own adapters loaded."""
 
@@ -36,6 +52,7 @@ def add_adapters(app: ServiceApp, language_model: LanguageModel) -> None:
         return language_model.adapters
 
     @app.get("/v1/adapters")
+    @document_response(AdapterList)
     async def list_adapters() -> dict[str, Any]:
         """Return the adapters in the folder."""
         states = await app.workflow.in_thread(adapters().available)
@@ -44,6 +61,7 @@ def add_adapters(app: ServiceApp, language_model: LanguageModel) -> None:
 
     @app.post("/v1/adapters")
     @document_request(AdapterRequest)
+    @document_response(Adapter)
     async def load_adapter() -> dict[str, Any]:
         """Load an adapter now, so that the first request for it need not wait."""
         body = await request.get_data()
@@ -52,6 +70,7 @@ def add_adapters(app: ServiceApp, language_model: LanguageModel) -> None:
             return _document(name, loaded=True, in_use=False)
 
     @app.delete("/v1/adapters/<name>")
+    @document_response(Adapter)
     async def unload_adapter(name: str) -> dict[str, Any]:
         """Free an adapter's memory; its files stay. One in use goes with its last request."""
         unloaded = await app.workflow.in_thread(adapters().unload, name)

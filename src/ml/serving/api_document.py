@@ -9,9 +9,11 @@ import orjson
 from quart_schema.openapi import OpenAPIProvider
 
 from ml.errors import InvalidInput
+from ml.serving.answers import JSON, media_types_of
 from ml.serving.auth import PUBLIC_PATHS
 from ml.serving.availability import is_always_answered
 from ml.serving.input_form import ENCODE_PATH, example_messages
+from ml.serving.job_views import JobRecord
 from ml.serving.service_output import SERVICE_OUTPUT_PATH
 
 if TYPE_CHECKING:
@@ -114,6 +116,18 @@ class ApiDocument(OpenAPIProvider):
                     self._add_bytes(path, operation)
         return paths, components
 
+    def build_response_object(
+        self, model: type[Any], headers_model: type[Any] | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return an answer in each of the forms that it may be written in."""
+        response, components = super().build_response_object(model, headers_model)
+        [content] = response["content"].values()
+        text = {"schema": {"type": "string", "description": response["description"]}}
+        response["content"] = {
+            kind: content if kind == JSON else text for kind in media_types_of(model)
+        }
+        return response, components
+
     def _responses(self, rule: Rule, method: str, operation: dict[str, Any]) -> dict[str, Any]:
         app = cast("ServiceApp", self._app)
         said = {str(status): response for status, response in operation["responses"].items()}
@@ -121,9 +135,8 @@ class ApiDocument(OpenAPIProvider):
             if app.workflow.can_stream:
                 said["200"]["content"]["text/plain"] = {"schema": {"type": "string"}}
             if getattr(app.endpoints[rule.rule], "gives_jobs", False):
-                said["202"] = {"description": _LATER}
-        if not any(status < "400" for status in said):
-            said["200"] = {"description": operation.get("summary", "")}
+                job, _ = self.build_response_object(JobRecord, None)
+                said["202"] = {**job, "description": _LATER}
         statuses: list[int] = []
         if rule.rule not in PUBLIC_PATHS or method == "post":
             statuses += [401] if app.keys.are_asked_for else []

@@ -46,7 +46,7 @@ def add_endpoint(
     endpoint: Endpoint,
     reads: type[BaseModel],
     what_it_does: str,
-    answers: type[BaseModel] | None = None,
+    answers: type[BaseModel],
     *,
     besides_json: Collection[bytes] = (),
 ) -> None:
@@ -61,7 +61,5 @@ def add_endpoint(
         raise NotFound  # as written in `path`, the address is answered by ml.serving.entry
 
     view.__doc__ = what_it_does
-    described = document_request(reads)(view)
-    if answers is not None:
-        described = document_response(answers)(described)
+    described = document_response(answers)(document_request(reads)(view))
     app.post(path, endpoint=f"post {path}")(described)

@@ -43,6 +43,7 @@ class WhatIsTaken(BaseModel):
     example: Any = Field(description="A `data` that is answered; null if none is known")
     streams: bool = Field(description="Whether an answer comes in pieces, for destination 2")
     proves: bool = Field(description="Whether `requires_proof` brings a proof")
+    proves_unasked: bool = Field(description="Whether an answer has its proof without that, too")
     contracts: bool = Field(description="Whether /service_output/encode knows what contracts send")
 
 
@@ -88,6 +89,7 @@ def add_input_form(app: ServiceApp) -> None:
             "example": workflow.example_input(),
             "streams": workflow.can_stream,
             "proves": workflow.can_prove,
+            "proves_unasked": workflow.can_prove and workflow.proves_unasked,
             "contracts": workflow.has_onchain_input,
         }
 

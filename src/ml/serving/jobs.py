@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pydantic import BaseModel
 from quart import Response, request
 from quart_schema import document_response
 
 from ml.errors import InvalidInput
 from ml.jobs.job import Job, JobState
 from ml.serving.job_events import event_history, stream_events
-from ml.serving.job_views import JobRecord, job_view
+from ml.serving.job_views import EventHistory, JobEvents, JobList, JobRecord, job_view
 from ml.serving.json_body import refuse_body
 from ml.serving.paging import MOST_ENTRIES, page_limit
 
@@ -53,6 +54,9 @@ class JobForm:
 
     #: The list's name in the reply to `GET path`.
     list_name: ClassVar[str] = "jobs"
+    #: What a job, and a list of them, is described as.
+    described: ClassVar[type[BaseModel]] = JobRecord
+    listed: ClassVar[type[BaseModel]] = JobList
     #: Jobs of a list without `?limit=`.
     page_size: ClassVar[int] = MOST_ENTRIES
     #: What a client is told of a running job that it cancels.
@@ -128,25 +132,26 @@ def add_job_routes(app: ServiceApp, path: str, form: JobForm) -> None:
     jobs, one = form.jobs, f"{path}/<job_id>"
 
     @app.get(path, endpoint=f"list {path}")
+    @document_response(form.listed)
     async def list_jobs() -> dict[str, Any]:
         """Return the jobs, newest first; `?limit=` of them behind the job `?after=`."""
         found, has_more = await form.found(page_limit(form.page_size))
         return form.page([await form.view(job) for job in found], has_more)
 
     @app.get(one, endpoint=f"state {path}")
-    @document_response(JobRecord)
+    @document_response(form.described)
     async def state(job_id: str) -> dict[str, Any]:
         """Return a job: its state, place in the queue, progress, and result once it is there."""
         return await form.details(await jobs.store.get(job_id))
 
     @app.post(f"{one}/cancel", endpoint=f"cancel {path}")
-    @document_response(JobRecord)
+    @document_response(form.described)
     async def cancel(job_id: str) -> dict[str, Any]:
         """Cancel a job; a running one is asked to save what it has and to end."""
         return await cancelled(form, job_id)
 
     @app.post(f"{one}/resume", endpoint=f"resume {path}")
-    @document_response(JobRecord, form.resumed_status)
+    @document_response(form.described, form.resumed_status)
     async def resume(job_id: str) -> tuple[dict[str, Any], int]:
         """Queue a job again that did not succeed; it takes no body."""
         await refuse_body()
@@ -161,6 +166,7 @@ def _add_events(app: ServiceApp, one: str, form: JobForm) -> None:
     jobs = form.jobs
 
     @app.get(f"{one}/events", endpoint=f"events {one}")
+    @document_response(JobEvents)
     async def events(job_id: str) -> Response:
         """Stream the events that were and that come; ends when the job has ended.
 
@@ -169,6 +175,7 @@ def _add_events(app: ServiceApp, one: str, form: JobForm) -> None:
         return await stream_events(jobs.store, jobs.tails, job_id, form.view)
 
     @app.get(f"{one}/events/history", endpoint=f"history {one}")
+    @document_response(EventHistory)
     async def history(job_id: str) -> dict[str, Any]:
         """Return the events behind `?after=`, a thousand at most."""
         return await event_history(jobs.store, job_id)

@@ -8,7 +8,7 @@ import orjson
 import structlog
 from pydantic import RootModel
 from quart import Response, request
-from quart_schema import hide
+from quart_schema import document_response, hide
 from werkzeug.exceptions import HTTPException
 
 from ml.errors import (
@@ -23,6 +23,7 @@ from ml.errors import (
 )
 from ml.infernet.message import InfernetInput
 from ml.infernet.resources import service_resources
+from ml.serving.answers import About, AnyObject, Live, PlainText, Readiness, Resources
 from ml.serving.availability import needs_no_workflow
 from ml.serving.endpoint import add_endpoint
 from ml.serving.health import State
@@ -64,6 +65,7 @@ def add_routes(app: ServiceApp) -> None:
         if request.url_rule is not None:
             cast(dict[str, Any], request.scope)["route"] = request.url_rule.rule
 
+    @document_response(About)
     async def about() -> dict[str, str]:
         """Name, version and workflow of this service; a page to browsers."""
         return {
@@ -72,20 +74,25 @@ def add_routes(app: ServiceApp) -> None:
             "workflow": app.settings.workflow_class,
         }
 
-    add_page(app, Page("/", "Service", "service.html"), others=about)
+    what_for = "See what this service is, whether it answers, and what can be done here."
+    add_page(app, Page("/", "Service", "service.html", what_for), others=about)
 
     @app.get("/health/live")
+    @document_response(Live)
     async def live() -> dict[str, str]:
         """Answer as long as the process runs; asks nothing of the workflow."""
         return {"state": "live"}
 
     @app.get("/health")
     @app.get("/health/ready")
+    @document_response(Readiness)
+    @document_response(Readiness, 503)
     async def ready() -> tuple[dict[str, Any], int]:
         """200 while requests are answered, else 503 with the state and the reason."""
         return await _readiness(app)
 
     @app.get("/service-resources")
+    @document_response(Resources)
     async def resources() -> dict[str, Any]:
         """What this container can do; with ?model_id=…, whether it answers for that model."""
         if model_id := request.args.get("model_id"):
@@ -93,12 +100,14 @@ def add_routes(app: ServiceApp) -> None:
         return service_resources(app.name, app.workflow.compute_capability())
 
     @app.get("/config")
+    @document_response(AnyObject)
     @needs_no_workflow
     async def config() -> dict[str, Any]:
         """Return the effective settings, secrets hidden, and what the workflow chose by itself."""
         return {**app.settings.public_view(), **app.workflow.chosen()}
 
     @app.get("/metrics")
+    @document_response(PlainText)
     @needs_no_workflow
     async def metrics() -> Response:
         """Return the metrics of all workers, in Prometheus' text format."""

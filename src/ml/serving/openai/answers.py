@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
-__all__ = ["ChatCompletion", "EmbeddingList", "TextCompletion"]
+from ml.serving.answers import Streamable
+
+__all__ = [
+    "ChatCompletion",
+    "Deleted",
+    "DetokenizedText",
+    "EmbeddingList",
+    "ListPage",
+    "Model",
+    "ModelList",
+    "ResponseObject",
+    "TextCompletion",
+    "Tokenized",
+]
 
 
 class Usage(BaseModel):
@@ -17,7 +30,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class Message(BaseModel):
+class SaidMessage(BaseModel):
     """What the model says."""
 
     role: Literal["assistant"]
@@ -29,7 +42,7 @@ class ChatAnswer(BaseModel):
     """One of the answers."""
 
     index: int
-    message: Message
+    message: SaidMessage
     finish_reason: str = Field(description="stop, length or tool_calls")
     logprobs: dict[str, Any] | None = None
 
@@ -43,7 +56,7 @@ class TextAnswer(BaseModel):
     logprobs: dict[str, Any] | None = None
 
 
-class _Completion(BaseModel):
+class _Completion(Streamable):
     id: str
     created: int = Field(description="Seconds since 1970")
     model: str
@@ -72,3 +85,86 @@ class EmbeddingList(BaseModel):
     data: list[dict[str, Any]] = Field(description="Each with `index` and `embedding`")
     model: str
     usage: dict[str, int]
+
+
+class ResponseObject(Streamable):
+    """How a conversation of items goes on; with `stream`, events with pieces of it."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int = Field(description="Seconds since 1970")
+    completed_at: int | None
+    status: Literal["in_progress", "incomplete", "completed"]
+    model: str
+    output: list[dict[str, Any]] = Field(description="Messages, and calls of functions")
+    incomplete_details: dict[str, str] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    tools: list[dict[str, Any]]
+    tool_choice: str | dict[str, Any]
+    text: dict[str, Any]
+    temperature: float | None
+    top_p: float | None
+    metadata: dict[str, str]
+    usage: dict[str, Any] | None
+
+
+class Tokens(BaseModel):
+    """The tokens of a text or of a conversation."""
+
+    count: int
+    max_model_len: int = Field(description="The most tokens that prompt and answer may have")
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class TokenPlace(BaseModel):
+    """A token, and where it stands in the text."""
+
+    id: int
+    text: str
+    start: int
+    stop: int
+
+
+class Tokenized(RootModel[Tokens | list[TokenPlace]]):
+    """The tokens with their number; for `inputs`, each with its place."""
+
+
+class DetokenizedText(BaseModel):
+    """The text of tokens."""
+
+    prompt: str
+
+
+class Model(BaseModel):
+    """A model that can be named."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The models that can be named."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Deleted(BaseModel):
+    """What was removed."""
+
+    id: str
+    object: str
+    deleted: bool
+
+
+class ListPage(BaseModel):
+    """A part of a list; `data` has its entries."""
+
+    object: Literal["list"]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from quart_schema import document_response
+
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.endpoint import add_endpoint
-from ml.serving.openai.answers import ChatCompletion, EmbeddingList, TextCompletion
+from ml.serving.openai.answers import (
+    ChatCompletion,
+    DetokenizedText,
+    EmbeddingList,
+    Model,
+    ModelList,
+    ResponseObject,
+    TextCompletion,
+    Tokenized,
+)
 from ml.serving.openai.embeddings import EmbeddingRequest, Embeddings
 from ml.serving.openai.endpoints import ChatCompletions, Completions
 from ml.serving.openai.errors import error_reply
@@ -61,6 +72,7 @@ def add_openai(
         Responses(language_model, in_thread),
         ResponseRequest,
         "Go on with a conversation of items; with `stream`, as events. Nothing is stored.",
+        ResponseObject,
     )
     add_endpoint(
         app,
@@ -76,6 +88,7 @@ def add_openai(
         Tokenize(language_model, in_thread),
         TokenizeRequest,
         "Return the tokens of a text or of a conversation.",
+        Tokenized,
     )
     add_endpoint(
         app,
@@ -83,6 +96,7 @@ def add_openai(
         Detokenize(language_model, in_thread),
         DetokenizeRequest,
         "Return the text of tokens.",
+        DetokenizedText,
     )
     _add_models(app, language_model, embedder)
 
@@ -91,12 +105,14 @@ def _add_models(
     app: ServiceApp, language_model: LanguageModel, embedder: TextEmbedder | None
 ) -> None:
     @app.get("/v1/models")
+    @document_response(ModelList)
     async def models() -> dict[str, Any]:
         """Return the names that `model` may have, the embedding model's last."""
         embedders = [] if embedder is None else [embedder.served_name]
         return model_list([*language_model.model_names(), *embedders])
 
     @app.get("/v1/models/<path:name>")
+    @document_response(Model)
     async def model(name: str) -> dict[str, Any]:
         """Return one model, or 404; names that stand for the service's own are found, too."""
         if name not in NAMES_OF_ANY_MODEL and not (embedder and name == embedder.served_name):

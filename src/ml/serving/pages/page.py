@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ class Page:
     title: str
     #: A template of the service's own, or of `ml.serving.pages`.
     template: str
-    #: What somebody does there, in a sentence for those who look for it.
-    about: str = ""
+    #: What somebody does there, in a sentence: at links to it, and for search and screen readers.
+    about: str
 
     @property
     def address(self) -> str:
@@ -69,8 +70,8 @@ def add_page(
     Args:
         app: the service.
         page: what is shown.
-        others: gives the JSON for clients that ask for no HTML; its docstring describes the
-            address in the API's document. Without it, they get the page too.
+        others: gives the JSON for clients that ask for no HTML; its docstring and marks describe
+            the address in the API's document. Without it, they get the page too.
         values: what the template knows beside `page` and `service`.
     """
     app.pages.append(page)
@@ -86,10 +87,7 @@ def add_page(
         response.vary.add("Accept")
         return response
 
-    if others is None:
-        view = hide(view)
-    else:
-        view.__doc__ = others.__doc__
+    view = hide(view) if others is None else wraps(others)(view)  # described as that is
     app.add_url_rule(page.path, f"page {page.path}", needs_no_workflow(view), methods=["GET"])
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from quart_schema import document_response
+
 from ml.generation.sampling_options import MOST_ANSWERS, MOST_STOP_STRINGS
 from ml.serving.endpoint import add_endpoint
+from ml.serving.tgi.answers import Generated, GeneratedEither, GeneratedEvents, Information
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
 from ml.serving.tgi.replies import error_reply
 from ml.serving.tgi.requests import GenerateRequest
@@ -28,6 +31,7 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
         Generate(language_model, in_thread),
         GenerateRequest,
         "Go on with a text.",
+        Generated,
     )
     add_endpoint(
         app,
@@ -35,6 +39,7 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
         GenerateStream(language_model, in_thread),
         GenerateRequest,
         "Go on with a text, as server-sent events.",
+        GeneratedEvents,
     )
     add_endpoint(
         app,
@@ -42,9 +47,11 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
         GenerateEither(language_model, in_thread),
         GenerateRequest,
         "Go on with a text; with `stream`, as server-sent events.",
+        GeneratedEither,
     )
 
     @app.get("/info")
+    @document_response(Information)
     async def info() -> dict[str, Any]:
         """Return what is served, and its limits."""
         return {

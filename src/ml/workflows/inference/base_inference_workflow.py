@@ -75,6 +75,8 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
     extra: ClassVar[str | None] = None
     #: What it does, in a sentence for people; the docstring's first line by default.
     about: ClassVar[str] = ""
+    #: Whether a web client's answer has its proof whether or not one is asked for.
+    proves_unasked: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args = list(args)

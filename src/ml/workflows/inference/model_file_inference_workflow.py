@@ -19,9 +19,14 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
 )
 from ml.workflows.inference.file_arguments import read_file_arguments
 from ml.workflows.inference.row_batching import RowBatching
-from ml.workflows.inference.tensor_input import OnchainTensorInput, TensorInput, dtype_name
+from ml.workflows.inference.tensor_input import (
+    OnchainTensorInput,
+    TakenTensor,
+    TensorInput,
+    dtype_name,
+)
 from ml.workflows.inference.tensor_output import TensorOutput
-from ml.workflows.inference.tensors_input import TensorsInput, is_tensors_form
+from ml.workflows.inference.tensors_input import TensorsInput, is_tensors_form, tensors_schema
 from ml.workflows.inference.workflow_input import validated
 
 __all__ = ["ModelFileInferenceWorkflow"]
@@ -47,6 +52,10 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     which raises it for a file that is no such model.
     """
 
+    about = (
+        "Answers numbers with a model file of ONNX, OpenVINO, scikit-learn, XGBoost or LightGBM."
+    )
+
     def __init__(self, model: str | PathLike[str] | None = None, **arguments: Any) -> None:
         super().__init__()
         read = read_file_arguments({"model": model, **arguments})
@@ -61,6 +70,29 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return this workflow's entry in the `/service-resources` document."""
         own = {"models": [self.source.model_id], "inference_engine": self._engine_name}
         return {**super().compute_capability(), **own}
+
+    def taken_tensor(self) -> TakenTensor | None:
+        """Return what the model takes, once it is loaded and if that is one tensor."""
+        taken = list(self._taken().values())
+        return taken[0] if len(taken) == 1 else None
+
+    def input_schema(self) -> dict[str, Any] | None:
+        """Return the JSON Schema of the tensor, or of the tensors by name."""
+        taken = self._taken()
+        return super().input_schema() if len(taken) < 2 else tensors_schema(taken)
+
+    def example_input(self) -> Any:
+        """Return zeros of the model's shapes, None where one is not known."""
+        taken = self._taken()
+        if len(taken) < 2:
+            return super().example_input()
+        examples = {name: one.example() for name, one in taken.items()}
+        return None if None in examples.values() else {"inputs": examples}
+
+    @property
+    def has_onchain_input(self) -> bool:
+        """Whether contracts can ask: they send one tensor."""
+        return super().has_onchain_input and len(self._taken()) < 2
 
     def do_setup(self) -> None:
         """Load the model."""
@@ -138,6 +170,11 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         answers = [self._answer(*pair) for pair in zip(names, output_data, strict=True)]
         return answers[0] if len(answers) == 1 else dict(zip(names, answers, strict=True))
 
+    def _taken(self) -> dict[str, TakenTensor]:
+        """Return what the model takes by its names, once it is loaded."""
+        specs = self._model.inputs if self.is_setup else ()
+        return {spec.name: _taken_by(spec) for spec in specs}
+
     def _load(self, path: Path) -> TensorModel:
         try:
             return self._engine.load(path, self._arguments.safe_classes)
@@ -150,6 +187,10 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         if array.dtype.kind in "OU":  # texts, which no tensor holds
             return array.tolist()
         return TensorOutput.of(array, labels=self._model.labels(name))
+
+
+def _taken_by(spec: TensorSpec) -> TakenTensor:
+    return TakenTensor(tuple(dtype_name(dtype) for dtype in spec.dtypes), spec.shape)
 
 
 def _beside(source: ModelSource, path: Path, ending: str) -> HubSource | LocalSource:

@@ -159,31 +159,37 @@ class TensorInput(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TakenTensor:
-    """The tensor that a model takes; of a dimension that may have any length, that is None."""
+    """The tensor that a model takes.
 
-    dtype: DtypeName
-    shape: tuple[int | None, ...]
-    #: Whether other dtypes are taken, too.
-    converts: bool = False
+    Attributes:
+        dtypes: those that it takes, the one of its own first.
+        shape: None for a dimension of any length; None as a whole for any shape.
+    """
+
+    dtypes: tuple[str, ...]
+    shape: tuple[int | None, ...] | None
 
     def narrow(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON Schema of any tensor as that of this one."""
         items: dict[str, Any] = {}
-        for length in reversed(self.shape):
+        for length in reversed(self.shape or ()):
             exact = {} if length is None else {"minItems": length, "maxItems": length}
             items = {"type": "array", "items": items, **exact}
         properties = dict(schema["properties"])
-        names = {} if self.converts else {"enum": [self.dtype]}
-        properties["dtype"] = {**properties["dtype"], **names, "default": self.dtype}
+        names = {"enum": list(self.dtypes), "default": self.dtypes[0]}
+        properties["dtype"] = {**properties["dtype"], **names}
         properties["values"] = {**properties["values"], **items}
         return {**schema, "properties": properties}
 
     def example(self) -> dict[str, Any] | None:
-        """Return a tensor of zeros, None if it is too large to look at."""
-        lengths = [length or 1 for length in self.shape]
-        if math.prod(lengths) > _MOST_VALUES_OF_AN_EXAMPLE or DTYPES[self.dtype].kind == "c":
+        """Return a tensor of zeros, None where its size is not known, or too large to look at."""
+        dtype = self.dtypes[0]
+        if self.shape is None or None in self.shape[1:] or DTYPES[dtype].kind == "c":
             return None
-        return {"dtype": self.dtype, "values": np.zeros(lengths, DTYPES[self.dtype]).tolist()}
+        lengths = [length or 1 for length in self.shape]
+        if math.prod(lengths) > _MOST_VALUES_OF_AN_EXAMPLE:
+            return None
+        return {"dtype": dtype, "values": np.zeros(lengths, DTYPES[dtype]).tolist()}
 
 
 class OnchainTensorInput(TensorInput):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ml.workflows.inference.tensor_input import TensorInput
+from ml.workflows.inference.tensor_input import TakenTensor, TensorInput
 
-__all__ = ["TensorsInput", "is_tensors_form"]
+__all__ = ["TensorsInput", "is_tensors_form", "tensors_schema"]
 
 
 class TensorsInput(BaseModel):
@@ -24,3 +25,13 @@ class TensorsInput(BaseModel):
 def is_tensors_form(data: Any) -> bool:
     """Return whether the `data` of a request names its tensors."""
     return isinstance(data, dict) and "inputs" in data and not data.keys() & {"dtype", "values"}
+
+
+def tensors_schema(taken: Mapping[str, TakenTensor]) -> dict[str, Any]:
+    """Return the JSON Schema of the tensors that a model takes by these names."""
+    tensor = TensorInput.model_json_schema()
+    del tensor["description"]  # which would stand at each of them
+    named = {name: {**one.narrow(tensor), "title": name} for name, one in taken.items()}
+    inputs = {"type": "object", "title": "Inputs", "properties": named, "required": list(named)}
+    whole = {"type": "object", "title": TensorsInput.__name__, "required": ["inputs"]}
+    return {**whole, "properties": {"inputs": {**inputs, "additionalProperties": False}}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
 )
 from ml.workflows.inference.row_batching import RowBatching
 from ml.workflows.inference.tensor_input import (
-    DtypeName,
     OnchainTensorInput,
     TakenTensor,
     TensorInput,
@@ -121,8 +120,8 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         layer = self._first_layer
         if layer is None:
             return None
-        name = cast(DtypeName, torch_dtype_name(layer.weight.dtype))
-        return TakenTensor(name, (None, layer.in_features))
+        name = torch_dtype_name(layer.weight.dtype)
+        return TakenTensor((name,), (None, layer.in_features))
 
     def do_setup(self) -> None:
         """Load the model and, if its input's width is known, run it once: first runs are slow.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, get_args
 
 import numpy.typing as npt
 from pydantic import field_validator
@@ -103,6 +103,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     extra = "ezkl"
     about = "Answers numbers with a model, and proves that this very model gave the answer."
     input_model = ProofInput
+    proves_unasked = True
 
     def __init__(self, *artifacts: str | PathLike[str], **arguments: Any) -> None:
         super().__init__()
@@ -244,7 +245,9 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         if len(inputs) != 1:
             return None
         [record] = inputs
-        return TakenTensor(cast(DtypeName, DTYPE_NAMES[record.dtype]), record.shape, converts=True)
+        own = DTYPE_NAMES[record.dtype]
+        others = (name for name in get_args(DtypeName) if name != own)
+        return TakenTensor((own, *others), record.shape)
 
     def encode_onchain(self, output: CircuitAnswer, input_data: Any) -> bytes:
         """Return the output as a vector, in the arithmetic that the request asked for."""

@@ -40,18 +40,13 @@ export function copies(button, text) {
 function partsOf(answer) {
   if (typeof answer === "string") return [element("p", answer, { class: "text" }), copyRow(answer, "answer.txt")];
   if (isTensor(answer)) return [tableOf(answer), ...(answer.proof ? proofOf(answer.proof) : [])];
-  if (answer?.outputs !== undefined) {
+  if (isProved(answer)) {
     const proof = answer.calldata ? answer : answer.proof;
     // A service that answers with a proof alone has an address that checks it, too.
     return [...partsOf(answer.outputs), ...(proof?.calldata ? proofOf(proof, proof === answer) : [])];
   }
   if (Array.isArray(answer) && answer.length && answer.every(isTensor)) return answer.map(tableOf);
-  if (answer && typeof answer === "object") {
-    const entries = Object.entries(answer);
-    if (entries.length && entries.every(([, value]) => isTensor(value))) {
-      return entries.flatMap(([name, value]) => [element("h3", name), tableOf(value)]);
-    }
-  }
+  if (isOfOutputs(answer)) return Object.entries(answer).flatMap(([name, value]) => [element("h3", name), ...partOf(value)]);
   return [element("pre", JSON.stringify(answer, null, 2), { class: "code", tabindex: 0 })];
 }
 
@@ -64,9 +59,26 @@ function rawOf(answer) {
 }
 
 const isTensor = (value) => Array.isArray(value?.shape) && "dtype" in value && "values" in value;
-const isPlain = (answer) => !isTensor(answer) && answer?.outputs === undefined;
+const isOfOutputs = (answer) => answer !== null && typeof answer === "object" && Object.values(answer).some(isTensor);
+const isProved = (answer) => answer?.outputs !== undefined && Boolean(answer.calldata || answer.proof);
+const isPlain = (answer) => !isTensor(answer) && !isProved(answer) && !isOfOutputs(answer);
 
-function tableOf({ dtype, shape, values }) {
+/** One of several outputs: numbers, or texts, which are in no tensor. */
+function partOf(value) {
+  if (isTensor(value)) return [tableOf(value)];
+  const isTexts = Array.isArray(value) && value.every((one) => typeof one === "string");
+  return [element("p", isTexts ? value.join(", ") : JSON.stringify(value), { class: "text" })];
+}
+
+/** Return what columns, and what whole numbers, are called; `labels` are of either. */
+function namesOf({ dtype, shape, labels }) {
+  if (!labels) return {};
+  const isWhole = /^(u?int|short|long)/.test(dtype);
+  if (shape.length === 2 && shape[1] === labels.length) return { heads: labels };
+  return isWhole ? { named: (value) => labels[value] } : {};
+}
+
+function tableOf({ dtype, shape, values, labels }) {
   const size = shape.length ? shape.join(" × ") : "one number";
   const scroll = element("div", "", { class: "scroll", tabindex: 0 });
   if (shape.length > 2 || dtype.startsWith("c")) {
@@ -78,13 +90,23 @@ function tableOf({ dtype, shape, values }) {
   const isCut = shown.length < rows.length || shown[0]?.length < rows[0]?.length;
   const table = element("table");
   table.append(element("caption", `${dtype}, ${size}${isCut ? "; the beginning of it" : ""}`));
+  const { heads, named } = namesOf({ dtype, shape, labels });
+  if (heads) table.append(rowOf(heads.slice(0, MOST_COLUMNS).map((head) => element("th", String(head), { scope: "col" }))));
   for (const row of shown) {
-    const line = element("tr");
-    for (const value of row) line.append(element("td", typeof value === "number" ? short(value) : String(value), { title: value }));
-    table.append(line);
+    table.append(rowOf(row.map((value) => {
+      const text = typeof value === "number" ? short(value) : String(value);
+      const name = named?.(value);
+      return element("td", name === undefined ? text : `${name} (${text})`, { title: value });
+    })));
   }
   scroll.append(table);
   return scroll;
+}
+
+function rowOf(cells) {
+  const row = element("tr");
+  row.append(...cells);
+  return row;
 }
 
 function proofOf(proof, verifies = false) {

@@ -1,7 +1,7 @@
 // The page of a service: what it is, whether it answers, and a form to ask it.
 
 import { showAnswer, showStream } from "./answer.js";
-import { api, health } from "./api.js";
+import { api, health, request } from "./api.js";
 import { Elsewhere } from "./elsewhere.js";
 import { SchemaForm } from "./form.js";
 import { element, setText, short } from "./words.js";
@@ -19,7 +19,8 @@ const STATES = {
 };
 const WHY_BUSY = "All places are taken: another request may have to wait, or is turned away.";
 const FACTS = { models: "Model", inference_engine: "Runs on", task: "Made for" };
-const OVER = ["succeeded", "failed", "cancelled", "interrupted"];
+const ENDED_EARLY = "The answer ended early: the service cannot be reached, or it gave up. It may be tried again.";
+const OVER = { succeeded: "has no answer", failed: "failed", cancelled: "was cancelled", interrupted: "was interrupted" };
 
 const $ = (id) => document.getElementById(id);
 const place = document.querySelector(".try");
@@ -62,7 +63,7 @@ async function drawFacts() {
 
 let form = null;
 let offer = null;
-const elsewhere = place && new Elsewhere({ name: place.dataset.name, needsKey: "key" in place.dataset, message: () => messageOf(form?.peek()) });
+const elsewhere = place && new Elsewhere({ name: place.dataset.name, needsKey: "key" in place.dataset, message: () => messageOf(form?.peek({ hides: true })) });
 
 async function drawForm() {
   const told = await api("service_output/form");
@@ -72,16 +73,17 @@ async function drawForm() {
   form = new SchemaForm($("fields"), offer.schema);
   form.fill(given ?? offer.example ?? undefined);
   $("example").hidden = offer.example === null;
-  $("proof").hidden = !offer.proves;
+  $("proof").hidden = !offer.proves || offer.proves_unasked;
+  $("proof").querySelector("input").checked = offer.proves && !offer.streams; // a stream has no place for one
+  $("proved").hidden = !offer.proves_unasked;
   elsewhere.offerContracts(offer.contracts);
   elsewhere.update();
 }
 
 function messageOf(data) {
   if (data === undefined || !offer) return undefined;
-  if (offer.streams) return { source: 1, destination: 2, data };
-  const proof = offer.proves && $("proof").querySelector("input").checked;
-  return { source: 1, data, ...(proof ? { requires_proof: true } : {}) };
+  if (!$("proof").hidden && $("proof").querySelector("input").checked) return { source: 1, data, requires_proof: true };
+  return offer.streams ? { source: 1, destination: 2, data } : { source: 1, data };
 }
 
 // --- question and answer ---------------------------------------------------------------------
@@ -107,15 +109,15 @@ async function ask(event) {
       body: JSON.stringify(messageOf(data)),
       signal,
     });
-    const request = `request ${response.headers.get("X-Request-Id")}`;
-    if (!response.ok) return refuse(response, request);
+    const id = `request ${response.headers.get("X-Request-Id")}`;
+    if (!response.ok) return refuse(response, id);
     if (response.headers.get("Content-Type").startsWith("text/plain")) await read(response);
     else if (response.status === 202) await follow(response, signal);
     else showAnswer($("answer"), await response.json());
-    tell(`Answered in ${took()} · ${request}`);
+    tell(`Answered in ${took()} · ${id}`);
   } catch (error) {
     if (signal.aborted) tell(`Stopped after ${took()}.`);
-    else tell(`The answer ended early: the service cannot be reached, or it gave up. It may be tried again.`, true);
+    else tell(error.isTold ? error.message : ENDED_EARLY, true);
   } finally {
     isAsking(false);
   }
@@ -131,30 +133,41 @@ async function read(response) {
   }
 }
 
-/** Wait for a job that is told of instead of an answer. */
+/** Wait for a job that is told of instead of an answer; it ends with whoever waits for it. */
 async function follow(response, signal) {
   const address = response.headers.get("Location").replace(/^\//, "");
+  const cancel = () => void request(`${address}/cancel`, { method: "POST" }).catch(() => null);
+  signal.addEventListener("abort", cancel);
+  try {
+    showAnswer($("answer"), await resultOf(address, signal));
+  } finally {
+    signal.removeEventListener("abort", cancel);
+  }
+}
+
+async function resultOf(address, signal) {
   for (;;) {
     const job = await api(address, { signal });
-    const stage = job.progress?.stage ?? job.status;
-    if (OVER.includes(job.status)) {
-      if (job.result) return showAnswer($("answer"), job.result);
-      throw new Error(job.reason ?? job.status);
+    if (job.result) return job.result;
+    if (job.status in OVER) {
+      const why = job.reason ? `: ${job.reason}` : "";
+      throw Object.assign(new Error(`Not answered: job ${job.job_id} ${OVER[job.status]}${why}`), { isTold: true });
     }
-    tell(`This takes longer: job ${job.job_id}, ${stage} …`);
+    tell(`This takes longer: job ${job.job_id}, ${job.progress?.stage ?? job.status} …`);
     await new Promise((go) => setTimeout(go, JOB_MS));
     signal.throwIfAborted();
   }
 }
 
-async function refuse(response, request) {
+async function refuse(response, id) {
   const body = await response.json().catch(() => null);
   const { faults, rest } = form.faultsOf(body?.description ?? `the service answered ${response.status}`);
   form.tell(faults, true);
   const wait = response.headers.get("Retry-After");
   const again = wait ? ` Try again in ${wait} s.` : "";
-  const what = Object.keys(faults).length ? `See ${Object.keys(faults).join(", ")} in the form. ${rest}` : rest;
-  tell(`Not answered (${response.status}): ${what}${again} · ${request}`, true);
+  const named = [...faults.keys()].map((field) => field.title);
+  const what = named.length ? `See ${named.join(", ")} in the form. ${rest}` : rest;
+  tell(`Not answered (${response.status}): ${what}${again} · ${id}`, true);
 }
 
 function tell(text, refused = false) {
