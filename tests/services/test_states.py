@@ -70,6 +70,7 @@ NOT_HERE = {
     "/finetune": "a data set",
     "/datasets/validate": "a data set",
     "/v1/fine_tuning/jobs": "an uploaded file",
+    "/v1/models/{name}/export": "a tuned model",
 }
 #: Where failures have the form of TGI's clients.
 TGI_PATHS = ("/info", "/generate", "/generate_stream")
@@ -281,7 +282,9 @@ async def test_each_body_has_an_example_and_each_model_a_name_of_its_own(
     for path, operations in document["paths"].items():
         for operation in operations.values():
             for content in operation.get("requestBody", {}).get("content", {}).values():
-                assert content.get("examples") or not app.workflow.has_form, path
+                is_binary = content["schema"].get("format") == "binary"
+                is_known = app.workflow.has_form or not path.startswith("/service_output")
+                assert content.get("examples") or is_binary or not is_known, path
     async with app.app_context():
         provider = app.extensions["QUART_SCHEMA"].openapi_provider
         named: dict[str, Any] = {}
