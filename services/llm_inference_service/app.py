@@ -3,6 +3,7 @@
 from pydantic_settings import SettingsConfigDict
 
 from ml.serving.app import ServiceApp, create_service
+from ml.serving.pages.chat import add_chat_page
 from ml.serving.settings import Example, ServingSettings
 
 
@@ -40,4 +41,6 @@ class Settings(ServingSettings):
 
 def create_app() -> ServiceApp:
     """Return the application, configured by the environment."""
-    return create_service("llm_inference_service", Settings)
+    app = create_service("llm_inference_service", Settings)
+    add_chat_page(app)
+    return app

@@ -10,10 +10,12 @@ from pydantic_settings import SettingsConfigDict
 from ml.addresses import PageAddress
 from ml.finetuning.settings import PREFIX, TrainerSettings
 from ml.serving.app import ServiceApp, create_service
+from ml.serving.pages.chat import add_chat_page
 from ml.serving.settings import Example, ServingSettings
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.dashboard import add_dashboard
 from unsloth_trainer_service.datasets import add_datasets
+from unsloth_trainer_service.feedback import add_feedback
 from unsloth_trainer_service.finetune import add_finetune
 from unsloth_trainer_service.inference import add_inference
 from unsloth_trainer_service.new_run import add_new_run
@@ -69,6 +71,8 @@ def create_app() -> ServiceApp:
     add_files(app, workflow)
     add_fine_tuning_jobs(app, workflow)
     add_models(app, workflow)
+    add_feedback(app, workflow)
     add_dashboard(app, cast(Settings, app.settings))
     add_new_run(app, workflow)
+    add_chat_page(app, keeps_feedback=True)
     return app

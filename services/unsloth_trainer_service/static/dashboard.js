@@ -5,6 +5,7 @@ import { api, since } from "../assets/pages/api.js";
 import { tell } from "../assets/pages/notice.js";
 import { Chart, smooth, style } from "./chart.js";
 import { Exports, isExport } from "./exports.js";
+import { drawFeedback } from "./feedback.js";
 import { drawFiles, filesOf } from "./files.js";
 import { ask, jobPath } from "./inference.js";
 import { FINAL, Run } from "./run.js";
@@ -182,6 +183,8 @@ function drawResult(job) {
   const all = [...jobs.values()];
   drawFiles($("files"), job.job_id, exports.made(job.job_id, all), drawSoon);
   exports.draw(job, all, filesOf(job.job_id));
+  drawFeedback($("feedback"), job.job_id);
+  if ($("chat")) $("chat").href = `chat?${new URLSearchParams({ model })}`;
 }
 
 function drawMessages(run) {

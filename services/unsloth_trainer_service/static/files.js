@@ -7,6 +7,7 @@ import { jobPath } from "./inference.js";
 const KINDS = {
   adapter: "Adapter",
   archive: "All in one archive",
+  feedback: "Answers that were rated",
   gguf: "GGUF",
   log: "Log",
   manifest: "Manifest",

@@ -158,7 +158,7 @@ async function validated(body, signal) {
   const response = await fetch("datasets/validate", options);
   const told = await response.json().catch(() => null);
   if (told && "refusal" in told) return told;
-  throw failure(response.status, told?.description);
+  throw failure(response.status, told);
 }
 
 // --- choices -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ export function upload(file, tell, signal) {
     sending.addEventListener("load", () => {
       const { status, response } = sending;
       if (status === 200 && response) resolve(response);
-      else reject(failure(status, response?.error?.message ?? response?.description));
+      else reject(failure(status, response));
     });
     signal.addEventListener("abort", () => sending.abort());
     sending.open("POST", "v1/files");

@@ -45,7 +45,7 @@ class ModelExports:
         """
         self._settings.require_heeded(wish.resources)
         async with self._one_at_a_time:
-            run = await self._run_of(name)
+            run = await self.run_of(name)
             await self._require_free(name, wish)
             asked = ExportJobRequest.of(wish, name, run.id, run.request)
             await asyncio.to_thread(self._require_feasible, asked)
@@ -61,14 +61,17 @@ class ModelExports:
         if self._shared is None or job.state is not JobState.INTERRUPTED:
             await asyncio.to_thread(self._discard_partial, job)
 
-    async def _run_of(self, name: str) -> Job:
-        """Return the job that made a model, whose exports belong to it."""
+    async def run_of(self, name: str) -> Job:
+        """Return the job that made a model, to which all belongs that comes of it.
+
+        Raises `NotFound` where there is no such model, `UnprocessableInput` if no job made it.
+        """
         owner = await asyncio.to_thread(self._owner_of, name)
         with suppress(NotFound):
             if owner:
                 return await self._engine.store.get(owner)
         raise UnprocessableInput(
-            f"{name!r} was made by no run of this service, and exports are among a run's files"
+            f"{name!r} was made by no run of this service, among whose files this would be kept"
         )
 
     def _owner_of(self, name: str) -> str | None:

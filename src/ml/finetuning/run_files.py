@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ml.errors import NotFound
+from ml.finetuning.feedback import FEEDBACK_FILE
 from ml.finetuning.manifest import MANIFEST_FILE
 from ml.finetuning.names import output_name
 from ml.finetuning.output import Output, owner_of
@@ -25,7 +26,12 @@ from ml.jobs.log_file import LOG_FILE as PROCESS_LOG
 __all__ = ["RunFile", "RunFiles"]
 
 #: Of a job's folder: what is for others to read.
-_TOLD = {METRICS_FILE: "metrics", LOG_FILE: "log", PROCESS_LOG: "log"}
+_TOLD = {
+    METRICS_FILE: "metrics",
+    LOG_FILE: "log",
+    PROCESS_LOG: "log",
+    FEEDBACK_FILE: "feedback",
+}
 _KINDS = {**_TOLD, MANIFEST_FILE: "manifest"}
 _MOST_KNOWN = 10_000
 
@@ -36,7 +42,7 @@ class RunFile:
 
     Attributes:
         name: unique within the run, with `/` below an export's name.
-        kind: "adapter", "archive", an export's name, "manifest", "metrics" or "log".
+        kind: "adapter", "archive", an export's name, "manifest", "metrics", "log" or "feedback".
         version: another one if the content is another.
     """
 

@@ -55,7 +55,7 @@ def _as_many_as_fit(tokens: int) -> int:
 
 
 NewTokens = Annotated[int, Field(ge=0), AfterValidator(_as_many_as_fit), NUMERIC]
-MaxNewTokens = Annotated[NewTokens, Field(ge=1)]
+MaxNewTokens = Annotated[int, Field(ge=1), AfterValidator(_as_many_as_fit), NUMERIC]
 Temperature = Annotated[float, Field(ge=0, le=5), AfterValidator(_zero_if_tiny), NUMERIC]
 TopP = Annotated[float, Field(ge=0, le=1), NUMERIC]
 TopK = Annotated[int, BeforeValidator(_all_as_zero), Field(ge=0), NUMERIC]

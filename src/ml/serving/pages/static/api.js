@@ -20,13 +20,14 @@ export async function request(path, options = {}) {
     throw error.name === "AbortError" ? error : new Error("the service cannot be reached");
   });
   if (response.ok) return response;
-  const body = await response.json().catch(() => null);
-  throw failure(response.status, body?.description ?? body?.error?.message);
+  throw failure(response.status, await response.json().catch(() => null), response.headers);
 }
 
-/** An Error with its status, of an answer that says what is wrong. */
-export function failure(status, description) {
-  return Object.assign(new Error(description ?? `the service answered ${status}`), { status });
+/** An Error of an answer that says what is wrong, in our form or in that of OpenAI's clients. */
+export function failure(status, body, headers = new Headers()) {
+  const { message = body?.description, code } = body?.error ?? {};
+  const waitSeconds = Number(headers.get("Retry-After")) || null;
+  return Object.assign(new Error(message ?? `the service answered ${status}`), { status, code, waitSeconds });
 }
 
 /** Return the service's state and, where it answers nobody, why. */

@@ -2,6 +2,7 @@
 
 import { copies } from "./answer.js";
 import { api } from "./api.js";
+import { curl } from "./commands.js";
 
 const $ = (id) => document.getElementById(id);
 const NODE = "http://localhost:4000";
@@ -75,10 +76,4 @@ function write(panel, text) {
 function nodeJob(name, { data, destination, requires_proof: proof }) {
   if (destination === 2) return [`${NODE}/api/jobs/stream`, { containers: [name], data }];
   return [`${NODE}/api/jobs`, { containers: [name], data, requires_proof: proof ?? false }];
-}
-
-function curl(url, body, needsKey = false) {
-  const key = needsKey ? ' \\\n     -H "Authorization: Bearer $API_KEY"' : "";
-  const quoted = JSON.stringify(body).replaceAll("'", "'\\''");
-  return `curl -N -X POST ${url} \\\n     -H "Content-Type: application/json"${key} \\\n     -d '${quoted}'`;
 }

@@ -4,19 +4,10 @@ import { showAnswer, showStream } from "./answer.js";
 import { api, health, request } from "./api.js";
 import { Elsewhere } from "./elsewhere.js";
 import { SchemaForm } from "./form.js";
-import { element, setText, short } from "./words.js";
+import { element, setText, short, showState } from "./words.js";
 
 const REFRESH_MS = 3000;
 const JOB_MS = 1000;
-const STATES = {
-  starting: "loading …",
-  ready: "ready",
-  busy: "busy",
-  unavailable: "not available",
-  failed: "failed",
-  draining: "shutting down",
-  unreachable: "unreachable",
-};
 const WHY_BUSY = "All places are taken: another request may have to wait, or is turned away.";
 const FACTS = { models: "Model", inference_engine: "Runs on", task: "Made for" };
 const ENDED_EARLY = "The answer ended early: the service cannot be reached, or it gave up. It may be tried again.";
@@ -32,8 +23,7 @@ let loaded = false;
 async function refresh() {
   const { state, message } = await health();
   answers = state === "ready" || state === "busy" || state === "unavailable";
-  $("state").className = `connection ${state === "ready" || state === "busy" ? "live" : state === "starting" ? "" : "lost"}`;
-  setText($("state"), STATES[state] ?? state);
+  showState($("state"), state);
   const why = state === "busy" ? WHY_BUSY : message ?? "";
   $("reason").hidden = !why;
   setText($("reason"), why);

@@ -1,6 +1,15 @@
 // Numbers, times and elements: what the other files of the page write with.
 
 const MEBIBYTE = 2 ** 20;
+const STATES = {
+  starting: "loading …",
+  ready: "ready",
+  busy: "busy",
+  unavailable: "not available",
+  failed: "failed",
+  draining: "shutting down",
+  unreachable: "unreachable",
+};
 
 /** Make an element with text and attributes; the text never becomes markup. */
 export function element(name, text = "", attributes = {}) {
@@ -13,6 +22,12 @@ export function element(name, text = "", attributes = {}) {
 /** Set what changed, and nothing else: no flicker, no lost selection. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
+}
+
+/** Show the state of a service, or another word for what is wrong. */
+export function showState(node, state) {
+  node.className = `connection ${state === "ready" || state === "busy" ? "live" : state === "starting" ? "" : "lost"}`;
+  setText(node, STATES[state] ?? state);
 }
 
 /** Fill a list of terms with [name, value] pairs. */
