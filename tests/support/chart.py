@@ -91,7 +91,8 @@ def resolved(schema: dict[str, Any], node: Any) -> dict[str, Any]:
     if not isinstance(node, dict):
         return {}
     if "allOf" in node:
-        return resolved(schema, node["allOf"][0])
+        own = {"description": node["description"]} if "description" in node else {}
+        return resolved(schema, node["allOf"][0]) | own
     if "$ref" not in node:
         return node
     found: Any = schema

@@ -17,7 +17,7 @@ app.kubernetes.io/component: {{ .name }}
 {{- define "infernet.labels" -}}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{ include "infernet.selector" . }}
-app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 
@@ -40,15 +40,27 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 
 {{/* What is wrong with a service's values together, where a schema cannot say it. */}}
 {{- define "infernet.check" -}}
+{{- $of := printf "services.%s" .name -}}
+{{- include "infernet.checkFolders" (dict "of" $of "folders" .service.folders) -}}
+{{- include "infernet.checkResources" (dict "of" $of "resources" .service.resources) -}}
+{{- include "infernet.checkAutoscaling" (dict "of" $of "autoscaling" .service.autoscaling "resources" .service.resources) -}}
 {{- $several := or (gt (int .service.replicas) 1) .service.autoscaling.enabled -}}
+{{- $onRay := and .service.jobs (eq .service.executor "ray") -}}
+{{- if .service.jobs -}}
+{{- include "infernet.checkJobsEnv" . -}}
+{{- end -}}
+{{- if and $onRay (eq .service.database "sqlite") -}}
+{{- fail (printf "services.%s: jobs on Ray need a database of their own: set database to postgresql or existingSecret" .name) -}}
+{{- end -}}
+{{- $elsewhere := and $onRay (not (index .service.env (printf "%sFILES_URL" .service.prefix))) -}}
 {{- range $folder, $spec := .service.folders -}}
-{{- if and $several (include "infernet.isOneNodes" $spec) -}}
-{{- fail (printf "services.%s: several replicas need folders that several nodes can write: set folders.%s.accessMode to ReadWriteMany" $.name $folder) -}}
+{{- if and (or $several $elsewhere) (include "infernet.isOneNodes" $spec) -}}
+{{- fail (printf "services.%s: %s need folders that several nodes can write: set folders.%s.accessMode to ReadWriteMany, or its size to \"\" where each pod may have one of its own" $.name ($several | ternary "several replicas" "jobs on Ray") $folder) -}}
 {{- end -}}
 {{- end -}}
 {{- if .service.jobs -}}
-{{- if and (eq .service.executor "ray") (eq .service.database "sqlite") -}}
-{{- fail (printf "services.%s: jobs on Ray need a database of their own: set database to postgresql or existingSecret" .name) -}}
+{{- if $onRay -}}
+{{- include "infernet.checkCluster" . -}}
 {{- end -}}
 {{- if and $several (eq .service.database "sqlite") -}}
 {{- fail (printf "services.%s: several replicas share a database of jobs: set database to postgresql or existingSecret" .name) -}}
@@ -62,6 +74,85 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 {{- if gt (addf (include "infernet.drainSeconds" .) 0) 70.0 -}}
 {{- fail (printf "services.%s.env: the drain delay and the grace of jobs take 70 seconds together at most: serve ends then" .name) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a value of its own says better than a variable, which would be there twice or not be heeded. */}}
+{{- define "infernet.checkJobsEnv" -}}
+{{- $says := dict "EXECUTOR" "set executor in its place" "DATABASE_URL" "it has a password: set database to existingSecret, and put it into that Secret" -}}
+{{- if and (eq .service.executor "ray") .root.Values.ray.cluster.enabled -}}
+{{- $says = merge $says (dict "RAY_ADDRESS" "ray.cluster has its own" "RAY_TOKEN" "ray.cluster has its own") -}}
+{{- end -}}
+{{- range $name, $mend := $says -}}
+{{- $variable := printf "%s%s" $.service.prefix $name -}}
+{{- if hasKey $.service.env $variable -}}
+{{- fail (printf "services.%s.env.%s: %s" $.name $variable $mend) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether there is a cluster for jobs, and its token. */}}
+{{- define "infernet.checkCluster" -}}
+{{- if .root.Values.ray.cluster.enabled -}}
+{{- if not .root.Values.ray.tokenAuthentication -}}
+{{- fail (printf "services.%s.executor: jobs go to a cluster that asks for a token: set ray.tokenAuthentication to true" .name) -}}
+{{- end -}}
+{{- else if not .service.existingSecret -}}
+{{- fail (printf "services.%s.executor: set ray.cluster.enabled, or %sRAY_ADDRESS in env and name the Secret with %sRAY_TOKEN in existingSecret" .name .service.prefix .service.prefix) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Each folder has a place of its own: (dict "of" PATH "folders" …). */}}
+{{- define "infernet.checkFolders" -}}
+{{- $taken := dict "/tmp" "" "/home/infernet" "" "/dev/shm" "" -}}
+{{- range $folder, $spec := .folders -}}
+{{- $path := trimSuffix "/" $spec.path -}}
+{{- if hasKey $taken $path -}}
+{{- fail (printf "%s.folders.%s.path: there is a folder at %s already" $.of $folder $path) -}}
+{{- end -}}
+{{- $_ := set $taken $path "" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Nobody asks for more than the limit: (dict "of" PATH "resources" …). */}}
+{{- define "infernet.checkResources" -}}
+{{- range $resource, $least := .resources.requests -}}
+{{- $most := index ($.resources.limits | default dict) $resource -}}
+{{- if and $most (gt (include "infernet.amount" $least | float64) (include "infernet.amount" $most | float64)) -}}
+{{- fail (printf "%s.resources: requests.%s is %v and limits.%s is %v; a limit is the same at least" $.of $resource $least $resource $most) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A quantity as a number: 1.5, 500m, 2Gi. */}}
+{{- define "infernet.amount" -}}
+{{- $unit := regexFind "[A-Za-z]+$" (toString .) -}}
+{{- $number := trimSuffix $unit (toString .) | float64 -}}
+{{- $powers := dict "k" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 -}}
+{{- if eq $unit "m" -}}
+{{- divf $number 1000 -}}
+{{- else -}}
+{{- range until (index $powers (trimSuffix "i" $unit) | default 0 | int) -}}
+{{- $number = mulf $number (hasSuffix "i" $unit | ternary 1024 1000) -}}
+{{- end -}}
+{{- $number -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An autoscaler has something to go by: (dict "of" PATH "autoscaling" … "resources" …). */}}
+{{- define "infernet.checkAutoscaling" -}}
+{{- with .autoscaling -}}
+{{- if .enabled -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- fail (printf "%s.autoscaling: minReplicas is %v and maxReplicas is %v; give at least as many" $.of .minReplicas .maxReplicas) -}}
+{{- end -}}
+{{- if not (or .cpuUtilization .perPod) -}}
+{{- fail (printf "%s.autoscaling: it has nothing to go by: give cpuUtilization or perPod" $.of) -}}
+{{- end -}}
+{{- if and .cpuUtilization (not (dig "requests" "cpu" "" $.resources)) -}}
+{{- fail (printf "%s.autoscaling.cpuUtilization is a share of resources.requests.cpu: give that too, or 0" $.of) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

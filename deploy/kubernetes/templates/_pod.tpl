@@ -22,13 +22,13 @@ capabilities: { drop: [ALL] }
 - { name: shared-memory, mountPath: /dev/shm }
 {{- end }}
 {{- range $folder, $spec := .folders }}
-- name: {{ $folder }}
-  mountPath: {{ $spec.path }}
+- name: {{ $folder | quote }}
+  mountPath: {{ $spec.path | quote }}
   {{- if $spec.readOnly }}
   readOnly: true
   {{- end }}
   {{- if $spec.subPath }}
-  subPath: {{ $spec.subPath }}
+  subPath: {{ $spec.subPath | quote }}
   {{- end }}
 {{- end }}
 {{- end -}}
@@ -38,13 +38,13 @@ capabilities: { drop: [ALL] }
 - { name: tmp, emptyDir: {} }
 - { name: home, emptyDir: {} }
 {{- if .service.sharedMemory }}
-- { name: shared-memory, emptyDir: { medium: Memory, sizeLimit: {{ .service.sharedMemory }} } }
+- { name: shared-memory, emptyDir: { medium: Memory, sizeLimit: {{ .service.sharedMemory | quote }} } }
 {{- end }}
 {{- range $folder, $spec := .service.folders }}
-- name: {{ $folder }}
+- name: {{ $folder | quote }}
   {{- if or $spec.existingClaim $spec.size }}
   persistentVolumeClaim:
-    claimName: {{ $spec.existingClaim | default (printf "%s-%s" $.claims $folder) }}
+    claimName: {{ $spec.existingClaim | default (printf "%s-%s" $.claims $folder) | quote }}
   {{- else }}
   emptyDir: {}
   {{- end }}
@@ -66,7 +66,7 @@ capabilities: { drop: [ALL] }
 {{- if gt (int .gpu.count) 0 -}}
 {{- $tolerations = append $tolerations (dict "key" .gpu.resource "operator" "Exists" "effect" "NoSchedule") -}}
 {{- if .gpu.runtimeClassName }}
-runtimeClassName: {{ .gpu.runtimeClassName }}
+runtimeClassName: {{ .gpu.runtimeClassName | quote }}
 {{- end -}}
 {{- end -}}
 {{- with .nodeSelector }}
@@ -84,7 +84,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end -}}
 {{- end -}}
@@ -95,7 +95,7 @@ imagePullSecrets:
 - name: POSTGRES_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ required "postgresql.existingSecret: name a Secret with the key password" .root.Values.postgresql.existingSecret }}
+      name: {{ required "postgresql.existingSecret: name a Secret with the key password" .root.Values.postgresql.existingSecret | quote }}
       key: password
 - name: {{ .service.prefix }}DATABASE_URL
   value: postgresql://postgres:$(POSTGRES_PASSWORD)@{{ include "infernet.fullname" .root }}-postgresql:5432/{{ .name }}
@@ -115,6 +115,6 @@ imagePullSecrets:
 - { name: OMP_NUM_THREADS, value: {{ include "infernet.threads" .service | quote }} }
 {{- end }}
 {{- range $variable, $value := .service.env }}
-- { name: {{ $variable }}, value: {{ $value | quote }} }
+- { name: {{ $variable | quote }}, value: {{ $value | quote }} }
 {{- end }}
 {{- end -}}
