@@ -46,8 +46,8 @@ class TuningForm(JobForm):
     resumed_status: ClassVar[int] = 200
     streams_events: ClassVar[bool] = False
 
-    async def view(self, job: Job) -> dict[str, Any]:
-        """Return a job."""
+    def record(self, job: Job, position: int | None) -> dict[str, Any]:
+        """Return a job; OpenAI's have no place in a queue."""
         return tuning_view(job)
 
     async def found(self, limit: int) -> tuple[Sequence[Job], bool]:

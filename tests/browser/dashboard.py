@@ -154,6 +154,10 @@ class Dashboard:
         plot = self.find(f"#{chart}-chart .plot")
         await expect(plot).to_have_attribute("data-points", str(count), timeout=seconds * 1000)
 
+    async def points(self, chart: str = "loss") -> int:
+        """Return how many points a chart has."""
+        return int(await self.find(f"#{chart}-chart .plot").get_attribute("data-points") or 0)
+
     async def messages(self) -> list[str]:
         return await self.find("#messages li").all_inner_texts()
 

@@ -3,6 +3,7 @@
 import { element, setText, short } from "../assets/pages/words.js";
 
 const uPlot = window.uPlot;
+const LEAST_SPAN = 1e-6; // of an axis, as a share of its values
 const WHOLE_STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((n) => [n, 2 * n, 5 * n]);
 
 /** The value of a CSS variable. */
@@ -17,6 +18,14 @@ export function smooth(values, weight) {
     weights = weight * weights + (1 - weight);
     return sum / weights;
   });
+}
+
+/** Values that differ by almost nothing are a flat line: between them there is no place for marks. */
+function valueRange(_, low, high) {
+  if (low === null) return [low, high];
+  const least = Math.max(Math.abs(low), Math.abs(high)) * LEAST_SPAN;
+  if (high - low < least) [low, high] = [low - least, high + least];
+  return uPlot.rangeNum(low, high, 0.1, true);
 }
 
 /** Round numbers between two others for a logarithmic axis. */
@@ -86,7 +95,7 @@ export class Chart {
       legend: { show: false },
       cursor: { sync: { key: "steps", setSeries: false }, y: false, points: { size: 7 } },
       hooks: { setCursor: [() => this.#read()] },
-      scales: { x: { time: false, range }, y: log ? logScale : {} },
+      scales: { x: { time: false, range }, y: log ? logScale : { range: valueRange } },
       axes: [steps, log ? { ...values, ...logAxis } : values],
       series: [{}, ...curves.map(seriesOf)],
     };

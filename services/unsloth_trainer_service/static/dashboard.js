@@ -246,6 +246,7 @@ function drawCharts() {
   charts.rate.draw(rates);
   charts.norm.draw(norms);
   charts.memory.draw(memory);
+  $("thinned").hidden = !shown().some((id) => runs.get(id).thinned);
 }
 
 // --- cancel, resume, ask -----------------------------------------------------------------------
@@ -384,6 +385,7 @@ for (const box of document.querySelectorAll(".command")) {
 
 let loaded = false;
 let allOlder = false; // whether the oldest ones are here
+let most = PAGE; // jobs of the list, beside those at work and those that are shown
 let drawing = 0;
 let pause = DRAW_MS;
 let next = 0;
@@ -405,6 +407,18 @@ function keep(job) {
   drawSoon();
 }
 
+/** Forget the oldest jobs when new ones push them out, or a page would grow for as long as it is open. */
+function forgetOldest() {
+  const isOver = ({ job_id: id, status }) => FINAL.has(status) && !shown().includes(id);
+  const oldest = inOrder().filter(isOver).slice(most);
+  for (const { job_id: id } of oldest) {
+    jobs.delete(id);
+    cards.get(id)?.remove();
+    cards.delete(id);
+  }
+  if (oldest.length) allOlder = false;
+}
+
 /** Events only while somebody looks: hidden pages would use up the browser's connections. */
 function listen() {
   for (const run of runs.values()) document.hidden ? run.close() : run.listen(jobs.get(run.id));
@@ -424,6 +438,7 @@ async function refresh() {
     const lists = await Promise.all([api("jobs"), api("jobs?status=running")]);
     const fresh = new Map(lists.flatMap((list) => list.jobs).map((job) => [job.job_id, job]));
     fresh.forEach(keep);
+    forgetOldest();
     loaded = true;
     $("older").hidden = allOlder || lists[0].jobs.length < PAGE;
     $("connection").className = "connection live";
@@ -456,6 +471,7 @@ $("older").addEventListener("click", async () => {
   const oldest = [...jobs.values()].reduce((a, b) => (a.created_at < b.created_at ? a : b));
   try {
     const page = await api(`jobs?after=${encodeURIComponent(oldest.job_id)}`);
+    most += PAGE;
     page.jobs.forEach(keep);
     allOlder = page.jobs.length < PAGE;
     $("older").hidden = allOlder;

@@ -2,8 +2,11 @@
 
 import { short } from "../assets/pages/words.js";
 import { jobPath } from "./inference.js";
+import { thin } from "./thin.js";
 
 const MOST_MESSAGES = 300;
+const MOST_POINTS = 2000; // of a curve; a chart has fewer pixels from left to right
+const MOST_SAMPLES = 200; // rounds of questions
 export const FINAL = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
 const EVENT_TYPES = ["init", "status", "progress", "sample", "stage", "log", "complete", "error"];
 
@@ -21,6 +24,7 @@ export class Run {
     this.stopping = false; // asked to, and still at work
     this.now = {}; // the newest numbers
     this.phase = "";
+    this.thinned = false; // whether steps are missing that a chart could not show
     this.messages = [];
     this.train = { steps: [], loss: [], rate: [], norm: [], memory: [], gpu: [] };
     this.samples = new Map(); // step -> [{prompt, answer}, …], answered by the model as it was then
@@ -44,8 +48,8 @@ export class Run {
 
   #open() {
     this.close();
-    const after = this.#last ? `?after=${this.#last}` : "";
-    const source = new EventSource(jobPath(this.id, `/events${after}`));
+    const since = { after: this.#last, points: MOST_POINTS };
+    const source = new EventSource(jobPath(this.id, `/events?${new URLSearchParams(since)}`));
     this.#source = source;
     for (const type of EVENT_TYPES) {
       source.addEventListener(type, (event) => {
@@ -68,11 +72,12 @@ export class Run {
 
   #take(type, id, data) {
     if (id <= this.#last) return;
+    this.thinned ||= id > this.#last + 1;
     this.#last = id;
     if (data.data) this.now = { ...this.now, data: data.data }; // what became of its rows
     if (type === "progress") this.#step(data);
     else if (type === "status") this.#status(data);
-    else if (type === "sample") this.samples.set(data.step, data.samples);
+    else if (type === "sample") this.#sample(data);
     else if (type === "complete") this.#note("DONE", `the tuned model ${data.model ?? ""} is ready`);
     else this.#note(type === "error" ? "ERROR" : (data.level ?? "INFO"), data.message ?? type);
   }
@@ -98,6 +103,7 @@ export class Run {
     if (typeof heldLoss === "number") {
       this.held.steps.push(step);
       this.held.loss.push(heldLoss);
+      this.#bound(this.held);
       this.#note("EVAL", `loss ${short(heldLoss)} on the held-out examples`);
       return;
     }
@@ -108,8 +114,21 @@ export class Run {
     this.train.norm.push(norm ?? null);
     this.train.memory.push(gib(numbers.memory_bytes));
     this.train.gpu.push(gib(numbers.gpu_memory_bytes));
+    this.#bound(this.train);
     const took = `${short(numbers.step_time)} s`;
     this.#note("STEP", `loss ${short(loss)}, learning rate ${short(rate)}, ${took}`);
+  }
+
+  /** A page may be open for weeks: what it holds does not grow with the events. */
+  #bound(curve) {
+    if (curve.steps.length <= 2 * MOST_POINTS) return;
+    thin(curve, MOST_POINTS);
+    this.thinned = true;
+  }
+
+  #sample({ step, samples }) {
+    this.samples.set(step, samples);
+    if (this.samples.size > MOST_SAMPLES) this.samples.delete(this.samples.keys().next().value);
   }
 
   #note(level, text) {

@@ -2,12 +2,11 @@
 
 import { element } from "../assets/pages/words.js";
 
-const MOST_ROWS = 200;
 const NO_ANSWER = "(nothing)";
 
 /** Fill the table in a section, newest first; a run without answers hides it. */
 export function drawSamples(section, run) {
-  const rounds = [...run.samples].sort(([a], [b]) => b - a).slice(0, MOST_ROWS);
+  const rounds = [...run.samples].sort(([a], [b]) => b - a);
   section.hidden = !rounds.length;
   const shape = JSON.stringify([run.id, rounds]);
   if (section.dataset.shape === shape) return;

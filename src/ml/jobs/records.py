@@ -28,6 +28,7 @@ __all__ = [
     "get",
     "list_jobs",
     "position",
+    "positions",
     "request_stop",
     "requeue",
     "transition",
@@ -132,6 +133,14 @@ def position(connection: Connection, job_id: str) -> int | None:
     return connection.scalar(
         select(func.count()).where(_jobs.state == JobState.QUEUED, _jobs.ticket <= row.ticket)
     )
+
+
+def positions(connection: Connection, job_ids: Sequence[str]) -> dict[str, int]:
+    """Return the places in the queue of those of these jobs that wait."""
+    place = func.row_number().over(order_by=_jobs.ticket).label("place")
+    queue = select(_jobs.id, place).where(_jobs.state == JobState.QUEUED).subquery()
+    rows = connection.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids)))
+    return {row.id: row.place for row in rows}
 
 
 def claim_next(

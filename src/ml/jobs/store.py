@@ -93,6 +93,10 @@ class JobStore:
         """Return a job's place in the queue, 1 for the next one; None if it does not wait."""
         return await self._read(lambda c: records.position(c, id))
 
+    async def positions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the places in the queue of those of these jobs that wait."""
+        return await self._read(lambda c: records.positions(c, ids))
+
     async def figures(self, most_running: int) -> Figures:
         """Return the numbers of all jobs, with at most so many of those that run."""
         return await self._read(lambda c: figures(c, most_running))
@@ -143,6 +147,17 @@ class JobStore:
     async def events(self, id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:  # noqa: A002
         """Return the events behind `after`, oldest first."""
         return await self._read(lambda c: events.list_events(c, id, after, limit))
+
+    async def raw_events(self, id: str, type: str, after: int, last: int) -> tuple[str, str]:  # noqa: A002
+        """Return the ids and the JSON of a type's events behind `after` up to `last`.
+
+        Both are comma-separated and in the same order, which may be any.
+        """
+        return await self._read(lambda c: events.raw_events(c, id, type, after, last))
+
+    async def events_by_id(self, id: str, ids: Sequence[int]) -> Sequence[JobEvent]:  # noqa: A002
+        """Return these events, oldest first."""
+        return await self._read(lambda c: events.events_by_id(c, id, ids))
 
     async def last_event(self, id: str) -> tuple[JobState, int]:  # noqa: A002
         """Return a job's state and the id of its last event; raises `NotFound`."""

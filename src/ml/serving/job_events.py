@@ -12,8 +12,10 @@ from quart import Response, request
 from ml.errors import InvalidInput
 from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobEvent
+from ml.jobs.thinning import thinned_events
 from ml.serving.event_stream import with_heartbeats
 from ml.serving.job_views import event_view
+from ml.serving.paging import asked_number
 from ml.serving.reply import STREAM_HEADERS
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ __all__ = ["event_history", "stream_events"]
 
 #: The most events of a history's page.
 _MOST_EVENTS = 1000
+#: The fewest and the most events of progress that a stream can be thinned to.
+_POINTS = (500, 10_000)
 
 
 async def event_history(store: JobStore, job_id: str) -> dict[str, Any]:
@@ -42,18 +46,33 @@ async def stream_events(
 ) -> Response:
     """Return a job's events as server-sent ones, behind those that the client has.
 
-    The first is an `init` event without an id: the job as it is now.
+    The first is an `init` event without an id: the job as it is now. With `?points=`, those that
+    were are thinned to so many of progress; those that come are not.
     """
-    after = _last_event_id()
+    after, points = _last_event_id(), asked_number("points", *_POINTS)
     state, last = await store.last_event(job_id)
     if state.is_final and after and after >= last:
         return Response(status=204)  # which tells an EventSource not to come again
-    events = _encoded(tails.events(job_id, after), await view(await store.get(job_id)))
+    if points and last - after > points:
+        following = _thinned_first(store, tails, job_id, after, last, points)
+    else:
+        following = tails.events(job_id, after)
+    events = _encoded(following, await view(await store.get(job_id)))
     response = Response(with_heartbeats(events), content_type="text/event-stream; charset=utf-8")
     response.timeout = None  # else Quart cuts it after a minute
     for name, value in STREAM_HEADERS:
         response.headers[name.decode()] = value.decode()
     return response
+
+
+async def _thinned_first(
+    store: JobStore, tails: Tails, job_id: str, after: int, last: int, points: int
+) -> AsyncGenerator[JobEvent, None]:
+    for event in await thinned_events(store, job_id, after, last, points):
+        yield event
+    async with contextlib.aclosing(tails.events(job_id, last)) as events:
+        async for event in events:
+            yield event
 
 
 async def _encoded(
@@ -67,8 +86,11 @@ async def _encoded(
 
 
 def _last_event_id() -> int:
-    """Return the id of the last event that the client has: `?after=` or `Last-Event-ID`."""
-    text = request.args.get("after") or request.headers.get("Last-Event-ID") or "0"
+    """Return the id of the last event that the client has: `Last-Event-ID` or `?after=`.
+
+    An EventSource that comes again still has the `?after=` with which it came first.
+    """
+    text = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidInput("after: give the id of an event, a whole number")
     return int(text)

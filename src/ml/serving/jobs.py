@@ -73,6 +73,12 @@ class JobForm:
         waits = job.state is JobState.QUEUED
         return self.record(job, await self.jobs.store.position(job.id) if waits else None)
 
+    async def views(self, found: Sequence[Job]) -> list[dict[str, Any]]:
+        """Return the jobs of a list."""
+        waiting = [job.id for job in found if job.state is JobState.QUEUED]
+        places = await self.jobs.store.positions(waiting) if waiting else {}
+        return [self.record(job, places.get(job.id)) for job in found]
+
     def record(self, job: Job, position: int | None) -> dict[str, Any]:
         """Return a job's record and place."""
         return job_view(job, position)
@@ -136,7 +142,7 @@ def add_job_routes(app: ServiceApp, path: str, form: JobForm) -> None:
     async def list_jobs() -> dict[str, Any]:
         """Return the jobs, newest first; `?limit=` of them behind the job `?after=`."""
         found, has_more = await form.found(page_limit(form.page_size))
-        return form.page([await form.view(job) for job in found], has_more)
+        return form.page(await form.views(found), has_more)
 
     @app.get(one, endpoint=f"state {path}")
     @document_response(form.described)
@@ -170,7 +176,8 @@ def _add_events(app: ServiceApp, one: str, form: JobForm) -> None:
     async def events(job_id: str) -> Response:
         """Stream the events that were and that come; ends when the job has ended.
 
-        With `Last-Event-ID` or `?after=`, those behind that event alone.
+        With `Last-Event-ID` or `?after=`, those behind that event alone. With `?points=2000`, of
+        the `progress` that was, as many as that, with the peaks and dips of each stretch.
         """
         return await stream_events(jobs.store, jobs.tails, job_id, form.view)
 
