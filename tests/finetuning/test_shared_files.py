@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ml.errors import InvalidInput, NotFound, PayloadTooLarge
+from ml.errors import ConfigurationError, InvalidInput, NotFound, PayloadTooLarge
 from ml.finetuning import job
 from ml.finetuning.failures import OutputTaken
 from ml.finetuning.settings import TrainerSettings
@@ -25,8 +25,9 @@ from ml.generation.adapter_folder import AdapterFolder
 from ml.generation.request import ModelNotFound
 from ml.jobs.context import Stopped
 from ml.jobs.local_copies import LocalCopies
-from ml.jobs.remote_files import FilesAway
+from ml.jobs.remote_files import FilesAway, RemoteFiles
 from tests.support.finetuning import Context, Workplace
+from tests.support.processes import free_port
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -351,3 +352,21 @@ def test_a_claim_of_which_the_answer_was_lost_is_the_jobs_own(hosts: Hosts) -> N
     with pytest.raises(OutputTaken):
         SharedOutput(hosts.files().files, hosts.root / "y", "mine", "two").claim(["merged_16bit"])
     assert hosts.files().models.taken() == {"mine", "mine.zip"}
+
+
+def test_an_address_that_is_a_file_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    for url in (f"file://{tmp_path}/there", f"file://{tmp_path}/there/folder"):
+        with pytest.raises(ConfigurationError, match="a file is where a folder has to be"):
+            RemoteFiles(url).check()
+
+
+def test_a_server_that_is_away_is_so_from_the_first_connection_on() -> None:
+    with pytest.raises(FilesAway, match="ConnectionRefusedError"):
+        RemoteFiles(f"ftp://127.0.0.1:{free_port()}/folder")
+
+
+@pytest.mark.parametrize("scheme", ["filecache", "dbfs", "jupyter"])
+def test_a_file_system_that_needs_more_than_an_address_is_told(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{scheme}:// needs more than an address"):
+        RemoteFiles(f"{scheme}://folder")

@@ -76,6 +76,10 @@ async def test_files_that_are_away_are_a_503_that_says_when_to_come_again(
         ("simplecache::s3://bucket", "give an address such as s3://bucket/folder"),
         ("https://host/folder?signature=secret", "give an address such as s3://bucket/folder"),
         ("nothing://bucket", "there is no file system nothing://"),
+        ("http://host/folder", "nothing can be written to http://"),
+        ("file://mnt/shared", "file:// needs a folder's whole path"),
+        ("file://localhost/mnt/shared", "file:// needs a folder's whole path"),
+        ("file:///", "file:// needs a folder's whole path"),
         ("gs://bucket", "gs:// needs a package: Please install gcsfs"),
     ],
 )

@@ -25,13 +25,17 @@ _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<place>[^?#\s]+)\Z")
 _STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 #: Of which no two processes see the same.
 _OF_ONE_PROCESS = frozenset({"memory", "data"})
+#: Those of this host, in which only a path from the root is the same for all processes.
+_OF_PATHS = frozenset({"file", "local"})
+#: In which nothing can be written.
+_READ_ONLY = frozenset({"http", "https", "github", "zip", "tar", "reference"})
 _PARTIAL = ".partial"
 _TRIES, _PAUSE_SECONDS = 4, 1.0
 _RETRY_AFTER_SECONDS = 5
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What is passed to a file system beside what its own environment variables say.
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "file": {"auto_mkdir": True},
+    **{scheme: {"auto_mkdir": True} for scheme in _OF_PATHS},
     "s3": {
         "config_kwargs": {
             "connect_timeout": 5,
@@ -69,6 +73,10 @@ def files_address_fault(url: str) -> str | None:
         return f"leave the password out: credentials come from the environment; {_FORM}"
     if match["scheme"] in _OF_ONE_PROCESS:
         return f"{match['scheme']}:// is of one process alone; {_FORM}"
+    if match["scheme"] in _READ_ONLY:
+        return f"nothing can be written to {match['scheme']}://; {_FORM}"
+    if match["scheme"] in _OF_PATHS and not place.rstrip("/").startswith("/"):
+        return f"{match['scheme']}:// needs a folder's whole path, as file:///mnt/shared has it"
     return _why_missing(match["scheme"])
 
 
@@ -88,7 +96,8 @@ class RemoteFiles:
     """The files under an address, by names relative to it, in which `/` parts folders.
 
     Every method takes its time: call it in a thread. Every method raises `FilesAway` after some
-    tries where the files cannot be reached. The address is one without a `files_address_fault`.
+    tries where the files cannot be reached. The address is one without a `files_address_fault`;
+    raises `ConfigurationError` for one of a file system that needs more than that, and `FilesAway`.
     """
 
     def __init__(self, url: str) -> None:
@@ -96,9 +105,16 @@ class RemoteFiles:
 
         scheme = url.partition("://")[0]
         options = _OPTIONS.get(scheme, {})
-        self._system, self._root = fsspec.core.url_to_fs(
-            url, use_listings_cache=False, skip_instance_cache=True, **options
-        )
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, skip_instance_cache=True, **options
+            )
+        except (OSError, EOFError) as error:  # some connect at once
+            raise _away(error) from error
+        except Exception as error:
+            raise ConfigurationError(
+                f"files_url: {scheme}:// needs more than an address; {_FORM}"
+            ) from error
         self._is_store = scheme in _STORES
 
     @classmethod
@@ -120,6 +136,8 @@ class RemoteFiles:
         except Exception as error:
             if isinstance(error, FileNotFoundError):
                 reason = "there is no such bucket or folder; make it, or correct the address"
+            elif isinstance(error, FileExistsError | NotADirectoryError):
+                reason = "a file is where a folder has to be; remove it, or correct the address"
             elif _is_refused(error):
                 reason = (
                     "the credentials in the environment (such as AWS_ACCESS_KEY_ID and "
