@@ -15,6 +15,7 @@ from playwright.async_api import Locator, expect
 from ml.finetuning.output import Output
 from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobState
+from tests.browser.axe import serious_faults
 from tests.browser.conftest import OpenDashboard, Trainer
 from tests.browser.dashboard import MODEL, Dashboard, Jobs
 from tests.support.finetuning import save_small_llm
@@ -78,6 +79,8 @@ async def test_a_form_is_chosen_and_its_file_can_be_taken_when_it_is_made(
     await expect(merged.locator(".state")).to_have_text("Merging the adapter into its base")
     await expect(merged.get_by_role("progressbar")).to_have_js_property("value", 33.33)
     await expect(page.find(".job")).to_have_count(1)  # it is no run
+    await page.shows("#summary", "1 running, 0 queued")
+    assert await serious_faults(page.page) == []
 
     scratch = tuned.begin_export("merged_16bit")
     (scratch / "model.safetensors").write_bytes(b"all of it")
@@ -105,6 +108,7 @@ async def test_what_cannot_be_made_says_why_in_its_row(
     await gguf.get_by_role("button", name="Export").click()
     await expect(gguf.locator(".state.failed")).to_contain_text("holds no convert_hf_to_gguf.py")
     page.excuse("422")
+    assert await serious_faults(page.page) == []
     assert (await newest(jobs)).id == "one"
 
 

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 
 from ml.errors import ConfigurationError
+from ml.finetuning.export_request import ExportJobRequest, ExportRequest
+from ml.finetuning.model_exports import EXPORT
 from ml.finetuning.settings import TrainerSettings
 from ml.jobs.engine import JobEngine
 from ml.jobs.job import Job, JobState, StopRequest
@@ -429,7 +431,7 @@ async def test_a_head_that_dies_and_comes_back_empty_loses_nothing(
     assert len(steps) - len(set(steps)) <= 1  # the step that was not saved is done again
 
 
-async def test_training_on_nodes_that_share_no_folder_goes_on_elsewhere(
+async def test_training_on_nodes_that_share_no_folder_goes_on_elsewhere_as_exports_do(
     cluster: RayCluster, start_engine: StartEngine, tmp_path: Path
 ) -> None:
     there = tmp_path / "there"
@@ -452,4 +454,10 @@ async def test_training_on_nodes_that_share_no_folder_goes_on_elsewhere(
     assert (job.state, job.attempt, job.reason) == (JobState.SUCCEEDED, 2, None)
     assert sorted(await losses(store, "moves")) == list(range(1, 31))
     assert (there / "output" / "tuned" / "adapter_model.safetensors").is_file()
+    asked = ExportJobRequest.of(ExportRequest(exports=["merged_16bit"]), "tuned", "moves", request)
+    await store.create(EXPORT, asked.model_dump(mode="json"), "export")
+    job = await job_in(store, "export", *FINAL)
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert (there / "output" / "tuned-merged" / "model.safetensors").is_file()
+    assert (there / "output" / "tuned-merged" / ".job").read_text() == "moves"
     assert not files_of_variables(there)
