@@ -47,12 +47,12 @@ function drawList() {
   $("empty").hidden = Boolean(all.length) || !loaded;
 }
 
-/** The runs: those at work first, then the queue in its order, then the others, newest first. */
-function inOrder() {
+/** Those at work first, then the queue in its order, then the others, newest first: runs alone by default. */
+function inOrder(wanted = (job) => !isExport(job)) {
   const rank = ({ status }) => (FINAL.has(status) ? 2 : status === "queued" ? 1 : 0);
   const newest = (a, b) => (a.created_at < b.created_at ? 1 : -1);
   const place = (a, b) => (a.position && b.position ? a.position - b.position : newest(a, b));
-  return [...jobs.values()].filter((job) => !isExport(job)).sort((a, b) => rank(a) - rank(b) || place(a, b));
+  return [...jobs.values()].filter(wanted).sort((a, b) => rank(a) - rank(b) || place(a, b));
 }
 
 function newCard(id) {
@@ -410,7 +410,7 @@ function keep(job) {
 /** Forget the oldest jobs when new ones push them out, or a page would grow for as long as it is open. */
 function forgetOldest() {
   const isOver = ({ job_id: id, status }) => FINAL.has(status) && !shown().includes(id);
-  const oldest = inOrder().filter(isOver).slice(most);
+  const oldest = inOrder(isOver).slice(most);
   for (const { job_id: id } of oldest) {
     jobs.delete(id);
     cards.get(id)?.remove();
