@@ -72,6 +72,7 @@ NOT_HERE = {
     "/datasets/validate": "a data set",
     "/v1/fine_tuning/jobs": "an uploaded file",
     "/v1/models/{name}/export": "a tuned model",
+    "/v1/models/{name}/feedback": "a tuned model",
 }
 #: Where failures have the form of TGI's clients.
 TGI_PATHS = ("/info", "/generate", "/generate_stream")
