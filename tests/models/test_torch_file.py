@@ -235,3 +235,22 @@ def test_all_refused_names_are_told_at_once(tmp_path: Path) -> None:
     path = save([Malicious(tmp_path / "marker"), Second()], tmp_path / "m.torch")
     with pytest.raises(ConfigurationError, match=r"builtins\.eval, posix\.system"):
         TorchFile().load(path, CPU)
+
+
+def mapped_files() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_weights_stay_in_their_file_where_that_is_asked_for(mmap: bool, tmp_path: Path) -> None:
+    given = layers()
+    path = save(given, tmp_path / "m.torch")
+    model = TorchFile(mmap=mmap).load(path, CPU)
+    assert (str(path) in mapped_files()) is mmap
+    assert torch.equal(model[0].weight, given[0].weight)  # type: ignore[index]
+
+
+def test_a_file_of_before_torch_1_6_loads_with_mmap_too(tmp_path: Path) -> None:
+    path = tmp_path / "m.torch"
+    torch.save(layers(), path, _use_new_zipfile_serialization=False)
+    assert TorchFile(mmap=True).load(path, CPU)(torch.zeros(1, 4)).shape == (1, 2)

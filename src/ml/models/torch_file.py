@@ -54,6 +54,8 @@ class TorchFile:
         safe_classes: dotted paths of classes and functions that a pickled model may use, besides
             the layers of `torch.nn`. A class is trusted with all its constructor does.
         allow_pickle: let the file run whatever it says; only for files that you trust.
+        mmap: the weights of a pickled model stay in the file, mapped into memory, as those of
+            safetensors do. Processes share them; who writes to the file changes or ends them.
         model_class: dotted path of the class of the model that the file has the weights of.
         model_class_args: its keyword arguments.
     """
@@ -61,6 +63,7 @@ class TorchFile:
     use_jit: bool = False
     safe_classes: tuple[str, ...] = ()
     allow_pickle: bool = False
+    mmap: bool = False
     model_class: str | None = None
     model_class_args: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,7 +90,12 @@ class TorchFile:
             )
         with torch.serialization.safe_globals(self._allowed()):
             try:
-                loaded = torch.load(path, map_location=device, weights_only=not self.allow_pickle)
+                loaded = torch.load(
+                    path,
+                    map_location=device,
+                    weights_only=not self.allow_pickle,
+                    mmap=self.mmap and zipfile.is_zipfile(path),  # else one of before torch 1.6
+                )
             except UnpicklingError as error:
                 raise self._refusal(path, error) from error
             except Exception as error:

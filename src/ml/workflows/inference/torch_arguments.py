@@ -37,6 +37,10 @@ class TorchArguments(ModelArguments):
         default=(), description="Classes that the file may hold beside the layers of torch.nn"
     )
     allow_pickle: Flag = Field(default=False, description="Let the file run any code in it")
+    mmap: Flag = Field(
+        default=False,
+        description="The weights stay in the file, so that workers share their memory",
+    )
     model_class: DottedPath | None = Field(
         default=None, description="Of the model that a file with weights alone belongs to"
     )

@@ -92,6 +92,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             use_jit=checked.use_jit,
             safe_classes=checked.safe_classes,
             allow_pickle=checked.allow_pickle,
+            mmap=checked.mmap,
             model_class=checked.model_class,
             model_class_args=checked.model_class_args,
         )
