@@ -253,4 +253,5 @@ def test_weights_stay_in_their_file_where_that_is_asked_for(mmap: bool, tmp_path
 def test_a_file_of_before_torch_1_6_loads_with_mmap_too(tmp_path: Path) -> None:
     path = tmp_path / "m.torch"
     torch.save(layers(), path, _use_new_zipfile_serialization=False)
-    assert TorchFile(mmap=True).load(path, CPU)(torch.zeros(1, 4)).shape == (1, 2)
+    model = TorchFile(mmap=True, allow_pickle=True).load(path, CPU)
+    assert model(torch.zeros(1, 4)).shape == (1, 2)
