@@ -95,7 +95,7 @@ class Checkpoints:
             written_at = marker.get("written_at") or (folder / MARKER).stat().st_mtime
             sizes = marker["files"]
             whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if not whole or not set(_NEEDED) <= set(sizes) or not any(map(_RANDOM.fullmatch, sizes)):
             return None

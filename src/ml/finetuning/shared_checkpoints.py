@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,9 @@ def shared_checkpoints(files: RemoteFiles, job_id: str) -> list[Checkpoint]:
     for step in sorted(_whole(files, job)):
         place = f"{job}/checkpoints/checkpoint-{step}"
         text = files.read(f"{place}/{MARKER}")
-        if text is not None:  # it is rotated meanwhile
+        if text is None:  # it is rotated meanwhile
+            continue
+        with suppress(ValueError, KeyError, TypeError):  # half of one is none
             marker = json.loads(text)
             found.append(Checkpoint(step, Path(place), marker["numbers"], marker["written_at"]))
     return found

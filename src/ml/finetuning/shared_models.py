@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import get_args
 
 from ml.errors import NotFound
@@ -28,6 +28,11 @@ _TOLD_LAST = (LOG_FILE, METRICS_FILE, MANIFEST_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: How old may be what is known of the models' names: each request asks for them.
 _KNOWN_FOR_SECONDS = 2.0
+
+
+def _is_below(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _marker(name: str) -> str:
@@ -114,7 +119,14 @@ class SharedModels:
             text = self._files.read(_marker(name))
             if text is None:
                 return None
-            sizes: dict[str, int] = json.loads(text)["files"]
+            try:
+                sizes = {
+                    str(inside): int(size) for inside, size in json.loads(text)["files"].items()
+                }
+            except (ValueError, KeyError, TypeError, AttributeError):
+                return None  # half of one, or somebody else's
+            if not all(map(_is_below, sizes)):
+                return None  # else it would be written elsewhere on this host
             contents = {inside: RemoteFile(size, marker.version) for inside, size in sizes.items()}
             known = self._contents[name] = (marker.version, contents)
         return known[1]
