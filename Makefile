@@ -1,4 +1,4 @@
-# make demo | test | test-ray | test-s3 | test-vllm | test-fast | test-images | lint | bench | images | clean
+# make demo | test | test-ray | test-s3 | test-trackers | test-vllm | test-fast | test-images | lint | bench | images | clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -82,7 +82,23 @@ $(S3_VENV)/installed: pyproject.toml constraints.txt | $(VENV)/installed-$(EVERY
 		$(CURDIR)/$(S3_VENV)/bin/python > $(S3_VENV)/bin/serve && chmod +x $(S3_VENV)/bin/serve
 	touch $@
 
-.PHONY: demo test test-ray test-s3 test-vllm test-fast test-images lint bench images clean
+# MLflow and Weights & Biases, in an environment of their own: MLflow wants an older
+# importlib-metadata than constraints.txt has.
+TRACKERS_VENV := .venv-trackers
+$(TRACKERS_VENV)/installed: pyproject.toml constraints.txt | $(VENV)/installed-$(EVERYTHING)
+	test -x $(TRACKERS_VENV)/bin/python || $(PYTHON) -m venv $(TRACKERS_VENV)
+	grep -v '^importlib-metadata==' constraints.txt > $(TRACKERS_VENV)/constraints.txt
+	$(TRACKERS_VENV)/bin/python -m pip install --disable-pip-version-check \
+		-c $(TRACKERS_VENV)/constraints.txt 'mlflow-skinny>=3' wandb
+	for folder in $(TRACKERS_VENV)/lib/python3*/site-packages; do \
+		$(BIN)/python -c "import sysconfig; path = sysconfig.get_path('purelib'); \
+			print(f'import site; site.addsitedir({path!r})')" > $$folder/project.pth; \
+	done
+	printf '#!%s\nimport sys\n\nfrom ml.serving.command import main\n\nsys.exit(main())\n' \
+		$(CURDIR)/$(TRACKERS_VENV)/bin/python > $(TRACKERS_VENV)/bin/serve && chmod +x $(TRACKERS_VENV)/bin/serve
+	touch $@
+
+.PHONY: demo test test-ray test-s3 test-trackers test-vllm test-fast test-images lint bench images clean
 
 demo: $(VENV)/installed-$(DEMO) $(VENV)/embedded-llm
 	$(BIN)/python examples/demo.py
@@ -105,6 +121,11 @@ test-s3: $(S3_VENV)/installed
 	OMP_NUM_THREADS=1 $(S3_VENV)/bin/python -m pytest -n 0 tests/finetuning/test_files_on_s3.py \
 		tests/services/test_trainer_hosts.py
 
+# Runs that are told to MLflow and Weights & Biases: a minute on two cores, and the first time 280 MB
+# to install.
+test-trackers: $(TRACKERS_VENV)/installed
+	OMP_NUM_THREADS=1 $(TRACKERS_VENV)/bin/python -m pytest -n 0 tests/services/test_trackers_of_runs.py
+
 # The tests that start no process: what to run while working. They compute most of the time.
 test-fast: $(VENV)/installed-$(EVERYTHING) $(VENV)/embedded-llm
 	$(PYTEST) -n 2 -m "not processes"
@@ -125,4 +146,4 @@ images:
 	./image-build.sh
 
 clean:
-	rm -rf .images docker/wheels/*.whl $(VENV) $(RAY_VENV) $(S3_VENV) $(VLLM_VENV) benchmarks/.venv tests/*/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .images docker/wheels/*.whl $(VENV) $(RAY_VENV) $(S3_VENV) $(TRACKERS_VENV) $(VLLM_VENV) benchmarks/.venv tests/*/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

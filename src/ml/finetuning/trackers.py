@@ -24,13 +24,16 @@ class _Needs:
     """What a tracker needs.
 
     Attributes:
-        package: of this name, to import and to install.
+        module: that is imported.
+        install: what pip is asked for.
         prefix: how the names of its variables begin, tokens and addresses among them.
         any_of: variables, of which one at least says where the numbers go.
-        defaults: variables that say where its files lie and how long training waits for it.
+        defaults: variables that say where its files lie, how long training waits for it, and that
+            it is told numbers alone.
     """
 
-    package: str
+    module: str
+    install: str
     prefix: str
     any_of: Sequence[str] = ()
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -39,17 +42,26 @@ class _Needs:
 _TRACKERS: Mapping[str, _Needs] = {
     "tensorboard": _Needs(
         "tensorboard",
+        "tensorboard",
         "TENSORBOARD_",
         defaults={"TENSORBOARD_LOGGING_DIR": "{folder}/tensorboard"},
     ),
-    "trackio": _Needs("trackio", "TRACKIO_", defaults={"TRACKIO_DIR": "{shared}/trackio"}),
+    "trackio": _Needs(
+        "trackio", "trackio", "TRACKIO_", defaults={"TRACKIO_DIR": "{shared}/trackio"}
+    ),
     "mlflow": _Needs(
         "mlflow",
+        "'mlflow-skinny>=3'",
         "MLFLOW_",
         ("MLFLOW_TRACKING_URI",),
-        {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"},
+        {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        },
     ),
     "wandb": _Needs(
+        "wandb",
         "wandb",
         "WANDB_",
         ("WANDB_API_KEY", "WANDB_MODE"),
@@ -58,6 +70,10 @@ _TRACKERS: Mapping[str, _Needs] = {
             "WANDB_RUN_ID": "{job_id}",
             "WANDB_RESUME": "allow",
             "WANDB_SILENT": "true",
+            "WANDB_CONSOLE": "off",
+            "WANDB_DISABLE_CODE": "true",
+            "WANDB_DISABLE_GIT": "true",
+            "WANDB_ERROR_REPORTING": "false",
             "WANDB_INIT_TIMEOUT": "30",
         },
     ),
@@ -71,9 +87,9 @@ def require_trackers(
     here = is_installed or _is_installed
     for name in names:
         needs = _TRACKERS[name]
-        if not here(needs.package):
+        if not here(needs.module):
             raise UnprocessableInput(
-                f"report_to: {name!r} is not installed here: pip install {needs.package}, "
+                f"report_to: {name!r} is not installed here: pip install {needs.install}, "
                 "or leave it out"
             )
         if needs.any_of and not any(os.environ.get(variable) for variable in needs.any_of):
@@ -100,5 +116,5 @@ def prepare_trackers(names: Collection[str], *, job_id: str, folder: Path, share
             os.environ.setdefault(variable, value.format(**places))
 
 
-def _is_installed(package: str) -> bool:
-    return find_spec(package) is not None
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
