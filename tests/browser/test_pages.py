@@ -10,10 +10,11 @@ from playwright.async_api import Browser, Page, expect
 
 from ml.workflows.inference.llm_inference_workflow import LLMInferenceWorkflow
 from ml.workflows.inference.torch_inference_workflow import TorchInferenceWorkflow
+from tests.browser.service_page import service_page
 from tests.conftest import StartServer
 from tests.support.processes import Server
 from tests.support.tiny_llm import save_tiny_llm
-from tests.support.workflows import Echo, Typed
+from tests.support.workflows import Echo, StreamingProver, Typed
 
 
 async def opened(browser: Browser, server: Server) -> tuple[Page, list[str]]:
@@ -109,3 +110,20 @@ async def test_numbers_are_answered_as_a_table_and_told_as_a_contract_sends_them
     await expect(page.locator("#field-values-fault")).to_contain_text("last dimension of 4")
     assert not complaints
     await page.close()
+
+
+async def test_who_asks_for_a_proof_gets_it_in_place_of_a_stream(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server(StreamingProver).wait_ready()
+    async with service_page(browser, server) as page:
+        await page.page.get_by_label("Input").fill('"hello"')
+        async with page.page.expect_request("**/service_output") as asked:
+            await page.ask()
+        assert json.loads((await asked.value).post_data or "")["destination"] == 2
+        await expect(page.find("#answer .text")).to_have_text("HELLO")
+        await page.page.get_by_label("Ask for a proof of the answer").check()
+        async with page.page.expect_request("**/service_output") as asked:
+            await page.ask()
+        assert json.loads((await asked.value).post_data or "")["requires_proof"] is True
+        await expect(page.find("#answer")).to_contain_text('"proof"')

@@ -121,7 +121,7 @@ function controlOf(described, required, name) {
   const isShort = described.isEntry || described.maxLength <= 200 || (format && format !== "tensor");
   const long = type === "string" ? required && !isShort : format === "tensor" || required;
   const attributes = type === "string" ? {} : { class: "json", spellcheck: "false", placeholder: placeholderOf(described, name) };
-  return long ? element("textarea", "", { rows: 5, ...attributes }) : element("input", "", { type: "text", ...attributes });
+  return long ? element("textarea", "", { rows: described.isInner && type === "string" ? 2 : 5, ...attributes }) : element("input", "", { type: "text", ...attributes });
 }
 
 function selectOf(choices, described, required) {
