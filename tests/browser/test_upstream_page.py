@@ -109,7 +109,9 @@ async def test_what_the_server_behind_refuses_is_told_with_what_to_do(
 async def test_a_stream_that_breaks_off_keeps_what_came_and_says_so(
     service: Server, upstream: TGIServer, browser: Browser
 ) -> None:
-    upstream.upcoming.append(Behaviour(tokens=["one", " two", " three"], drop_after=2))
+    upstream.upcoming.append(
+        Behaviour(tokens=["one", " two", " three"], token_seconds=3, drop_after=2)
+    )
     async with service_page(browser, service) as page:
         await page.ask()
         await page.says("The answer ended early")
