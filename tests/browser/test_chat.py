@@ -19,9 +19,9 @@ from playwright.async_api import Browser, Locator, Page, expect
 
 from ml.finetuning.feedback import FEEDBACK_FILE
 from ml.jobs.job import JobState
+from tests.browser.axe import serious_faults
 from tests.browser.conftest import OpenDashboard, Trainer
 from tests.browser.dashboard import Dashboard, Jobs
-from tests.browser.test_accessibility import faults
 from tests.support.finetuning import save_small_llm
 from tests.support.processes import PATIENCE_SECONDS, Server, clean_environment, free_port
 from tests.support.requests import eventually
@@ -483,5 +483,5 @@ async def faults_by_day_and_night(page: Dashboard) -> list[Any]:
     found = []
     for scheme in ("light", "dark"):
         await page.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        found += await faults(page)
+        found += await serious_faults(page.page)
     return found
