@@ -282,7 +282,7 @@ async def test_a_refusal_says_what_to_do_and_the_turn_can_be_asked_again(
     llm: Server, browser: Browser
 ) -> None:
     chat = await chat_with(browser, llm, "?model=nobody")
-    await expect(chat.find("#models")).to_contain_text("nobody not there any more")
+    await expect(chat.find("#models")).to_contain_text("nobody not here")
     await chat.set(max_tokens="4")
     await chat.ask("hello")
     await expect(chat.answer("nobody").locator(".fault")).to_contain_text(
@@ -447,7 +447,7 @@ async def test_what_somebody_thinks_of_an_answer_is_kept_with_the_run(
     await expect(good).to_have_attribute("aria-pressed", "false")
 
     await dashboard.page.get_by_role("link", name="Runs").click()
-    await dashboard.shows("#feedback", "0 good, 1 bad of 1")
+    await dashboard.shows("#feedback", "Rated answers: 0 good, 1 bad")
     lines = service.get(f"/jobs/{RUN}/files/{FEEDBACK_FILE}").text.splitlines()
     assert [json.loads(line)["rating"] for line in lines] == ["up", "down"]
     assert json.loads(lines[1])["messages"][-1]["content"] == "When does the harbour open?"

@@ -5,7 +5,7 @@ import { setText } from "../assets/pages/words.js";
 import { jobPath } from "./inference.js";
 
 const AGAIN_MS = 10_000;
-const told = ({ up, down }) => (up || down ? `${up} good, ${down} bad of ${up + down} answers that were rated` : "");
+const told = ({ up, down }) => (up || down ? `Rated answers: ${up} good, ${down} bad` : "");
 
 /** Write the counts, and ask for them anew after a while. */
 export async function drawFeedback(node, jobId) {

@@ -26,7 +26,7 @@ const WORDS = {
   stopped: "Stopped",
   cut: "cut off at the most tokens",
   noRoom: "This conversation is too long to be kept: a reload of the page will lose it.",
-  notHere: "not there any more",
+  notHere: "not here",
 };
 
 const $ = (id) => document.getElementById(id);
