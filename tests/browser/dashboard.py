@@ -189,4 +189,4 @@ class Dashboard:
 
     def open_streams(self) -> int:
         """Return how many event streams were asked for."""
-        return sum("/events" in url for url in self.requests)
+        return sum("/events?" in url for url in self.requests)

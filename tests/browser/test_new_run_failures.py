@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Dialog, expect
 
 from tests.browser.conftest import OpenDashboard, Trainer
 from tests.browser.dashboard import Dashboard
@@ -103,3 +103,32 @@ async def test_a_service_that_was_away_and_has_another_key_then_is_said_and_noth
     assert await page.find("#output_dir").input_value() == "even"
     page.complaints = [text for text in page.complaints if "net::ERR_" not in text]
     page.excuse("status of 401")
+
+
+@pytest.mark.usefixtures("service")
+async def test_who_leaves_while_a_file_is_sent_is_asked_and_otherwise_nobody_is(
+    open_dashboard: OpenDashboard,
+) -> None:
+    page = await open_page(open_dashboard)
+    asked: list[str] = []
+
+    async def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        await dialog.dismiss()
+
+    page.page.on("dialog", stay)
+    await page.page.route("**/v1/files", lambda route: None)  # it is on its way for ever
+    await page.find("#look").click()  # a browser asks only those who did something on the page
+    await upload(page, 100_000)
+    await expect(page.find("#uploading")).to_be_visible()
+    await page.page.close(run_before_unload=True)
+    async with asyncio.timeout(60):
+        while not asked:  # noqa: ASYNC110 (a page that stays has no event)
+            await asyncio.sleep(0.05)
+    assert asked == ["beforeunload"]
+    assert await page.find("#output_dir").input_value() == "even"
+    await page.find("#stop-upload").click()
+    await expect(page.find("#uploading")).to_be_hidden()
+    await page.page.reload()
+    await page.shows("#verdict", "9 of 9 rows")
+    assert asked == ["beforeunload"]

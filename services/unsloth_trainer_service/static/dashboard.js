@@ -6,6 +6,7 @@ import { tell } from "../assets/pages/notice.js";
 import { Chart, smooth, style } from "./chart.js";
 import { Exports, isExport } from "./exports.js";
 import { drawFeedback } from "./feedback.js";
+import { noNews, said } from "./failures.js";
 import { drawFiles, filesOf } from "./files.js";
 import { ask, jobPath } from "./inference.js";
 import { FINAL, Run } from "./run.js";
@@ -256,7 +257,7 @@ async function act(id, path, method) {
     await api(path, { method });
   } catch (error) {
     runs.get(id).stopping = false;
-    tell(`${nameOf(jobs.get(id))}: ${error.message}`);
+    tell(`${nameOf(jobs.get(id))}: ${said(error, error.message)}`);
   }
   refreshSoon();
 }
@@ -450,7 +451,7 @@ async function refresh() {
     listen();
   } catch (error) {
     $("connection").className = "connection lost";
-    setText($("connection"), `No news: ${error.message}. Trying again.`);
+    setText($("connection"), noNews(error));
   }
   refreshing = false;
   drawSoon();

@@ -4,6 +4,7 @@ import { api, failure, request } from "../assets/pages/api.js";
 import { tell } from "../assets/pages/notice.js";
 import { bytes, element, setPairs, setText } from "../assets/pages/words.js";
 import { columnMap, drawColumns, fillColumns, isColumn, readFormats } from "./columns.js";
+import { namesFields, said } from "./failures.js";
 import { faultOf, faultsIn, fill, showFault, valueOf } from "./fields.js";
 import { jobPath } from "./inference.js";
 import { drawExpected, drawReport } from "./report.js";
@@ -13,12 +14,6 @@ const LOOK_MS = 700;
 const AGAIN_MS = 2000;
 const STORED = "trainer new run";
 const KEPT = "Nothing that you entered is lost.";
-const SAID = {
-  401: "The service asks for its key: reload the page and give it as the password.",
-  503: (told) => `The service does not answer yet: ${told} Try again in a moment.`,
-  507: "The disk of the server is full. Once somebody has made room there, try again.",
-};
-const UNREACHED = "The service cannot be reached; it may be starting again. Try again in a moment.";
 const UNSURE = "The connection broke off before the service answered. Look whether the run is among the Runs before you start it again.";
 
 const $ = (id) => document.getElementById(id);
@@ -26,16 +21,6 @@ const form = $("run");
 const all = (selector) => [...form.querySelectorAll(selector)];
 const chosen = (name) => form.querySelector(`[name="${name}"]:checked`).value;
 const isField = (name) => Boolean($(`fault-${name}`));
-
-/** A failure in words that say what to do. */
-function said(error, unreached = UNREACHED) {
-  if (!error.status) return unreached;
-  const words = SAID[error.status] ?? ((told) => told);
-  return typeof words === "string" ? words : words(error.message);
-}
-
-/** Whether it is about the request: then it says of each field what is wrong with it. */
-const namesFields = (error) => Boolean(error.status) && !SAID[error.status];
 
 // --- the request -------------------------------------------------------------------------------
 
@@ -241,6 +226,9 @@ async function sendChosen() {
 }
 
 $("upload").addEventListener("change", sendChosen);
+
+// A browser asks whether to leave a page that does not want to be left now.
+addEventListener("beforeunload", (event) => { if (!$("uploading").hidden) event.preventDefault(); });
 
 $("stop-upload").addEventListener("click", () => sending?.abort());
 
