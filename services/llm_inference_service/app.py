@@ -1,7 +1,11 @@
 """The service's settings and its application factory."""
 
+from typing import cast
+
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from llm_inference_service.adapter_uploads import add_adapter_uploads
 from ml.serving.app import ServiceApp, create_service
 from ml.serving.pages.chat import add_chat_page
 from ml.serving.settings import Example, ServingSettings
@@ -37,10 +41,16 @@ class Settings(ServingSettings):
     )
 
     workflow_class: str = "ml.workflows.inference.llm_inference_workflow.LLMInferenceWorkflow"
+    max_adapter_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Largest zip of an adapter that clients may put into adapters_path; 0: none",
+    )
 
 
 def create_app() -> ServiceApp:
     """Return the application, configured by the environment."""
     app = create_service("llm_inference_service", Settings)
     add_chat_page(app)
+    add_adapter_uploads(app, cast(Settings, app.settings).max_adapter_bytes)
     return app

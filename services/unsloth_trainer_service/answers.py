@@ -44,6 +44,40 @@ class RunFiles(BaseModel):
     files: list[RunFileRecord]
 
 
+class ModelFiles(BaseModel):
+    """The files of a tuned model."""
+
+    model: str
+    files: list[RunFileRecord]
+
+
+class ModelRecord(BaseModel):
+    """A tuned model."""
+
+    name: str
+    base_model: str | None
+    job_id: str | None = Field(description="The run that made it, null for one placed by hand")
+    created_at: str | None
+    bytes: int
+    loaded: bool | None = Field(description="Whether it is in memory, null where nothing answers")
+
+
+class ModelPage(BaseModel):
+    """Some of the tuned models."""
+
+    models: list[ModelRecord]
+    total: int
+    has_more: bool
+
+
+class Served(BaseModel):
+    """A tuned model that was handed over."""
+
+    id: str
+    object: Literal["model"]
+    served: bool
+
+
 class FileEntry(BaseModel):
     """A file that was uploaded."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from quart import Response, request, send_file
+from quart import Response, request
 from quart_schema import DataSource, document_request, document_response
 
 from ml.errors import InvalidInput, NotFound
@@ -20,6 +20,7 @@ from ml.serving.openai.routes import OPENAI_PATHS
 from ml.serving.paging import page_limit
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.answers import FileEntry, FileList
+from unsloth_trainer_service.run_files import stored_file_reply
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -89,10 +90,10 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     @app.get("/v1/files/<file_id>/content")
     @document_response(FileContent)
     async def file_content(file_id: str) -> Response:
-        """Return a file's content."""
+        """Send a file's content; takes `Range`, and `ETag` is its SHA-256."""
         entry = await workflow.in_thread(uploads.entry, file_id)
-        path = await workflow.in_thread(uploads.path, entry)
-        return await send_file(path, mimetype="application/octet-stream")
+        stored = await workflow.in_thread(uploads.stored, entry)
+        return await stored_file_reply(workflow, stored, name=entry["filename"])
 
     @app.delete("/v1/files/<file_id>")
     @document_response(Deleted)

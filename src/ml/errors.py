@@ -9,6 +9,7 @@
     ├── BodyTimeout             408  also a TimeoutError
     ├── PayloadTooLarge         413
     ├── UnsupportedMediaType    415
+    ├── RangeNotSatisfiable     416
     ├── UnprocessableInput      422  also a ValueError
     ├── UnprocessableOutput     422  also a ValueError
     ├── UpstreamRefused         422  also a ValueError
@@ -62,6 +63,7 @@ __all__ = [
     "OutOfMemory",
     "Overloaded",
     "PayloadTooLarge",
+    "RangeNotSatisfiable",
     "ServiceError",
     "StorageFull",
     "StorageUnavailable",
@@ -176,6 +178,13 @@ class UnsupportedMediaType(ServiceError):
 
     status = 415
     default_description = "Send the body as 'Content-Type: application/json'."
+
+
+class RangeNotSatisfiable(ServiceError):
+    """A part of a file is asked for that lies behind its end."""
+
+    status = 416
+    default_description = "The file has no such range."
 
 
 class UnprocessableInput(ServiceError, ValueError):

@@ -106,7 +106,7 @@ def test_what_a_finished_job_made_is_there_whole_and_nothing_of_it_is_left_on_it
     with zipfile.ZipFile(hosts.there / "output" / "results.zip") as archive:
         assert archive.testzip() is None
     [numbers] = result["result_files"]
-    assert len(hosts.files().uploads.path(hosts.files().uploads.entry(numbers)).read_text()) > 0
+    assert hosts.files().uploads.stored(hosts.files().uploads.entry(numbers)).size > 0
     for left in ("output", "checkpoints", "examples"):
         assert not (context.folder / left).exists()
     assert not list(hosts.there.rglob("*.partial"))
@@ -274,7 +274,8 @@ def test_an_upload_is_found_on_another_host_until_it_is_deleted(hosts: Hosts) ->
     hosts.host("second")
     uploads = hosts.files().uploads
     assert uploads.list() == [entry]
-    assert uploads.path(entry).read_text().count("\n") == 8
+    with uploads.stored(entry).open() as file:
+        assert file.read().count(b"\n") == 8
     hosts.files().fetch_dataset(entry["id"])
     uploads.delete(entry["id"])
     assert uploads.list() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_the_last_step_is_evaluated_on_the_validation_data_alone(workplace: Work
     [file_id] = result["result_files"]
     entry = uploads.entry(file_id)
     assert entry["purpose"] == "fine-tune-results"
-    with uploads.path(entry).open(newline="") as file:
+    with io.TextIOWrapper(uploads.stored(entry).open(), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["train_loss"]) for row in rows] == [data["loss"] for data in context.steps()]
     valid = [row["valid_loss"] for row in rows]

@@ -4,7 +4,7 @@ import { api } from "../assets/pages/api.js";
 import { bytes, element } from "../assets/pages/words.js";
 import { jobPath } from "./inference.js";
 
-const KINDS = {
+export const KINDS = {
   adapter: "Adapter",
   archive: "All in one archive",
   feedback: "Answers that were rated",
@@ -32,13 +32,19 @@ export async function drawFiles(list, jobId, version, drawn) {
   });
   if (list.dataset.shape !== shape) return; // another run was chosen meanwhile
   known.set(jobId, files);
-  list.append(...files.map((file) => {
-    const item = element("li");
-    const link = element("a", file.name, { href: file.url.slice(1), download: "" });
-    link.title = `SHA-256 ${file.sha256}`;
-    item.append(link, element("span", `${KINDS[file.kind] ?? file.kind}, ${bytes(file.bytes)}`, { class: "note" }));
-    return item;
-  }));
+  list.append(...fileItems(files));
   list.parentNode.hidden = !list.children.length;
   drawn();
+}
+
+/** Return an item for each file: a link to it, what it is, and its SHA-256, written out if wished. */
+export function fileItems(files, { withHash = false } = {}) {
+  return files.map(({ name, kind, bytes: size, sha256, url }) => {
+    const item = element("li");
+    const link = element("a", name, { href: url.slice(1), download: "" });
+    link.title = `SHA-256 ${sha256}`;
+    item.append(link, element("span", `${KINDS[kind] ?? kind}, ${bytes(size)}`, { class: "note" }));
+    if (withHash) item.append(element("span", `SHA-256 ${sha256}`, { class: "hash" }));
+    return item;
+  });
 }

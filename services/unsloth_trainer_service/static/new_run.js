@@ -14,6 +14,7 @@ const LOOK_MS = 700;
 const AGAIN_MS = 2000;
 const STORED = "trainer new run";
 const KEPT = "Nothing that you entered is lost.";
+const GONE = (name) => `${name} is no model that can be trained on here any more: choose another one.`;
 const UNSURE = "The connection broke off before the service answered. Look whether the run is among the Runs before you start it again.";
 
 const $ = (id) => document.getElementById(id);
@@ -357,14 +358,25 @@ async function patiently(read) {
   }
 }
 
+/** Choose a tuned model to be trained on, if it is still there. */
+function chooseModel(name) {
+  if ([...$("model_here").options].some((option) => option.value === name)) $("model_here").value = name;
+  else tell(GONE(name));
+}
+
 async function begin() {
   setText($("most-bytes"), `Up to ${bytes(most)}.`);
-  const from = new URLSearchParams(location.search).get("from");
+  const asked = new URLSearchParams(location.search);
+  const [from, model] = [asked.get("from"), asked.get("model")];
   for (const list of [readFiles, readModels, readFormats]) await patiently(list);
   if (from) {
     await api(jobPath(from)).then(cloneOf, (error) => tell(`${from}: ${said(error)}`));
     history.replaceState(null, "", "new"); // a reload keeps what was changed since
   } else restore();
+  if (model) {
+    chooseModel(model);
+    history.replaceState(null, "", "new");
+  }
   form.inert = false; // until here, what is typed would be lost
   changed(0);
   sendChosen(); // a browser that reloads the page may still have a file chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["model_name", "output_name", "same_name"]
+__all__ = ["is_output_name", "model_name", "output_name", "same_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
@@ -22,6 +22,14 @@ def output_name(value: str) -> str:
     if name.lower().endswith((".", ".zip")):
         raise ValueError(f"{value!r} ends in '.' or '.zip', as no model's name may")
     return name
+
+
+def is_output_name(name: str) -> bool:
+    """Return whether a tuned model can have this name, as it is written."""
+    try:
+        return output_name(name) == name
+    except ValueError:
+        return False
 
 
 def model_name(value: str) -> str:

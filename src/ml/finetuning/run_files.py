@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import builtins
 import json
-import os
-import stat
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from ml.errors import NotFound
 from ml.finetuning.feedback import FEEDBACK_FILE
 from ml.finetuning.manifest import MANIFEST_FILE
-from ml.finetuning.names import output_name
-from ml.finetuning.output import Output, owner_of
+from ml.finetuning.names import is_output_name, output_name
+from ml.finetuning.output import ADAPTER_CONFIG, Output, owner_of
 from ml.finetuning.request import Export
 from ml.finetuning.run_log import LOG_FILE, METRICS_FILE
 from ml.jobs.job import Job
 from ml.jobs.log_file import LOG_FILE as PROCESS_LOG
+from ml.jobs.stored_file import FileHashes, FilePlace, LocalPlace, RemotePlace, StoredFile
 
-__all__ = ["RunFile", "RunFiles"]
+if TYPE_CHECKING:
+    from ml.finetuning.shared_files import SharedFiles
+
+__all__ = ["RunFile", "RunFiles", "find"]
 
 #: Of a job's folder: what is for others to read.
 _TOLD = {
@@ -33,127 +33,146 @@ _TOLD = {
     FEEDBACK_FILE: "feedback",
 }
 _KINDS = {**_TOLD, MANIFEST_FILE: "manifest"}
-_MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """One of a run's files as it is now; one that grows is as long as it was.
+    """One of a run's files.
 
     Attributes:
         name: unique within the run, with `/` below an export's name.
         kind: "adapter", "archive", an export's name, "manifest", "metrics", "log" or "feedback".
-        version: another one if the content is another.
     """
 
     name: str
     kind: str
-    path: Path
-    size: int
-    version: tuple[int, int]
+    stored: StoredFile
 
 
 class RunFiles:
-    """Finds the files of jobs, and knows the SHA-256 of those that it was asked for once.
+    """Finds the files of jobs and of tuned models.
 
     Args:
-        models: the folder of tuned models.
-        jobs: the folder with a folder for each job.
+        models: where the tuned models lie.
+        owner: gives the id of the job that a name there belongs to, None for one of no job.
+        jobs: where each job has a folder; of a file that is in several places, the first counts.
+        hashes: know the files' SHA-256.
     """
 
-    def __init__(self, models: Path, jobs: Path) -> None:
-        self._models = models
-        self._jobs = jobs
-        self._lock = threading.Lock()
-        self._known: dict[tuple[Path, int, tuple[int, int]], str] = {}
+    def __init__(
+        self,
+        models: FilePlace,
+        owner: Callable[[str], str | None],
+        jobs: Iterable[FilePlace],
+        hashes: FileHashes,
+    ) -> None:
+        #: Where the tuned models lie.
+        self.models = models
+        #: Gives the job that a name there belongs to.
+        self.owner_of = owner
+        self._jobs = tuple(jobs)
+        self._hashes = hashes
+
+    @classmethod
+    def of(cls, models: Path, jobs: Path, shared: SharedFiles | None, hashes: FileHashes) -> Self:
+        """Return those in the folders of this host, or, with `shared`, those that hosts share.
+
+        What a running job of this host writes is newer in its folder.
+        """
+        if shared is None:
+            folder = LocalPlace(models)
+            return cls(folder, lambda name: owner_of(models / name), [LocalPlace(jobs)], hashes)
+        places = (LocalPlace(jobs), RemotePlace(shared.files, "jobs"))
+        there = RemotePlace(shared.files, "output")
+        return cls(there, shared.models.owner, places, hashes)
 
     def list(self, job: Job) -> list[RunFile]:
         """Return the files of a job. Links and hidden files are none."""
-        found = {file.name: file for file in self._left(job)}
-        for name, kind in _TOLD.items():  # it has these whatever became of the job
-            with contextlib.suppress(OSError, ValueError):
-                found[name] = _file(self._jobs / job.id / name, name, kind)
-        return sorted(found.values(), key=lambda file: (file.kind, file.name))
-
-    def find(self, job: Job, name: str) -> RunFile:
-        """Return one of a job's files; raises `NotFound` for all else."""
-        for file in self.list(job):
-            if file.name == name:
-                return file
-        raise NotFound(f"Job {job.id} has no file {name[:200]!r}.")
-
-    def sha256(self, file: RunFile) -> str:
-        """Return the SHA-256 of a file in hexadecimal, read once; raises `NotFound`."""
-        key = (file.path, file.size, file.version)
-        with self._lock:  # one file at a time: the disk gives no more
-            if key not in self._known:
-                if len(self._known) >= _MOST_KNOWN:
-                    self._known.clear()
-                self._known[key] = _sha256(file)
-            return self._known[key]
-
-    def _left(self, job: Job) -> Iterator[RunFile]:
-        """Give the files among the tuned models, as far as they belong to the job."""
         try:
-            output = Output(self._models, output_name(str(job.request["output_dir"])), job.id)
+            name = output_name(str(job.request["output_dir"]))
         except (KeyError, ValueError):  # a job of another kind
-            return
-        if owner_of(output.folder) != job.id:
-            return
-        self._learn(output, job)
-        yield from _inside(output.folder, "", "adapter")
-        with contextlib.suppress(OSError, ValueError):
-            yield _file(output.archive, output.archive.name, "archive")
+            name = ""
+        is_owner = bool(name) and self.owner_of(name) == job.id
+        return self._with_told(self._left(name, job.id, job) if is_owner else [], job.id)
+
+    def run_of(self, model: str) -> str | None:
+        """Return the id of the job that made a tuned model, None for one of no job.
+
+        Raises `NotFound` for what is no tuned model.
+        """
+        if is_output_name(model) and self.models.look(f"{model}/{ADAPTER_CONFIG}"):
+            return self.owner_of(model)
+        raise NotFound(f"There is no tuned model {model[:100]!r} here.")
+
+    def of_model(self, name: str, job: Job | None) -> builtins.list[RunFile]:
+        """Return the files of a tuned model, of which its job, if it is known, has told."""
+        owner = self.run_of(name)
+        left = self._left(name, owner, job)
+        return self._with_told(left, owner) if owner else _sorted(left)
+
+    def _with_told(self, left: builtins.list[RunFile], job_id: str) -> builtins.list[RunFile]:
+        """Return files with those that a job has whatever became of it."""
+        found = {file.name: file for file in left}
+        for name, kind in _TOLD.items():
+            stored = (place.look(f"{job_id}/{name}") for place in self._jobs)
+            if name not in found and (first := next(filter(None, stored), None)):
+                found[name] = RunFile(name, kind, first)
+        return _sorted(found.values())
+
+    def _left(self, name: str, owner: str | None, job: Job | None) -> builtins.list[RunFile]:
+        """Return the files of a tuned model, as far as they belong to its job."""
+        output = Output(Path(), name, owner or "")
+        found = []
+        for stored in self.models.below(name):
+            inside = stored.name.removeprefix(f"{name}/")
+            found.append(RunFile(inside, _KINDS.get(inside, "adapter"), stored))
+        if archive := self.models.look(output.archive.name):
+            found.append(RunFile(archive.name, "archive", archive))
         for export in get_args(Export):
-            folder = self._models / output.export_name(export)
-            if owner_of(folder) == job.id:
-                yield from _inside(folder, f"{folder.name}/", export)
+            folder = output.export_name(export)
+            if owner is not None and self.owner_of(folder) == owner:
+                found += [
+                    RunFile(stored.name, export, stored) for stored in self.models.below(folder)
+                ]
+        self._learn(found, output, job)
+        return found
 
-    def _learn(self, output: Output, job: Job) -> None:
+    def _learn(self, files: builtins.list[RunFile], output: Output, job: Job | None) -> None:
         """Take over what an ended job has told of the files that were not changed since."""
-        result = job.result or {}
-        told: dict[Path, dict[str, Any]] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            manifest = json.loads((output.folder / MANIFEST_FILE).read_text())
-            told = {output.folder / name: facts for name, facts in manifest["files"].items()}
+        result = (job.result if job is not None else None) or {}
+        told: dict[str, dict[str, Any]] = {}
+        for manifest in files:
+            if manifest.kind == "manifest":
+                told |= _told_in(manifest.stored, output.name)
         if "archive" in result:
-            told[output.archive] = result["archive"]
+            told[output.archive.name] = result["archive"]
         for export, facts in result.get("exports", {}).items():
-            folder = self._models / output.export_name(export)
-            told |= {folder / name: about for name, about in facts.get("files", {}).items()}
-        for path, about in told.items():
-            with contextlib.suppress(OSError, ValueError):
-                file = _file(path, path.name, "")
-                if "sha256" in about and file.version[0] <= (job.ended_at or 0) * 1e9:
-                    self._known.setdefault((path, file.size, file.version), about["sha256"])
+            folder = output.export_name(export)
+            told |= {f"{folder}/{name}": about for name, about in facts.get("files", {}).items()}
+        ended_at = (job.ended_at if job is not None else None) or 0.0
+        for stored in (file.stored for file in files):
+            about = told.get(stored.name, {})
+            is_same = not stored.place.changes or (stored.changed_at or 0.0) <= ended_at
+            if "sha256" in about and is_same and about.get("bytes", stored.size) == stored.size:
+                self._hashes.learn(stored, about["sha256"])
 
 
-def _inside(folder: Path, prefix: str, kind: str) -> Iterator[RunFile]:
-    for place, folders, names in os.walk(folder):  # follows no links
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(place, name)
-            if not name.startswith("."):
-                with contextlib.suppress(OSError, ValueError):
-                    inside = path.relative_to(folder).as_posix()
-                    yield _file(path, prefix + inside, kind if prefix else _KINDS.get(inside, kind))
+def find(files: Iterable[RunFile], name: str) -> RunFile:
+    """Return the file of a name; raises `NotFound`."""
+    for file in files:
+        if file.name == name:
+            return file
+    raise NotFound(f"There is no file {name[:200]!r} of it.")
 
 
-def _file(path: Path, name: str, kind: str) -> RunFile:
-    """Return what is known of a file; raises `ValueError` for a link, a pipe, a folder."""
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError(name)
-    return RunFile(name, kind, path, found.st_size, (found.st_mtime_ns, found.st_ino))
+def _sorted(files: Iterable[RunFile]) -> list[RunFile]:
+    return sorted(files, key=lambda file: (file.kind, file.name))
 
 
-def _sha256(file: RunFile) -> str:
-    digest, left = hashlib.sha256(), file.size
+def _told_in(manifest: StoredFile, folder: str) -> dict[str, dict[str, Any]]:
     try:
-        with file.path.open("rb") as source:
-            while left and (part := source.read(min(left, 1 << 20))):
-                digest.update(part)
-                left -= len(part)
-    except FileNotFoundError:
-        raise NotFound(f"{file.name!r} is deleted meanwhile.") from None
-    return digest.hexdigest()
+        with manifest.open() as source:
+            files = json.loads(source.read())["files"]
+        return {f"{folder}/{name}": facts for name, facts in files.items()}
+    except (OSError, ValueError, KeyError, NotFound):
+        return {}

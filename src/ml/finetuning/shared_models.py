@@ -63,6 +63,11 @@ class SharedModels:
         """Return the names that belong to some job, those of archives and exports too."""
         return set(self._files.list(_CLAIMS))
 
+    def owner(self, name: str) -> str | None:
+        """Return the id of the job that a name belongs to, None for one that no job claims."""
+        claim = self._files.read(f"{_CLAIMS}/{name}")
+        return None if claim is None else claim.decode()
+
     def fetch(self, name: str) -> None:
         """Have this host's copy of a model as it is now, or none where there is none."""
         if not _NAME.fullmatch(name):

@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ml.errors import NotFound
 from ml.finetuning.uploads import TRAINING_DATA, Uploads
 from ml.jobs.local_copies import LocalCopies
 from ml.jobs.remote_files import RemoteFiles
+from ml.jobs.stored_file import FilePlace, RemotePlace
 
 __all__ = ["SharedUploads"]
 
@@ -46,20 +46,15 @@ class SharedUploads(Uploads):
                 self._files.download(f"{_PLACE}/{name}", self.folder / name)
         return super().list()
 
-    def path(self, entry: dict[str, Any]) -> Path:
-        """Return where a copy of an entry's file lies; it is made now unless it is there."""
-        name = self._data_name(entry)
-        found = self._files.look(f"{_PLACE}/{name}")
-        if found is None:
-            raise NotFound(f"There is no file {entry['id']!r} any more.")
-        return self.copies.file(name, found)
-
     def delete(self, file_id: str) -> None:
         """Remove a file; raises `NotFound`."""
         entry = self.entry(file_id)
         name = self._data_name(entry)
         self._files.delete([self._entry_there(file_id), f"{_PLACE}/{name}"])
         self.copies.forget(name)
+
+    def _place(self) -> FilePlace:
+        return RemotePlace(self._files, _PLACE)
 
     def _read_entry(self, file_id: str) -> bytes | None:
         return self._files.read(self._entry_there(file_id))

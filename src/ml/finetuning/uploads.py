@@ -11,6 +11,7 @@ from typing import Any
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.data.reading import FILE_ENDINGS
+from ml.jobs.stored_file import FilePlace, LocalPlace, StoredFile
 
 __all__ = ["RESULTS", "TRAINING_DATA", "Uploads", "check_name", "is_file_id"]
 
@@ -47,7 +48,7 @@ class Uploads:
     def keep(self, scratch: Path, name: str, purpose: str = TRAINING_DATA) -> dict[str, Any]:
         """Return the entry of a file that was written, under a new id."""
         entry = self.new_entry(scratch, name, purpose)
-        data, note = self.path(entry), self.scratch()
+        data, note = self.folder / self._data_name(entry), self.scratch()
         try:
             scratch.rename(data)
             note.write_text(json.dumps(entry))
@@ -88,15 +89,21 @@ class Uploads:
         path = self._entry_file(file_id)
         return path.read_text() if path.is_file() else None
 
-    def path(self, entry: dict[str, Any]) -> Path:
-        """Return where an entry's file lies; it may be copied there first."""
-        return self.folder / self._data_name(entry)
+    def stored(self, entry: dict[str, Any]) -> StoredFile:
+        """Return an entry's file, to be read; raises `NotFound` if it is gone."""
+        found = self._place().look(self._data_name(entry))
+        if found is None:
+            raise NotFound(f"There is no file {entry['id']!r} any more.")
+        return found
+
+    def _place(self) -> FilePlace:
+        return LocalPlace(self.folder)
 
     def delete(self, file_id: str) -> None:
         """Remove a file; raises `NotFound`."""
         entry = self.entry(file_id)
         self._entry_file(file_id).unlink(missing_ok=True)
-        self.path(entry).unlink(missing_ok=True)
+        (self.folder / self._data_name(entry)).unlink(missing_ok=True)
 
     @staticmethod
     def _data_name(entry: dict[str, Any]) -> str:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import re
+import shutil
+import uuid
 from pathlib import Path
 from typing import Protocol
 
-from ml.errors import ConfigurationError
+from ml.errors import ConfigurationError, InvalidInput, ServiceError
 from ml.generation.lora_file import CONFIG_FILE, WEIGHTS_FILE, LoraFile
 from ml.generation.request import ModelNotFound
 
-__all__ = ["AdapterFolder", "AdapterSource"]
+__all__ = ["AdapterFolder", "AdapterSource", "AdapterTaken"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PARTIAL = ".partial"
+
+
+class AdapterTaken(ServiceError):
+    """There is another adapter of this name."""
+
+    status = 409
 
 
 class AdapterSource(Protocol):
@@ -58,6 +69,41 @@ class AdapterFolder:
         if folder is None:
             raise ModelNotFound(f"there is no adapter {name[:100]!r}")
         return LoraFile(name, folder)
+
+    def scratch(self) -> Path:
+        """Make a folder in which an adapter is written; nothing lists it."""
+        folder = self._root / f".{uuid.uuid4().hex}{_PARTIAL}"
+        folder.mkdir()
+        return folder
+
+    def check_name(self, name: str) -> None:
+        """Raise `InvalidInput` for a name that no adapter can have."""
+        if not _NAME.fullmatch(name):
+            raise InvalidInput(
+                "name: give up to 100 letters, digits, '.', '_' and '-', the first one of the first"
+            )
+
+    def add(self, name: str, made: Path, *, replaces: bool) -> None:
+        """Give a folder of `scratch` its name; what is the same already stays.
+
+        Raises `AdapterTaken` where there is another one, unless it `replaces` that.
+        """
+        self.check_name(name)
+        target = self._root / name
+        files = (CONFIG_FILE, WEIGHTS_FILE)
+        if filecmp.cmpfiles(made, target, files, shallow=False)[0] == list(files):
+            return
+        gone = made.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
+        try:
+            if replaces and target.exists():
+                target.rename(gone)
+            made.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise AdapterTaken(f"There is another adapter {name!r} here.") from None
+        finally:
+            shutil.rmtree(gone, ignore_errors=True)
 
     def _resolve(self, name: str) -> Path | None:
         if not _NAME.fullmatch(name):

@@ -139,6 +139,19 @@ class AdapterLeases:
         """Return whether an adapter is loaded; its files may have changed since."""
         return name in self._loaded
 
+    @property
+    def folder(self) -> AdapterFolder:
+        """Where they lie."""
+        return self._folder
+
+    def add(self, name: str, made: Path, *, replaces: bool) -> None:
+        """Take an adapter into the folder, as `AdapterFolder.add` does, if it can be served.
+
+        Raises `InvalidInput` for one that cannot, and `AdapterTaken`.
+        """
+        self._read(LoraFile(name, made))
+        self._folder.add(name, made, replaces=replaces)
+
     def is_known(self, name: str) -> bool:
         """Return whether the folder has a sub-folder of this name."""
         try:

@@ -12,8 +12,9 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Self, TypeVar
 
 from ml.errors import ConfigurationError, StorageUnavailable
 
@@ -55,10 +56,12 @@ class FilesAway(StorageUnavailable):
 
 
 class RemoteFile(NamedTuple):
-    """What is known of a file: its bytes, and a text that changes with its content."""
+    """What is known of a file: its bytes, a text that changes with its content, and when
+    it did, in seconds since 1970."""
 
     size: int
     version: str
+    changed_at: int | None = None
 
 
 def files_address_fault(url: str) -> str | None:
@@ -180,6 +183,14 @@ class RemoteFiles:
             return content
         return None
 
+    def open(self, name: str) -> BinaryIO:
+        """Open a file that is read where it is needed; raises `FileNotFoundError`.
+
+        Unlike the methods here, its own are not asked again.
+        """
+        file: BinaryIO = self._ask(lambda: self._system.open(self._path(name), "rb"))
+        return file
+
     def download(self, name: str, target: Path) -> None:
         """Copy a file to this host, whole or not at all; raises `FileNotFoundError`."""
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -276,7 +287,12 @@ class RemoteFiles:
 def _file(info: dict[str, Any]) -> RemoteFile:
     tag = info.get("ETag") or info.get("etag")
     changed = info.get("mtime") or info.get("LastModified") or info.get("updated")
-    return RemoteFile(int(info["size"]), str(tag or f"{changed}/{info.get('ino')}"))
+    changed_at = changed.timestamp() if isinstance(changed, datetime) else changed
+    return RemoteFile(
+        int(info["size"]),
+        str(tag or f"{changed}/{info.get('ino')}"),
+        int(changed_at) if isinstance(changed_at, float | int) else None,
+    )
 
 
 def _is_answer(error: BaseException) -> bool:

@@ -118,7 +118,8 @@ class ServiceApp(Quart):
         self.types_besides_json: dict[str, Collection[bytes]] = {}
         #: How failures look at an address, or below one that ends with a slash; else as ours do.
         self.error_forms: dict[str, ErrorForm] = {}
-        #: How large the bodies for some paths may be, where their views read them as they come.
+        #: How large bodies for a path may be, or for those below one that ends with a slash,
+        #: where their views read them as they come.
         self.body_limits: dict[str, int] = {}
         configure_logging(settings.log_level, settings.log_format)
         share_between_workers()

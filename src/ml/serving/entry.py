@@ -196,7 +196,8 @@ class Entry(ASGIHTTPConnection):
 
     def _create_request_from_scope(self, send: Any) -> Request:
         request = super()._create_request_from_scope(send)
-        limit = self.app.body_limits.get(self.path)
+        limits, path = self.app.body_limits, self.path
+        limit = limits.get(path, limits.get(path[: path.rfind("/") + 1]))
         if limit is not None:  # of what waits to be read; the view looks at the whole
             request.body = request.body_class(None, limit)
         return request

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import os
-from collections.abc import AsyncGenerator
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-import orjson
-from quart import Response, request
+from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Range
 
-from ml.errors import NotFound, error_body
+from ml.errors import RangeNotSatisfiable
+
+if TYPE_CHECKING:
+    from ml.serving.app import ServiceApp
 
 __all__ = ["file_reply"]
 
 _PART_BYTES = 1 << 20
 
 
-async def file_reply(path: Path, *, size: int, sha256: str, name: str) -> Response:
+async def file_reply(
+    opened: Callable[[], BinaryIO], *, size: int, sha256: str, name: str
+) -> Response:
     """Return the first `size` bytes of a file to a client that keeps it as `name`.
 
-    The hash is the `ETag`: a download goes on where it broke off only if the file is the same.
-    Raises `NotFound` if there is no such file, or a link in its place.
+    `opened` returns the file, in a thread, if it is to be read. The hash is the `ETag`: a download
+    goes on where it broke off only if the file is the same.
     """
     if request.if_none_match.contains_weak(sha256):
         return _with_tag(Response(status=304), sha256)
@@ -38,7 +40,7 @@ async def file_reply(path: Path, *, size: int, sha256: str, name: str) -> Respon
         (begin, end), status = given, 206
     body: _Part | bytes = b""
     if request.method == "GET":
-        body = _Part(await asyncio.to_thread(_open, path, begin), end - begin)
+        body = _Part(await asyncio.to_thread(_at, opened, begin), end - begin)
     response = Response(body, status)
     response.content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     response.content_length = end - begin
@@ -67,8 +69,9 @@ def _wished_range(sha256: str) -> Range | None:
 
 
 def _out_of_range(size: int) -> Response:
-    text = orjson.dumps(error_body(416, f"Range: the file has {size} bytes."))
-    response = Response(text, 416, content_type="application/json")
+    error = RangeNotSatisfiable(f"Range: the file has {size} bytes.")
+    reply = cast("ServiceApp", current_app).error_form(request.path)(error)
+    response = Response(cast(bytes, reply.body), reply.status, content_type="application/json")
     response.headers["Content-Range"] = f"bytes */{size}"
     return response
 
@@ -94,10 +97,11 @@ class _Part(ResponseBody):
             yield piece
 
 
-def _open(path: Path, begin: int) -> BinaryIO:
+def _at(opened: Callable[[], BinaryIO], begin: int) -> BinaryIO:
+    file = opened()
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-    except OSError:
-        raise NotFound from None
-    file.seek(begin)
+        file.seek(begin)
+    except BaseException:
+        file.close()
+        raise
     return file

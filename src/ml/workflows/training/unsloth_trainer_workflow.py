@@ -19,10 +19,10 @@ from ml.finetuning.model_exports import ModelExports
 from ml.finetuning.names import output_name, same_name
 from ml.finetuning.request import FinetuningRequest, QueryParams
 from ml.finetuning.request_body import read_request
-from ml.finetuning.run_files import RunFiles
 from ml.finetuning.run_log import LOG_FILE, RunLog, entries_of
 from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.trackers import require_trackers, variables_of
+from ml.finetuning.tuned_models import TunedModels
 from ml.finetuning.uploads import Uploads, is_file_id
 from ml.finetuning.workers import require_places
 from ml.generation.language_model import LanguageModel
@@ -83,6 +83,8 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         )
         #: What queues exports of tuned models with the trainings.
         self.exports = ModelExports(checked, self.job_engine, self._shared)
+        #: What was tuned, and its files.
+        self.tuned = TunedModels(checked, self.job_engine, self._shared)
         self._language_model: LanguageModel | None = None
         if model is not None:
             self._language_model = LanguageModel(inference)
@@ -101,11 +103,6 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     def uploads(self) -> Uploads:
         """The files that are known by an id."""
         return self._shared.uploads if self._shared else Uploads(self.settings.uploads_path)
-
-    @cached_property
-    def run_files(self) -> RunFiles:
-        """The files of jobs, as far as they are on this host."""
-        return RunFiles(self.settings.models_path, self.job_engine.jobs_folder)
 
     async def do_setup(self) -> None:
         """Open the store, load the base model, and take up the queue."""
