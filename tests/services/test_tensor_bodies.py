@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,46 @@ async def test_the_api_s_document_names_the_forms(make_app: MakeApp) -> None:
     due = {"application/json", *WRITERS}
     assert operation["requestBody"]["content"].keys() == due
     assert operation["responses"]["200"]["content"].keys() == due
+
+
+def npy_of(shape: str, dtype: str = "<f8", data: bytes = b"") -> bytes:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+def safetensors_of(shape: list[int], data: bytes = b"") -> bytes:
+    tensor = {"dtype": "F64", "shape": shape, "data_offsets": [0, len(data)]}
+    header = json.dumps({"x": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def table_of_dimensions(number: int) -> bytes:
+    storage = pa.FixedSizeListArray.from_arrays(pa.array([1.0]), 1)
+    kind = pa.fixed_shape_tensor(pa.float64(), (1,) * number)
+    batch = pa.record_batch({"x": pa.ExtensionArray.from_storage(kind, storage)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (NPY, npy_of("(-1, -1)", data=bytes(8))),
+        (NPY, npy_of("(0, -1)")),
+        (NPY, npy_of("(True, 1)", data=bytes(8))),
+        (NPY, npy_of(f"(0, {10**30})")),
+        (NPY, npy_of(f"({2**62}, 0)")),
+        (NPY, npy_of(f"({'1,' * 65})", data=bytes(8))),
+        (NPY, npy_of("(1000000000000,)", dtype="|S0")),
+        (SAFETENSORS, safetensors_of([0, 2**63])),
+        (SAFETENSORS, safetensors_of([1] * 70, bytes(8))),
+        (ARROW, table_of_dimensions(70)),
+    ],
+)
+async def test_shapes_that_no_tensor_has_are_refused(
+    make_app: MakeApp, kind: str, body: bytes
+) -> None:
+    reply = await post((await make_app(Square)).test_client(), body, kind)
+    assert reply.status_code == 400, await reply.get_data()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ml.errors import InvalidInput, UnprocessableOutput
 from ml.workflows.inference.body_formats.body_format import (
     named_tensors,
+    shaped,
     tensor_data,
     tensors_data,
 )
@@ -151,7 +152,7 @@ def _array(name: str, column: pa.Array) -> Array:
         column = column.flatten()
     _require_no_nulls(name, column)
     values: Array = column.to_numpy(zero_copy_only=False)
-    return values.reshape(rows, *(lengths if shape is None else shape))
+    return shaped(values, (rows, *(lengths if shape is None else shape)), name=name)
 
 
 def _require_no_nulls(name: str, column: pa.Array) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from ml.errors import InvalidInput, UnprocessableOutput
 from ml.workflows.inference.tensor_input import DTYPES, dtype_name
 from ml.workflows.inference.tensor_output import TensorOutput
 
-__all__ = ["OUTPUT", "BodyFormat", "named_tensors", "tensor_data", "tensors_data"]
+__all__ = ["OUTPUT", "BodyFormat", "named_tensors", "shaped", "tensor_data", "tensors_data"]
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +36,24 @@ class BodyFormat(Protocol):
 
     def write(self, output: Any) -> bytes:
         """Return an output of tensors; raises `UnprocessableOutput` for what has no place."""
+
+
+def shaped(
+    flat: Array, shape: Sequence[int], *, name: str = "", order: Literal["C", "F"] = "C"
+) -> Array:
+    """Return elements in a shape that a body names, which may be any that can be written.
+
+    Raises `InvalidInput` for one that no array has: of other elements, negative, or too long.
+    """
+    try:
+        if any(isinstance(length, bool) or length < 0 for length in shape):
+            raise ValueError("a length is a number, at least 0")
+        return flat.reshape(shape, order=order)
+    except (ValueError, OverflowError) as error:
+        where = f"{name[:100]}: " if name else ""
+        raise InvalidInput(
+            f"{where}no tensor has the shape {str(list(shape))[:100]}: {error}"
+        ) from None
 
 
 def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ml.errors import InvalidInput, UnprocessableOutput
-from ml.workflows.inference.body_formats.body_format import named_tensors, tensor_data
+from ml.workflows.inference.body_formats.body_format import named_tensors, shaped, tensor_data
 
 __all__ = ["NpyFormat"]
 
@@ -37,7 +37,7 @@ class NpyFormat:
         except Exception as error:  # of whichever kind: a header is an expression of Python
             why = f"{type(error).__name__}: {str(error)[:200]}"
             raise InvalidInput(f"the body is no .npy file; its header: {why}") from None
-        if dtype.hasobject or dtype.names or dtype.subdtype:
+        if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
             raise InvalidInput("the .npy file holds no plain numbers: save an array of numbers")
         begin, due = file.tell(), math.prod(shape) * dtype.itemsize
         if len(body) - begin != due:
@@ -46,7 +46,7 @@ class NpyFormat:
                 f"{list(shape)} of {dtype}; it has {len(body) - begin}"
             )
         flat = np.frombuffer(body, dtype, offset=begin) if due else np.empty(0, dtype)
-        return tensor_data(flat.reshape(shape, order="F" if is_fortran else "C"))
+        return tensor_data(shaped(flat, shape, order="F" if is_fortran else "C"))
 
     def write(self, output: Any) -> bytes:
         """Return the output's only tensor."""

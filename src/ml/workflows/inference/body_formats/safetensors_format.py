@@ -9,6 +9,7 @@ import numpy as np
 from ml.errors import InvalidInput
 from ml.workflows.inference.body_formats.body_format import (
     named_tensors,
+    shaped,
     tensor_data,
     tensors_data,
 )
@@ -56,7 +57,7 @@ class SafetensorsFormat:
 def _tensor(name: str, dtype: str, shape: list[int], data: bytearray) -> dict[str, Any]:
     if dtype not in _DTYPES:
         raise InvalidInput(f"{name}: expected one of {', '.join(_DTYPES)}; given {dtype}")
-    array = np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
+    array = shaped(np.frombuffer(data, _DTYPES[dtype]), shape, name=name)
     if dtype != "BF16":
         return tensor_data(array, name=name)
     wide = (array.astype(np.uint32) << 16).view(np.float32)  # its other half
