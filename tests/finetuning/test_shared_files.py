@@ -17,6 +17,8 @@ import pytest
 from ml.errors import ConfigurationError, InvalidInput, NotFound, PayloadTooLarge
 from ml.finetuning import job
 from ml.finetuning.failures import OutputTaken
+from ml.finetuning.output import Output
+from ml.finetuning.run_files import RunFiles
 from ml.finetuning.settings import TrainerSettings
 from ml.finetuning.shared_checkpoints import shared_checkpoints, shared_text
 from ml.finetuning.shared_files import SharedFiles
@@ -26,6 +28,7 @@ from ml.generation.request import ModelNotFound
 from ml.jobs.context import Stopped
 from ml.jobs.local_copies import LocalCopies
 from ml.jobs.remote_files import FilesAway, RemoteFiles
+from ml.jobs.stored_file import FileHashes
 from tests.support.finetuning import Context, Workplace
 from tests.support.processes import free_port
 
@@ -371,3 +374,23 @@ def test_a_server_that_is_away_is_so_from_the_first_connection_on() -> None:
 def test_a_file_system_that_needs_more_than_an_address_is_told(scheme: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{scheme}:// needs more than an address"):
         RemoteFiles(f"{scheme}://folder")
+
+
+def test_an_export_is_among_the_files_of_its_run_once_all_of_it_is_there(hosts: Hosts) -> None:
+    _, context = hosts.host("first").run()
+    shared, settings = hosts.files(), TrainerSettings.from_environment()
+    files = RunFiles.of(settings.models_path, settings.data_path, shared, FileHashes())
+    folder = Output(Path(), "results", context.job.id).export_name("merged_16bit")
+    export = hosts.there / "output" / folder
+    export.mkdir()
+    (export / "model.safetensors").write_bytes(b"half")
+    (hosts.there / "claims" / folder).write_text(context.job.id)
+
+    def found() -> bool:
+        return f"{folder}/model.safetensors" in {
+            file.stored.name for file in files.of_model("results", None)
+        }
+
+    assert not found()
+    (export / ".job").write_text(context.job.id)
+    assert found()

@@ -13,7 +13,7 @@ from ml.errors import NotFound
 from ml.finetuning.feedback import FEEDBACK_FILE
 from ml.finetuning.manifest import MANIFEST_FILE
 from ml.finetuning.names import is_output_name, output_name
-from ml.finetuning.output import ADAPTER_CONFIG, Output, owner_of
+from ml.finetuning.output import ADAPTER_CONFIG, OWNER_FILE, Output, owner_of
 from ml.finetuning.request import Export
 from ml.finetuning.run_log import LOG_FILE, METRICS_FILE
 from ml.jobs.job import Job
@@ -110,6 +110,14 @@ class RunFiles:
         left = self._left(name, owner, job)
         return self._with_told(left, owner) if owner else _sorted(left)
 
+    def is_export(self, folder: str, owner: str) -> bool:
+        """Return whether a folder is an export of this job's, all of which is there.
+
+        Where hosts share the files, its name is the job's before anything is.
+        """
+        is_whole = self.models.look(f"{folder}/{OWNER_FILE}") is not None
+        return is_whole and self.owner_of(folder) == owner
+
     def _with_told(self, left: builtins.list[RunFile], job_id: str) -> builtins.list[RunFile]:
         """Return files with those that a job has whatever became of it."""
         found = {file.name: file for file in left}
@@ -130,7 +138,7 @@ class RunFiles:
             found.append(RunFile(archive.name, "archive", archive))
         for export in get_args(Export):
             folder = output.export_name(export)
-            if owner is not None and self.owner_of(folder) == owner:
+            if owner is not None and self.is_export(folder, owner):
                 found += [
                     RunFile(stored.name, export, stored) for stored in self.models.below(folder)
                 ]

@@ -122,8 +122,10 @@ class TunedModels:
     def _size(self, name: str, owner: str | None, sizes: Counter[str]) -> int:
         output = Output(self._settings.models_path, name, owner or "")
         exports = [output.export_name(export) for export in get_args(Export)]
-        mine = [one for one in exports if sizes[one] and self.run_files.owner_of(one) == owner]
-        return sum(sizes[one] for one in (name, output.archive.name, *(mine if owner else ())))
+        mine = [
+            one for one in exports if owner and sizes[one] and self.run_files.is_export(one, owner)
+        ]
+        return sum(sizes[one] for one in (name, output.archive.name, *mine))
 
     def _has(self, name: str, config: StoredFile, wanted: list[str]) -> bool:
         texts = (name, self._base(config) or "", self.run_files.owner_of(name) or "")
