@@ -212,3 +212,28 @@ async def test_files_need_the_key(
         for path in ("/jobs/ft-1/files", "/jobs/ft-1/files/houses.zip"):
             assert (await get(service, path)).status_code == 401
             assert (await get(service, path, Authorization="Bearer sesame")).status_code == 200
+
+
+async def test_a_file_whose_name_no_address_has_is_none(service: Trainer) -> None:
+    folder = service.root / "output" / "houses"
+    before = await listed(service)
+    (folder / "dir\n").mkdir()
+    for name in (b"bad\xff\xfe.bin", b"new\nline.txt", "rtl\u202etxt.exe".encode(), b"dir\n/file"):
+        (folder / os.fsdecode(name)).write_text("x")
+    assert await listed(service) == before
+
+
+async def test_a_download_keeps_a_name_of_any_script(service: Trainer) -> None:
+    name = "Über ☃ 'a' 100%.txt"
+    (service.root / "output" / "houses" / name).write_text("x")
+    reply = await get(service, (await listed(service))[name]["url"])
+    assert reply.status_code == 200
+    due = "filename*=UTF-8''%C3%9Cber%20%E2%98%83%20%27a%27%20100%25.txt"
+    assert reply.headers["Content-Disposition"].endswith(due)
+    assert reply.headers["Content-Disposition"].isascii()
+
+
+async def test_the_last_bytes_of_a_shorter_file_are_all_of_it(service: Trainer) -> None:
+    address = "/jobs/ft-1/files/adapter_model.safetensors"
+    reply = await get(service, address, Range="bytes=-999999999")
+    assert (reply.status_code, await reply.get_data()) == (206, WEIGHTS)

@@ -87,7 +87,7 @@ class RunFiles:
         return cls(there, shared.models.owner, places, hashes)
 
     def list(self, job: Job) -> list[RunFile]:
-        """Return the files of a job. Links and hidden files are none."""
+        """Return the files of a job. Links, hidden files and names of no address are none."""
         try:
             name = output_name(str(job.request["output_dir"]))
         except (KeyError, ValueError):  # a job of another kind

@@ -78,10 +78,10 @@ class LocalPlace:
         if self._is_linked(folder):
             return
         for place, folders, names in os.walk(self._root / folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = filter(_is_told, folders)
             for name in names:
                 inside = Path(place, name).relative_to(self._root).as_posix()
-                if not name.startswith(".") and (file := self._look(inside)):
+                if _is_told(name) and (file := self._look(inside)):
                     yield file
 
     def open(self, file: StoredFile) -> BinaryIO:
@@ -126,7 +126,7 @@ class RemotePlace:
         for inside, found in sorted(
             self._files.list(f"{self._folder}/{folder}".rstrip("/")).items()
         ):
-            if not any(part.startswith(".") for part in inside.split("/")):
+            if all(map(_is_told, inside.split("/"))):
                 yield self._stored(prefix + inside, found)
 
     def open(self, file: StoredFile) -> BinaryIO:
@@ -138,6 +138,11 @@ class RemotePlace:
 
     def _stored(self, name: str, found: RemoteFile) -> StoredFile:
         return StoredFile(self, name, found.size, found.version, found.changed_at)
+
+
+def _is_told(name: str) -> bool:
+    """Return whether a name is none of a hidden file, and one that addresses and JSON can have."""
+    return not name.startswith(".") and name.isprintable()
 
 
 class FileHashes:

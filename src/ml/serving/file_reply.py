@@ -7,10 +7,12 @@ import mimetypes
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import quote
 
 from quart import Response, current_app, request
 from quart.wrappers.response import ResponseBody
 from werkzeug.datastructures import Range
+from werkzeug.http import dump_options_header
 
 from ml.errors import RangeNotSatisfiable
 
@@ -34,7 +36,7 @@ async def file_reply(
         return _with_tag(Response(status=304), sha256)
     begin, end, status = 0, size, 200
     if (wished := _wished_range(sha256)) is not None:
-        given = wished.range_for_length(size)
+        given = _range_of(wished, size)
         if given is None:
             return _out_of_range(size)
         (begin, end), status = given, 206
@@ -46,7 +48,7 @@ async def file_reply(
     response.content_length = end - begin
     if status == 206:
         response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
-    response.headers.add("Content-Disposition", "attachment", filename=name.rpartition("/")[2])
+    response.headers["Content-Disposition"] = _disposition(name.rpartition("/")[2])
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.timeout = None  # else Quart cuts it after a minute
     return _with_tag(response, sha256)
@@ -66,6 +68,23 @@ def _wished_range(sha256: str) -> Range | None:
         return None
     has_condition = only_if.etag is not None or only_if.date is not None
     return None if has_condition and only_if.etag != sha256 else wished
+
+
+def _range_of(wished: Range, size: int) -> tuple[int, int] | None:
+    """Return where a range begins and ends; the last bytes of a shorter file are all it has."""
+    begin, _ = wished.ranges[0]
+    if begin is not None and begin < -size < 0:
+        return 0, size
+    return wished.range_for_length(size)
+
+
+def _disposition(name: str) -> str:
+    """Return the header that has a client keep the file as `name`, in letters of any script."""
+    if name.isascii():
+        return dump_options_header("attachment", {"filename": name})
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    told = f"UTF-8''{quote(name, safe='')}"
+    return dump_options_header("attachment", {"filename": plain, "filename*": told})
 
 
 def _out_of_range(size: int) -> Response:

@@ -195,7 +195,7 @@ function explained(error) {
 }
 
 function send() {
-  const text = $("text").value.trim();
+  const text = $("text").value.trim().toWellFormed(); // half a character is no text of JSON
   if (!text || conversation.isAnswering || !conversation.models.length || !readSettings()) return;
   const turn = { text, answers: {} };
   conversation.turns.push(turn);
