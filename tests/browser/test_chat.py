@@ -278,6 +278,17 @@ async def test_numbers_beyond_the_bounds_of_the_api_are_not_sent(
     await chat.page.context.close()
 
 
+async def test_half_a_character_is_asked_as_what_stands_for_it(
+    llm: Server, browser: Browser
+) -> None:
+    chat = await chat_with(browser, llm)
+    await chat.set(max_tokens="5")
+    await chat.find("#text").evaluate("field => { field.value = 'a\\ud800b'; }")
+    await chat.find("#text").press("Enter")
+    await expect(chat.find(".turn .asked .text").last).to_have_text("a\ufffdb")
+    await chat.answered()
+
+
 async def test_a_refusal_says_what_to_do_and_the_turn_can_be_asked_again(
     llm: Server, browser: Browser
 ) -> None:
