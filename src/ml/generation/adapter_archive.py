@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 from ml.errors import InvalidInput, PayloadTooLarge
 from ml.generation.lora_file import CONFIG_FILE, WEIGHTS_FILE
 
 __all__ = ["unpack_adapter"]
+
+#: All that zips have in practice.
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 def unpack_adapter(archive: Path, target: Path, *, most_bytes: int) -> None:
@@ -22,8 +26,8 @@ def unpack_adapter(archive: Path, target: Path, *, most_bytes: int) -> None:
         with zipfile.ZipFile(archive) as packed:
             for name in (CONFIG_FILE, WEIGHTS_FILE):
                 _unpack(packed, name, target / name, most_bytes)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # The latter two for compressions that are not known, and for passwords.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # The latter two for versions that are not known, and for passwords.
         raise InvalidInput(f"the body is no zip that can be read: {error}") from None
 
 
@@ -32,6 +36,8 @@ def _unpack(packed: zipfile.ZipFile, name: str, target: Path, most_bytes: int) -
         entry = packed.getinfo(name)
     except KeyError:
         raise InvalidInput(f"the zip has no {name} at its top") from None
+    if entry.compress_type not in _METHODS:
+        raise InvalidInput(f"{name}: the zip has to store or to deflate it")
     if entry.file_size > most_bytes:
         raise PayloadTooLarge(f"{name} has {entry.file_size} bytes; at most {most_bytes} are taken")
     # What is read of an entry ends where it says that it does.
