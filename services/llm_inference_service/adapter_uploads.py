@@ -7,17 +7,18 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quart import request
 from quart_schema import document_response
 
 from ml.errors import Forbidden, InvalidInput, NotFound, PayloadTooLarge
-from ml.generation.adapter_archive import unpack_adapter
-from ml.generation.adapter_leases import AdapterLeases
 from ml.serving.adapters import Adapter
-from ml.serving.app import ServiceApp
 from ml.serving.media_types import takes
+
+if TYPE_CHECKING:
+    from ml.generation.adapter_leases import AdapterLeases
+    from ml.serving.app import ServiceApp
 
 __all__ = ["add_adapter_uploads"]
 
@@ -45,6 +46,8 @@ def add_adapter_uploads(app: ServiceApp, most_bytes: int) -> None:
 
         `?sha256=` is that of the zip. Another one of the name stays, unless `?replace=true`.
         """
+        from ml.generation.adapter_archive import unpack_adapter  # brings torch
+
         leases = adapters()
         leases.folder.check_name(name)
         _require_fitting(request.content_length or 0, most_bytes)

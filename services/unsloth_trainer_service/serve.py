@@ -13,7 +13,7 @@ from quart_schema import document_response
 
 from ml.errors import NotReady, ServiceError, UnprocessableInput, UpstreamError, UpstreamRefused
 from ml.finetuning.run_files import RunFile
-from ml.generation.adapter_folder import AdapterTaken
+from ml.generation.request import AdapterTaken
 from ml.jobs.stored_file import StoredFile
 from ml.serving.json_body import refuse_body
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow

@@ -10,20 +10,14 @@ import uuid
 from pathlib import Path
 from typing import Protocol
 
-from ml.errors import ConfigurationError, InvalidInput, ServiceError
+from ml.errors import ConfigurationError, InvalidInput
 from ml.generation.lora_file import CONFIG_FILE, WEIGHTS_FILE, LoraFile
-from ml.generation.request import ModelNotFound
+from ml.generation.request import AdapterTaken, ModelNotFound
 
-__all__ = ["AdapterFolder", "AdapterSource", "AdapterTaken"]
+__all__ = ["AdapterFolder", "AdapterSource"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PARTIAL = ".partial"
-
-
-class AdapterTaken(ServiceError):
-    """There is another adapter of this name."""
-
-    status = 409
 
 
 class AdapterSource(Protocol):

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ml.errors import InvalidInput, NotFound
+from ml.errors import InvalidInput, NotFound, ServiceError
 from ml.generation.answer_form import AnswerForm
 
 if TYPE_CHECKING:
     from ml.generation.tool_format import ToolUse
 
 __all__ = [
+    "AdapterTaken",
     "FinishReason",
     "Finished",
     "ModelNotFound",
@@ -29,6 +30,12 @@ __all__ = [
     "Unsupported",
     "collect",
 ]
+
+
+class AdapterTaken(ServiceError):
+    """There is another adapter of this name."""
+
+    status = 409
 
 
 class ModelNotFound(NotFound):
