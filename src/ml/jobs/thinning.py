@@ -10,7 +10,7 @@ Of the other events the first and the newest stay.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ml.jobs.event_type import EventType
 from ml.jobs.job import JobEvent
-from ml.jobs.store import JobStore
+
+if TYPE_CHECKING:
+    from ml.jobs.store import JobStore
 
 __all__ = ["thinned_events"]
 
