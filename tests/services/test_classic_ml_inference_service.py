@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,9 +44,23 @@ def test_the_documents_request_is_answered_with_a_tensor(service: str) -> None:
 
 
 def test_the_curl_of_the_readme_gets_an_answer(service: str) -> None:
-    command, _ = curls_of_readme(SERVICE / "README.md", service)
+    command, *_ = curls_of_readme(SERVICE / "README.md", service)
     ran = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=30)
     assert json.loads(ran.stdout) == post(service, DOCUMENT_REQUEST).json()
+
+
+def test_the_tensor_of_the_readme_is_answered_as_bytes(service: str, tmp_path: Path) -> None:
+    *_, commands = curls_of_readme(SERVICE / "README.md", service)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-ec", commands],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert ran.stdout == b"(2, 2)\n"
 
 
 def test_an_answer_is_an_input_of_the_next_container(service: str) -> None:
