@@ -66,7 +66,7 @@ async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
         assert numbers["Step"] == f"{STEPS} / {STEPS}"
         assert float(numbers["Eval loss"]) > 0
         await page.shows("#result", "The tuned model houses is ready.")
-        await page.find(".files summary").click()
+        await page.page.get_by_text("Download its files").click()
         async with page.page.expect_download() as started:
             await page.find("#files").get_by_role("link", name="houses.zip").click()
         archive = await (await started.value).path()

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from ml.jobs.job import JobState
+from ml.workflows.training.unsloth_trainer_workflow import FINETUNING
 from tests.services.trainer import trainer
 from tests.support import step_job
 from tests.support.circuits import iris_artifact
@@ -64,7 +65,8 @@ class Family:
     async def new(self) -> str:
         """Queue a job that stays in the queue, and return its id."""
         self.made += 1
-        job = await self.store.create(step_job.KIND, {"steps": 1}, f"job-{self.made}")
+        kind = FINETUNING if self.is_openais else step_job.KIND
+        job = await self.store.create(kind, {"steps": 1}, f"job-{self.made}")
         return str(job.id)
 
     async def listed(self, query: str = "") -> list[str]:
