@@ -76,6 +76,7 @@ async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
         await page.find("#ask .primary").click()
         await expect(page.find("#answer-end")).to_contain_text("tokens, ended by", timeout=60_000)
         assert await page.find("#answer").inner_text() != ""
+        await page.page.goto("about:blank")  # before the service ends
     models = trainer.input.parent.parent / "models"
     _require_an_adapter(archive, models / MODEL, trainer.input.parent / "taken")
 
