@@ -22,7 +22,7 @@ __all__ = ["ChatTemplate", "open_chat_template"]
 
 _MODULE = "ml.finetuning.data.template_process"
 #: Wall time for what may take `CPU_SECONDS`, on a machine with other work.
-_PATIENCE_SECONDS = 10 * CPU_SECONDS
+_PATIENCE_SECONDS = 30 * CPU_SECONDS
 _CHUNK = 1 << 16
 _QUESTION, _ANSWER = "Which river flows there?", "The Senna does."
 
