@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ FLAGS = (
 )
 
 OpenDashboard = Callable[..., Awaitable[Dashboard]]
+StartService = Callable[[], Server]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -98,9 +99,15 @@ async def jobs(trainer: Trainer) -> AsyncIterator[Jobs]:
 
 
 @pytest.fixture
-def service(trainer: Trainer, jobs: Jobs) -> Any:
-    with trainer.server() as server:
-        yield server.wait_ready()
+def start_service(trainer: Trainer) -> Iterator[StartService]:
+    """Start the service and wait until it is ready; it outlives the pages that look at it."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(trainer.server()).wait_ready()
+
+
+@pytest.fixture
+def service(start_service: StartService, jobs: Jobs) -> Server:
+    return start_service()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -116,7 +123,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def open_dashboard(trainer: Trainer, browser: Browser) -> AsyncIterator[OpenDashboard]:
+async def open_dashboard(
+    trainer: Trainer, browser: Browser, start_service: StartService
+) -> AsyncIterator[OpenDashboard]:
     """Open the page in a window of its own.
 
     At the end no page has asked for anything elsewhere, and none has complained, unless the test

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from ml.jobs.store import JobStore
-from tests.browser.conftest import OpenDashboard, Trainer
+from tests.browser.conftest import OpenDashboard, StartService, Trainer
 from tests.browser.dashboard import Dashboard, Jobs
 from tests.support import filling_job
 from tests.support.disks import fill, small_disk
@@ -55,23 +55,26 @@ async def test_a_lost_connection_is_said_and_nothing_is_missing_or_double_once_i
 
 
 async def test_a_key_that_changed_is_asked_for_and_with_it_the_page_goes_on(
-    open_dashboard: OpenDashboard, jobs: Jobs, trainer: Trainer, service: Server
+    open_dashboard: OpenDashboard,
+    jobs: Jobs,
+    trainer: Trainer,
+    service: Server,
+    start_service: StartService,
 ) -> None:
     page = await watch(open_dashboard, jobs)
     service.signal(signal.SIGTERM)
     service.wait()
     trainer.settings["TRAINER_API_KEYS"] = "second-key"
-    with trainer.server() as again:
-        await asyncio.to_thread(again.wait_ready)
-        await page.shows("#connection", "The service asks for its key: reload the page")
-        await expect(page.find("#loss-chart .plot")).to_have_attribute("data-points", "10")
-        known = {**KNOWN, "password": "second-key"}
-        other = await open_dashboard(http_credentials=known)
-        await other.shows_points(10)
-        await other.shows("#connection", "live")
-        for one in (page, other):
-            await one.page.close()
-            one.complaints = []
+    await asyncio.to_thread(start_service)
+    await page.shows("#connection", "The service asks for its key: reload the page")
+    await expect(page.find("#loss-chart .plot")).to_have_attribute("data-points", "10")
+    known = {**KNOWN, "password": "second-key"}
+    other = await open_dashboard(http_credentials=known)
+    await other.shows_points(10)
+    await other.shows("#connection", "live")
+    for one in (page, other):
+        await one.page.close()
+        one.complaints = []
 
 
 @pytest.mark.usefixtures("service", "jobs")
@@ -101,13 +104,12 @@ async def test_what_a_full_disk_keeps_from_being_done_is_said_and_is_done_once_t
 
 
 async def test_a_run_that_finds_no_room_on_the_disk_ends_and_the_page_says_why(
-    open_dashboard: OpenDashboard, trainer: Trainer
+    open_dashboard: OpenDashboard, trainer: Trainer, start_service: StartService
 ) -> None:
-    with trainer.server() as service:
-        await asyncio.to_thread(service.wait_ready)
-        page = await open_dashboard(http_credentials=KNOWN)
-        async with JobStore(trainer.store_url) as store:
-            await store.create(filling_job.KIND, {"output_dir": "large"}, "filling")
-        await page.shows("#status", "failed")
-        await page.shows("#reason", "The service's disk, or its quota on it, is full; free space")
-        await expect(page.find("#resume")).to_be_visible()
+    await asyncio.to_thread(start_service)
+    page = await open_dashboard(http_credentials=KNOWN)
+    async with JobStore(trainer.store_url) as store:
+        await store.create(filling_job.KIND, {"output_dir": "large"}, "filling")
+    await page.shows("#status", "failed")
+    await page.shows("#reason", "The service's disk, or its quota on it, is full; free space")
+    await expect(page.find("#resume")).to_be_visible()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenDashboard, Trainer
+from tests.browser.conftest import OpenDashboard, StartService, Trainer
 from tests.browser.dashboard import Jobs
 from tests.browser.test_accessibility import faults
 from tests.support.finetuning import save_small_llm
@@ -27,13 +26,6 @@ def trainer(tmp_path: Path) -> Trainer:
     arguments = json.dumps({"model": BASE})
     models = str(tmp_path / "models")
     return Trainer(tmp_path / "service", MODELS_PATH=models, TRAINER_WORKFLOW_KW_ARGS=arguments)
-
-
-@pytest.fixture
-def service(trainer: Trainer, jobs: Jobs) -> Iterator[None]:
-    with trainer.server() as server:
-        server.wait_ready()
-        yield
 
 
 def place(trainer: Trainer, name: str, *, job_id: str | None = None, base: str = BASE) -> Path:
@@ -159,15 +151,14 @@ async def test_without_an_llm_service_the_commands_to_hand_one_over_are_shown(
 
 
 async def test_what_an_llm_service_does_not_take_is_told_at_the_model(
-    open_dashboard: OpenDashboard, trainer: Trainer, jobs: Jobs
+    open_dashboard: OpenDashboard, trainer: Trainer, jobs: Jobs, start_service: StartService
 ) -> None:
     trainer.settings["TRAINER_SERVE_URL"] = f"http://127.0.0.1:{free_port()}"
     place(trainer, "houses")
     (trainer.output / "houses.zip").write_bytes(b"zipped")
-    with trainer.server() as server:
-        server.wait_ready()
-        page = await open_dashboard(path="/models")
-        await page.find(".serve").click()
-        await page.shows(".served", "It is not served: The LLM service of TRAINER_SERVE_URL")
-        await expect(page.find(".serve")).to_be_enabled()
-        page.excuse("status of 502")
+    start_service()
+    page = await open_dashboard(path="/models")
+    await page.find(".serve").click()
+    await page.shows(".served", "It is not served: The LLM service of TRAINER_SERVE_URL")
+    await expect(page.find(".serve")).to_be_enabled()
+    page.excuse("status of 502")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Dialog, expect
 
-from tests.browser.conftest import OpenDashboard, Trainer
+from tests.browser.conftest import OpenDashboard, StartService, Trainer
 from tests.browser.dashboard import Dashboard
 from tests.support.disks import fill, small_disk
 from tests.support.finetuning import save_small_llm, write_rows
@@ -86,7 +86,10 @@ async def test_a_full_disk_is_said_and_once_there_is_room_the_same_click_starts_
 
 
 async def test_a_service_that_was_away_and_has_another_key_then_is_said_and_nothing_is_lost(
-    service: Server, open_dashboard: OpenDashboard, trainer: Trainer
+    service: Server,
+    open_dashboard: OpenDashboard,
+    trainer: Trainer,
+    start_service: StartService,
 ) -> None:
     page = await open_page(open_dashboard)
     service.signal(signal.SIGKILL)
@@ -96,10 +99,9 @@ async def test_a_service_that_was_away_and_has_another_key_then_is_said_and_noth
     await page.find("#start").click()
     await page.shows("#fault", "Look whether the run is among the Runs before you start it again.")
     trainer.settings["TRAINER_API_KEYS"] = "second-key"
-    with trainer.server() as again:
-        await asyncio.to_thread(again.wait_ready)
-        await page.find("#start").click()
-        await page.shows("#fault", "The service asks for its key: reload the page and give it")
+    await asyncio.to_thread(start_service)
+    await page.find("#start").click()
+    await page.shows("#fault", "The service asks for its key: reload the page and give it")
     assert await page.find("#output_dir").input_value() == "even"
     page.complaints = [text for text in page.complaints if "net::ERR_" not in text]
     page.excuse("status of 401")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenDashboard, Trainer
+from tests.browser.conftest import OpenDashboard, StartService, Trainer
 from tests.support.finetuning import save_small_llm, write_rows
 
 #: A name that the service and its jobs look up under MODELS_PATH.
@@ -34,7 +34,7 @@ def trainer(tmp_path: Path) -> Trainer:
 
 
 async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
-    open_dashboard: OpenDashboard, trainer: Trainer
+    open_dashboard: OpenDashboard, trainer: Trainer, start_service: StartService
 ) -> None:
     settings = {
         "output_dir": "houses",
@@ -45,38 +45,36 @@ async def test_an_uploaded_file_becomes_a_model_that_answers_on_pages_alone(
         "save_steps": 10,
         "validation_split": 0.2,
     }
-    with trainer.server() as service:
-        service.wait_ready()
-        page = await open_dashboard()
-        await page.find("#empty").get_by_role("link", name="start a run").click()
-        await page.find("#upload").set_input_files(trainer.input / "rows.jsonl")
-        await expect(page.find("#verdict")).to_contain_text("20 of 20 rows", timeout=180_000)
-        await page.find("#more summary").click()
-        for name, value in settings.items():
-            await page.find(f"#{name}").fill(str(value))
-        await page.find("#start").click()
-        await page.page.wait_for_url("**/dashboard#job=*")
+    start_service()
+    page = await open_dashboard()
+    await page.find("#empty").get_by_role("link", name="start a run").click()
+    await page.find("#upload").set_input_files(trainer.input / "rows.jsonl")
+    await expect(page.find("#verdict")).to_contain_text("20 of 20 rows", timeout=180_000)
+    await page.find("#more summary").click()
+    for name, value in settings.items():
+        await page.find(f"#{name}").fill(str(value))
+    await page.find("#start").click()
+    await page.page.wait_for_url("**/dashboard#job=*")
 
-        await expect(page.find(".job")).to_be_visible()
-        await page.shows("#name", "houses")
-        for chart in ("loss", "rate", "norm"):
-            await page.shows_points(STEPS, chart, seconds=180)
-        await expect(page.find("#status")).to_contain_text("succeeded", timeout=120_000)
-        numbers = await page.numbers()
-        assert numbers["Step"] == f"{STEPS} / {STEPS}"
-        assert float(numbers["Eval loss"]) > 0
-        await page.shows("#result", "The tuned model houses is ready.")
-        await page.page.get_by_text("Download its files").click()
-        async with page.page.expect_download() as started:
-            await page.find("#files").get_by_role("link", name="houses.zip").click()
-        archive = await (await started.value).path()
-        await page.shows("#messages", f"Checkpoint of step {STEPS} saved")
+    await expect(page.find(".job")).to_be_visible()
+    await page.shows("#name", "houses")
+    for chart in ("loss", "rate", "norm"):
+        await page.shows_points(STEPS, chart, seconds=180)
+    await expect(page.find("#status")).to_contain_text("succeeded", timeout=120_000)
+    numbers = await page.numbers()
+    assert numbers["Step"] == f"{STEPS} / {STEPS}"
+    assert float(numbers["Eval loss"]) > 0
+    await page.shows("#result", "The tuned model houses is ready.")
+    await page.page.get_by_text("Download its files").click()
+    async with page.page.expect_download() as started:
+        await page.find("#files").get_by_role("link", name="houses.zip").click()
+    archive = await (await started.value).path()
+    await page.shows("#messages", f"Checkpoint of step {STEPS} saved")
 
-        await page.find("#prompt").fill("Which colour has house 1?")
-        await page.find("#ask .primary").click()
-        await expect(page.find("#answer-end")).to_contain_text("tokens, ended by", timeout=60_000)
-        assert await page.find("#answer").inner_text() != ""
-        await page.page.goto("about:blank")  # before the service ends
+    await page.find("#prompt").fill("Which colour has house 1?")
+    await page.find("#ask .primary").click()
+    await expect(page.find("#answer-end")).to_contain_text("tokens, ended by", timeout=60_000)
+    assert await page.find("#answer").inner_text() != ""
     models = trainer.input.parent.parent / "models"
     _require_an_adapter(archive, models / MODEL, trainer.input.parent / "taken")
 
