@@ -6,11 +6,15 @@ import asyncio
 from itertools import pairwise
 from typing import Any
 
+from sqlalchemy import delete
+
+from ml.jobs import schema
 from ml.jobs.database import sync_engine
 from ml.jobs.event_type import EventType, NewEvent
 from ml.jobs.events import add_events
 from ml.jobs.job import JobEvent
 from ml.jobs.store import JobStore
+from ml.jobs.stretches import LENGTH
 from ml.jobs.thinning import thinned_events
 
 MOST = 500
@@ -86,3 +90,54 @@ async def test_what_a_reader_has_is_not_told_again_and_what_is_no_number_is_pass
     kept = await thinned(store, odd, after=1001)
     assert steps_of(kept)[0] == 1001
     assert len(steps_of(kept)) <= MOST
+
+
+async def again(store: JobStore, *forgotten: Any) -> list[JobEvent]:
+    """Return what stays of the same job's events once these rows are gone."""
+
+    def forget() -> None:
+        engine = sync_engine(store.url)
+        with engine.begin() as connection:
+            for rows in forgotten:
+                connection.execute(rows)
+        engine.dispose()
+
+    await asyncio.to_thread(forget)
+    _, last = await store.last_event("a")
+    return await thinned_events(store, "a", 0, last, MOST)
+
+
+PEAKS = {2001: {"loss": 99.0}, 3002: {"loss": -1.0}, 9003: {"grad_norm": 77.0}}
+
+
+async def test_of_a_long_job_no_event_is_read_that_is_neither_new_nor_a_candidate(
+    store: JobStore,
+) -> None:
+    kept = await thinned(store, [step(n, **PEAKS.get(n, {})) for n in range(1, 12_001)])
+    assert PEAKS.keys() <= set(steps_of(kept))
+    events, ids = schema.events, [event.id for event in kept]
+    unread = delete(events).where(events.c.id <= 11_000, events.c.id.not_in(ids))
+    assert await again(store, unread) == kept
+
+
+async def test_events_from_before_there_were_stretches_are_thinned_the_same(
+    store: JobStore,
+) -> None:
+    attempts = [*range(1, 5000), *range(2345, 9001)]
+    logs = [(EventType.LOG, {"message": str(n)}) for n in range(600)]
+    new = [step(n, **PEAKS.get(n, {})) for n in attempts]
+    kept = await thinned(store, [*new[:2000], *logs, *new[2000:]])
+    stretches = schema.stretches
+    number = stretches.c.number
+    some = delete(stretches).where((number < 30) | ((number > 60) & (number < 80)))
+    assert await again(store, some) == kept
+    assert await again(store, delete(stretches)) == kept
+
+
+async def test_jobs_that_say_much_between_two_steps_keep_their_newest_steps(
+    store: JobStore,
+) -> None:
+    said: list[NewEvent] = [(EventType.LOG, {"message": "so far so good"})] * (LENGTH // 2)
+    new = [one for n in range(1, 601) for one in (step(n), *said)]
+    kept = await thinned(store, new)
+    assert steps_of(kept)[-300:] == list(range(301, 601))

@@ -8,8 +8,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy import select
+
+from ml.jobs.database import sync_engine
 from ml.jobs.job import JobState
 from ml.jobs.migration import migrate
+from ml.jobs.schema import jobs
+from ml.jobs.stretches import add_stretches
 
 __all__ = ["LONGEST", "fill_store"]
 
@@ -64,6 +69,15 @@ def fill_store(
             _add_run(connection, runs - number, number, steps, state)
         connection.execute("UPDATE job_counter SET value = ?", (runs,))
         connection.execute("COMMIT")
+    _add_stretches(file)
+
+
+def _add_stretches(file: Path) -> None:
+    engine = sync_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        for job_id, last in connection.execute(select(jobs.c.id, jobs.c.seq)).all():
+            add_stretches(connection, job_id, 0, last)
+    engine.dispose()
 
 
 def _add_run(

@@ -12,6 +12,7 @@ from ml.jobs import schema
 from ml.jobs.database import plain
 from ml.jobs.event_type import NewEvent
 from ml.jobs.job import JobEvent, JobState
+from ml.jobs.stretches import add_stretches
 
 __all__ = [
     "Superseded",
@@ -56,6 +57,7 @@ def add_events(
     ]
     if rows:
         connection.execute(insert(schema.events), rows)
+    add_stretches(connection, job_id, last - len(new), last)
     return last
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["counter", "events", "jobs", "leases", "metadata"]
+__all__ = ["counter", "events", "jobs", "leases", "metadata", "stretches"]
 
 metadata = MetaData()
 
@@ -60,6 +60,16 @@ events = Table(
     Column("created_at", Float, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", _JSON, nullable=False),
+)
+
+#: A hundred events each, in few: see `ml.jobs.stretches`.
+stretches = Table(
+    "job_stretches",
+    metadata,
+    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("points", _JSON, nullable=False),
+    Column("others", _JSON, nullable=False),
 )
 
 #: One row. Whoever takes a number holds its lock until the transaction ends.

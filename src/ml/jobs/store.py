@@ -20,6 +20,7 @@ from ml.jobs.figures import Figures, figures
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
 from ml.jobs.shielded import ShieldedTasks
+from ml.jobs.stretches import Stretch, list_stretches
 from ml.tracing import goes_with
 
 __all__ = ["JobStore"]
@@ -154,6 +155,10 @@ class JobStore:
         Both are comma-separated and in the same order, which may be any.
         """
         return await self._read(lambda c: events.raw_events(c, id, type, after, last))
+
+    async def stretches(self, id: str, after: int, last: int) -> Sequence[Stretch]:  # noqa: A002
+        """Return those stretches of which all events are behind `after` and up to `last`."""
+        return await self._read(lambda c: list_stretches(c, id, after, last))
 
     async def events_by_id(self, id: str, ids: Sequence[int]) -> Sequence[JobEvent]:  # noqa: A002
         """Return these events, oldest first."""

@@ -1,15 +1,19 @@
 """The events of a long job, as few as its charts can show.
 
 A chart has some hundred places from left to right, a job hundreds of thousands of steps. So the
-events of its progress are divided into stretches of as many events each, and of each stretch
-those stay which have the lowest and the highest value of a curve: no peak and no dip is lost,
-which an even sample or a mean would do. What stays are events as they were, with their ids.
-Of the other events the first and the newest stay.
+events of its progress are divided into parts of as many events each, and of each part those stay
+which have the lowest and the highest value of a curve: no peak and no dip is lost, which an even
+sample or a mean would do. What stays are events as they were, with their ids. Of the other events
+the first and the newest stay.
+
+Where a part is as long as a stretch of `ml.jobs.stretches` or longer, only what the stretches have
+is read; events that are in none, and the newest ones, are read one by one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +22,14 @@ from numpy.typing import NDArray
 
 from ml.jobs.event_type import EventType
 from ml.jobs.job import JobEvent
+from ml.jobs.stretches import CURVES, LENGTH, STEP, Stretch
 
 if TYPE_CHECKING:
     from ml.jobs.store import JobStore
 
 __all__ = ["thinned_events"]
 
-#: The numbers of progress that are drawn over the steps.
-_CURVES = ("loss", "eval_loss", "grad_norm", "memory_bytes", "gpu_memory_bytes")
-_STEP = "step"
-#: Of each curve in each stretch.
+#: Of each curve in each part.
 _KEPT = 2
 #: Of the events that tell no progress. The first ones say what a job is about to do.
 _FIRST, _NEWEST = 100, 500
@@ -35,6 +37,9 @@ _FIRST, _NEWEST = 100, 500
 _RECENT = 300
 #: Read at once; some ten milliseconds of work.
 _PAGE = 5000
+
+#: Ids, and for each the numbers of the curves and the step (float64; NaN where there is none).
+_Progress = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
 async def thinned_events(
@@ -45,24 +50,59 @@ async def thinned_events(
     They have at most `most` events of progress, beside those with which a job goes back some
     steps because it was resumed: whoever draws them forgets the steps from there on.
     """
-    pages = []
-    for first in range(after, last, _PAGE):
-        end = min(first + _PAGE, last)
+    width = _width(last - after, most)
+    stretches = await store.stretches(job_id, after, last) if width >= LENGTH else []
+    stretches = _before_recent(stretches)
+    pages = [await asyncio.to_thread(_progress_of, stretches)]
+    others = [np.array([id_ for one in stretches for id_ in one.others], dtype=np.int64)]
+    for first, end in _pages(after, last, [one.number for one in stretches]):
         texts = await store.raw_events(job_id, EventType.PROGRESS, first, end)
-        pages.append(await asyncio.to_thread(_numbers, *texts))
+        pages.append(await asyncio.to_thread(_read, *texts))
+        others.append(np.setdiff1d(np.arange(first + 1, end + 1), pages[-1][0]))
     ids, columns = (np.concatenate(parts, axis=-1) for parts in zip(*pages, strict=True))
-    others = np.setdiff1d(np.arange(after + 1, last + 1), ids, assume_unique=True)
-    kept = [_shown(ids, columns, most), others[:_FIRST], others[_FIRST:][-_NEWEST:]]
+    order = np.argsort(ids)
+    told = np.sort(np.concatenate(others))
+    shown = _shown(ids[order], columns[:, order], most, width)
+    kept = [shown, told[:_FIRST], told[_FIRST:][-_NEWEST:]]
     return list(await store.events_by_id(job_id, np.concatenate(kept).tolist()))
 
 
-def _numbers(ids: str, data: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return ids in order, and for each the numbers of the curves and the step (float64)."""
-    rows = orjson.loads(f"[{data}]")
-    columns = [_column([row.get(name) for row in rows]) for name in (*_CURVES, _STEP)]
-    numbers = np.array(orjson.loads(f"[{ids}]"), dtype=np.int64)
-    order = np.argsort(numbers)  # a database need not keep it where it joins texts
-    return numbers[order], np.stack(columns)[:, order]
+def _width(events: int, most: int) -> int:
+    """Return how many events a part has; it is whole stretches, if it is longer than one."""
+    parts = (most - _RECENT - 1) // (_KEPT * len(CURVES)) - 1  # one more where the first is cut
+    width = -(-events // max(1, parts))
+    return width if width < LENGTH else LENGTH * -(-width // LENGTH)
+
+
+def _before_recent(stretches: Collection[Stretch]) -> list[Stretch]:
+    """Return the stretches without those at the end that have the events which all stay."""
+    before = sorted(stretches, key=lambda one: one.number)
+    recent = 0
+    while before and recent < _RECENT:
+        recent += LENGTH - len(before.pop().others)
+    return before
+
+
+def _pages(after: int, last: int, numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ids behind which and up to which events are in none of these stretches."""
+    starts = [number * LENGTH for number in numbers]
+    ends = [start + LENGTH for start in starts]
+    for gap, end in zip([after, *ends], [*starts, last], strict=True):
+        for first in range(gap, end, _PAGE):
+            yield first, min(first + _PAGE, end)
+
+
+def _progress_of(stretches: list[Stretch]) -> _Progress:
+    points = [point for one in stretches for point in one.points]
+    return np.array([point["id"] for point in points], dtype=np.int64), _columns(points)
+
+
+def _read(ids: str, data: str) -> _Progress:
+    return np.array(orjson.loads(f"[{ids}]"), dtype=np.int64), _columns(orjson.loads(f"[{data}]"))
+
+
+def _columns(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.stack([_column([row.get(name) for row in rows]) for name in (*CURVES, STEP)])
 
 
 def _column(values: list[Any]) -> NDArray[np.float64]:
@@ -73,7 +113,9 @@ def _column(values: list[Any]) -> NDArray[np.float64]:
         return np.array([one if isinstance(one, int | float) else np.nan for one in values])
 
 
-def _shown(ids: NDArray[np.int64], columns: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+def _shown(
+    ids: NDArray[np.int64], columns: NDArray[np.float64], most: int, width: int
+) -> NDArray[np.int64]:
     """Return the ids of the events of progress that stay, without an order."""
     if len(ids) <= most:
         return ids
@@ -81,15 +123,13 @@ def _shown(ids: NDArray[np.int64], columns: NDArray[np.float64], most: int) -> N
     goes_back = 1 + np.flatnonzero(np.diff(steps) < 0)
     recent = np.arange(len(ids) - _RECENT, len(ids))
     kept = [goes_back, np.array([0]), recent]
-    stretches = max(1, (most - _RECENT - 1) // (_KEPT * len(_CURVES)))
-    width = -(-len(ids) // stretches)
+    starts = np.flatnonzero(np.diff((ids - 1) // width, prepend=-1))
+    part = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(ids)))
     for curve in curves:
         for sign in (1, -1):  # the lowest, and the highest
-            padded = np.full(stretches * width, np.inf)
-            padded[: len(curve)] = np.where(np.isnan(curve), np.inf, sign * curve)
-            table = padded.reshape(stretches, width)
-            at = table.argmin(axis=1)
-            is_there = np.isfinite(table[np.arange(stretches), at])
-            kept.append((np.arange(stretches) * width + at)[is_there])
+            values = np.where(np.isnan(curve), np.inf, sign * curve)
+            lowest = np.minimum.reduceat(values, starts)
+            at = np.flatnonzero((values == lowest[part]) & np.isfinite(values))
+            kept.append(at[np.unique(part[at], return_index=True)[1]])
     shown: NDArray[np.int64] = ids[np.unique(np.concatenate(kept))]
     return shown

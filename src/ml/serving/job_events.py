@@ -53,11 +53,14 @@ async def stream_events(
     state, last = await store.last_event(job_id)
     if state.is_final and after and after >= last:
         return Response(status=204)  # which tells an EventSource not to come again
-    if points and last - after > points:
-        following = _thinned_first(store, tails, job_id, after, last, points)
-    else:
-        following = tails.events(job_id, after)
-    events = _encoded(following, await view(await store.get(job_id)))
+    is_long = points and last - after > points
+    past = await thinned_events(store, job_id, after, last, points) if is_long else []
+    following = tails.events(job_id, last if is_long else after)
+    record = await view(await store.get(job_id))
+    beginning = [
+        b"".join((_head(EventType.INIT), orjson.dumps(record), b"\n\n", *map(_event, past)))
+    ]
+    events = _encoded(beginning, following)
     response = Response(with_heartbeats(events), content_type="text/event-stream; charset=utf-8")
     response.timeout = None  # else Quart cuts it after a minute
     for name, value in STREAM_HEADERS:
@@ -65,24 +68,18 @@ async def stream_events(
     return response
 
 
-async def _thinned_first(
-    store: JobStore, tails: Tails, job_id: str, after: int, last: int, points: int
-) -> AsyncGenerator[JobEvent, None]:
-    for event in await thinned_events(store, job_id, after, last, points):
-        yield event
-    async with contextlib.aclosing(tails.events(job_id, last)) as events:
-        async for event in events:
-            yield event
-
-
 async def _encoded(
-    events: AsyncGenerator[JobEvent, None], first: dict[str, Any]
+    beginning: list[bytes], following: AsyncGenerator[JobEvent, None]
 ) -> AsyncGenerator[bytes, None]:
-    yield _head(EventType.INIT) + orjson.dumps(first) + b"\n\n"
-    async with contextlib.aclosing(events):  # a client may leave before the end
+    yield beginning.pop()  # not kept for as long as the stream goes on
+    async with contextlib.aclosing(following) as events:  # a client may leave before the end
         async for event in events:
-            head = f"id: {event.id}\n".encode() + _head(event.type)
-            yield head + orjson.dumps(event.data) + b"\n\n"
+            yield _event(event)
+
+
+def _event(event: JobEvent) -> bytes:
+    head = f"id: {event.id}\n".encode() + _head(event.type)
+    return head + orjson.dumps(event.data) + b"\n\n"
 
 
 def _last_event_id() -> int:
