@@ -53,9 +53,11 @@ async def stream_events(
     state, last = await store.last_event(job_id)
     if state.is_final and after and after >= last:
         return Response(status=204)  # which tells an EventSource not to come again
-    is_long = points and last - after > points
-    past = await thinned_events(store, job_id, after, last, points) if is_long else []
-    following = tails.events(job_id, last if is_long else after)
+    past: list[JobEvent] = []
+    if points and last - after > points:
+        past = await thinned_events(store, job_id, after, last, points)
+        after = last
+    following = tails.events(job_id, after)
     record = await view(await store.get(job_id))
     beginning = [
         b"".join((_head(EventType.INIT), orjson.dumps(record), b"\n\n", *map(_event, past)))
