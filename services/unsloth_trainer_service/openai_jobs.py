@@ -40,6 +40,7 @@ _METADATA = re.compile(r"metadata\[(.*)\]")
 class TuningForm(JobForm):
     """Jobs as OpenAI's clients know them; `?metadata[key]=value` narrows a list."""
 
+    kind: ClassVar[str | None] = FINETUNING
     described: ClassVar[type[BaseModel]] = TuningJob
     listed: ClassVar[type[BaseModel]] = TuningJobList
     page_size: ClassVar[int] = 20
@@ -60,7 +61,7 @@ class TuningForm(JobForm):
 
         narrows = wanted is None or bool(wanted)
         return await page_of_jobs(
-            self.jobs.store, limit, is_wanted=is_wanted if narrows else None, kind=FINETUNING
+            self.jobs.store, limit, is_wanted=is_wanted if narrows else None, kind=self.kind
         )
 
     def page(self, views: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
@@ -86,20 +87,23 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
             job = await workflow.submit(asked.finetuning_request(job_id), job_id=job_id)
         return tuning_view(job)
 
-    add_job_routes(app, PATH, TuningForm(workflow.job_engine))
+    form = TuningForm(workflow.job_engine)
+    add_job_routes(app, PATH, form)
 
     @app.post(f"{PATH}/<job_id>/pause")
     @document_response(TuningJob)
     async def pause_tuning(job_id: str) -> dict[str, Any]:
         """Let a running job save and stop, to be resumed."""
         await refuse_body()
+        await form.get(job_id)
         return tuning_view(await workflow.jobs.request_stop(job_id, StopRequest.INTERRUPT))
 
     @app.get(f"{PATH}/<job_id>/events")
     @document_response(TuningEventList)
     async def tuning_events(job_id: str) -> dict[str, Any]:
         """Return a job's events, newest first, a page at a time."""
-        limit = page_limit(TuningForm.page_size)
+        limit = page_limit(form.page_size)
+        await form.get(job_id)
         _, last = await workflow.jobs.last_event(job_id)
         last = min(last, _before(request.args.get("after"), last))
         first = max(0, last - limit)  # ids begin at 1 and have no gaps
@@ -110,7 +114,7 @@ def add_fine_tuning_jobs(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> N
     @document_response(TuningCheckpointList)
     async def tuning_checkpoints(job_id: str) -> dict[str, Any]:
         """Return the tuned model of a job that succeeded, and the checkpoints that are kept."""
-        job = await workflow.jobs.get(job_id)
+        job = await form.get(job_id)
         views = checkpoint_views(job, await workflow.in_thread(workflow.checkpoints, job_id))
         ids = [view["id"] for view in views]
         if (after := request.args.get("after")) is not None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from ml.finetuning.model_exports import EXPORT
 from ml.jobs.job import JobState
 from ml.workflows.training.unsloth_trainer_workflow import FINETUNING
 from tests.services.trainer import trainer
@@ -33,6 +34,16 @@ FAMILIES = {
 }
 #: What a path takes that makes a job.
 MAKES = {"/jobs": "/finetune"}
+#: All that OpenAI's clients ask of a job by its id.
+OF_OPENAIS = [
+    ("GET", "/{}"),
+    ("GET", "/{}/events"),
+    ("GET", "/{}/checkpoints"),
+    ("POST", "/{}/cancel"),
+    ("POST", "/{}/pause"),
+    ("POST", "/{}/resume"),
+    ("GET", "?after={}"),
+]
 NO_JSON = [b"", b"{", b'{"a": NaN}', b"\xff", b"[" * 300]
 UNKNOWN = ["none", "..", "a" * 500, "\0", "\N{HORSE}"]
 
@@ -160,7 +171,8 @@ async def test_a_job_is_resumed_from_the_states_that_allow_it_alone(family: Fami
     waits, failed = await family.new(), await family.new()
     await family.store.transition(failed, JobState.FAILED, reason="it broke")
     assert "is queued" in await family.refusal(409, "POST", f"/{waits}/resume")
-    assert "is running" in await family.refusal(409, "POST", "/counting/resume")
+    if not family.is_openais:
+        assert "is running" in await family.refusal(409, "POST", "/counting/resume")
     if family.path == "/proofs":  # the input of one that ended is gone
         assert "is failed" in await family.refusal(409, "POST", f"/{failed}/resume")
         return
@@ -214,13 +226,27 @@ async def test_a_body_that_is_no_json_is_a_400_wherever_jobs_are_made(
     assert b"JSON" in await reply.get_data()
 
 
+@pytest.mark.parametrize("kind", [EXPORT, step_job.KIND])
+async def test_openais_clients_find_no_job_that_is_no_fine_tuning(family: Family, kind: str) -> None:
+    job = await family.store.create(kind, {"run_id": "ft-1", "steps": 1})
+    if not family.is_openais:
+        assert (await family.ask("GET", f"/{job.id}"))[0] == 200
+        return
+    for method, address in OF_OPENAIS:
+        unknown = await family.refusal(404, method, address.format("x"))
+        told = await family.refusal(404, method, address.format(job.id))
+        assert told == unknown.replace("'x'", f"'{job.id}'"), (method, address)
+    assert (await family.store.get(job.id)).state is JobState.QUEUED
+
+
 async def test_a_running_job_is_asked_to_end_however_often_it_is_cancelled(family: Family) -> None:
     """The last test, after which the slot is free."""
+    if family.is_openais:  # it is no fine-tuning that has the slot
+        return
     status, view = await family.ask("POST", "/counting/cancel")
     assert (status, view["status"]) == (200, "running")
-    if not family.is_openais:
-        message = "Job stops" if family.path == "/proofs" else "Job saves and stops"
-        assert (view["stop"], view["message"]) == ("cancel", message)
+    message = "Job stops" if family.path == "/proofs" else "Job saves and stops"
+    assert (view["stop"], view["message"]) == ("cancel", message)
     status, again = await family.ask("POST", "/counting/cancel")
     assert status == 409 or again["status"] == "running", again  # it may have ended meanwhile
     await job_in(family.store, "counting", JobState.CANCELLED)

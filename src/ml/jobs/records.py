@@ -114,7 +114,8 @@ def list_jobs(
     if states is not None:
         query = query.where(_jobs.state.in_(states))
     if after is not None:
-        number = connection.scalar(select(_jobs.number).where(_jobs.id == after))
+        last = select(_jobs.number).where(_jobs.id == after)
+        number = connection.scalar(last if kind is None else last.where(_jobs.kind == kind))
         if number is None:
             raise NotFound(f"there is no job {after!r}")
         query = query.where(_jobs.number < number)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from quart import Response, request
 from quart_schema import document_response
 
-from ml.errors import InvalidInput
+from ml.errors import InvalidInput, NotFound
 from ml.jobs.job import Job, JobState
 from ml.serving.job_events import event_history, stream_events
 from ml.serving.job_views import EventHistory, JobEvents, JobList, JobRecord, job_view
@@ -52,6 +52,8 @@ class Jobs(Protocol):
 class JobForm:
     """How jobs look at addresses of our own. Those of others' protocols derive their form."""
 
+    #: What does the jobs of these addresses, where there are none for others: see `Job.kind`.
+    kind: ClassVar[str | None] = None
     #: The list's name in the reply to `GET path`.
     list_name: ClassVar[str] = "jobs"
     #: What a job, and a list of them, is described as.
@@ -67,6 +69,13 @@ class JobForm:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job that has these addresses; raises `NotFound`."""
+        job = await self.jobs.store.get(job_id)
+        if self.kind not in (None, job.kind):
+            raise NotFound(f"there is no job {job_id!r}")
+        return job
 
     async def view(self, job: Job) -> dict[str, Any]:
         """Return a job, with its place in the queue if it waits."""
@@ -90,7 +99,7 @@ class JobForm:
     async def found(self, limit: int) -> tuple[Sequence[Job], bool]:
         """Return the jobs that the request's query asks for, and whether there are more."""
         states = [_state(name) for name in request.args.getlist("status")] or None
-        return await page_of_jobs(self.jobs.store, limit, states=states)
+        return await page_of_jobs(self.jobs.store, limit, states=states, kind=self.kind)
 
     def page(self, views: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
         """Return a list of jobs."""
@@ -128,6 +137,7 @@ async def page_of_jobs(
 async def cancelled(form: JobForm, job_id: str) -> dict[str, Any]:
     """Cancel a job, and return what the client is told."""
     await refuse_body()
+    await form.get(job_id)
     job = await form.jobs.cancel(job_id)
     message = form.stopping if job.state is JobState.RUNNING else "Job cancelled"
     return form.changed(await form.view(job), message)
@@ -148,7 +158,7 @@ def add_job_routes(app: ServiceApp, path: str, form: JobForm) -> None:
     @document_response(form.described)
     async def state(job_id: str) -> dict[str, Any]:
         """Return a job: its state, place in the queue, progress, and result once it is there."""
-        return await form.details(await jobs.store.get(job_id))
+        return await form.details(await form.get(job_id))
 
     @app.post(f"{one}/cancel", endpoint=f"cancel {path}")
     @document_response(form.described)
@@ -161,6 +171,7 @@ def add_job_routes(app: ServiceApp, path: str, form: JobForm) -> None:
     async def resume(job_id: str) -> tuple[dict[str, Any], int]:
         """Queue a job again that did not succeed; it takes no body."""
         await refuse_body()
+        await form.get(job_id)
         view = await form.view(await jobs.resume(job_id))
         return form.changed(view, "Job is queued again"), form.resumed_status
 
@@ -179,12 +190,14 @@ def _add_events(app: ServiceApp, one: str, form: JobForm) -> None:
         With `Last-Event-ID` or `?after=`, those behind that event alone. With `?points=2000`, of
         the `progress` that was, as many as that, with the peaks and dips of each stretch.
         """
+        await form.get(job_id)
         return await stream_events(jobs.store, jobs.tails, job_id, form.view)
 
     @app.get(f"{one}/events/history", endpoint=f"history {one}")
     @document_response(EventHistory)
     async def history(job_id: str) -> dict[str, Any]:
         """Return the events behind `?after=`, a thousand at most."""
+        await form.get(job_id)
         return await event_history(jobs.store, job_id)
 
 
