@@ -15,10 +15,8 @@ import contextlib
 import json
 import math
 import statistics
-import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +28,11 @@ from benchmarks.attacks import (
     slow_senders,
     zero_windows,
 )
+from benchmarks.figures import Figure
 from benchmarks.measure import load
-from benchmarks.run import SMALL_MODEL, running
-from benchmarks.servers import KEY, REQUEST, Server, ours
+from benchmarks.probing import probing, read
+from benchmarks.results import Table, recording
+from benchmarks.servers import KEY, REQUEST, SMALL_MODEL, Server, ours, running
 
 LIMIT_SECONDS = 3.0  # for bodies to arrive, and for answers to be taken
 SLOW_CONNECTIONS = 300
@@ -47,8 +47,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.attack")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each attack")
     options = parser.parse_args()
-    print("| server | attack | places lost | memory before, after | /health/ready p50, p99, max |")
-    print("|---|---|---|---|---|")
+    with recording("attack") as record:
+        columns = ("places lost", "memory before", "after", "/health/ready p50", "p99", "max")
+        attack_both(record.table("server and attack", *columns), options.seconds)
+
+
+def attack_both(table: Table, seconds: float) -> None:
     for kind in ("granian", "hypercorn"):
         server = ours(
             kind,
@@ -60,8 +64,8 @@ def main() -> None:
         )
         with running(server):
             capacity = load(server, connections=32, seconds=2).per_second
-            for name, attack in attacks(server, options.seconds, capacity).items():
-                attack_once(server, name, attack)
+            for name, attack in attacks(server, seconds, capacity).items():
+                attack_once(table, server, name, attack)
 
 
 def attacks(server: Server, seconds: float, capacity: float) -> dict[str, Callable[[], Any]]:
@@ -96,7 +100,7 @@ def attacks(server: Server, seconds: float, capacity: float) -> dict[str, Callab
     }
 
 
-def attack_once(server: Server, name: str, attack: Callable[[], Any]) -> None:
+def attack_once(table: Table, server: Server, name: str, attack: Callable[[], Any]) -> None:
     attack()  # once before: what an allocator keeps for the next time is no leak
     time.sleep(LIMIT_SECONDS + 2)
     before = memory_mb(server)
@@ -107,37 +111,19 @@ def attack_once(server: Server, name: str, attack: Callable[[], Any]) -> None:
     after = memory_mb(server)
     ordered = sorted(times)
     p99 = ordered[math.ceil(0.99 * (len(ordered) - 1))]
-    print(
-        f"| {server.name} | {name} | {lost:.0f} | {before:.0f} MB, {after:.0f} MB "
-        f"| {statistics.median(ordered):.0f} ms, {p99:.0f} ms, {ordered[-1]:.0f} ms |",
-        flush=True,
+    table.row(
+        f"{server.name}: {name}",
+        Figure.of(lost, places=0),
+        *(Figure.of(memory, places=0, unit="MB") for memory in (before, after)),
+        *(
+            Figure.of(time, places=0, unit="ms")
+            for time in (statistics.median(ordered), p99, ordered[-1])
+        ),
     )
 
 
-@contextlib.contextmanager
-def probing(server: Server) -> Iterator[list[float]]:
-    """Ask whether it is ready for as long as the block runs; the list gets milliseconds."""
-    times: list[float] = []
-    done = threading.Event()
-
-    def probe() -> None:
-        while not done.wait(0.05):
-            started = time.perf_counter()
-            with contextlib.suppress(OSError):
-                _read(server, "/health/ready")
-            times.append(1000 * (time.perf_counter() - started))
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        yield times
-    finally:
-        done.set()
-        thread.join()
-
-
 def places_taken(server: Server) -> float:
-    lines = _read(server, "/metrics").decode().splitlines()
+    lines = read(server, "/metrics").decode().splitlines()
     [value] = [line.split()[1] for line in lines if line.startswith("requests_in_flight ")]
     return float(value)
 
@@ -148,15 +134,6 @@ def memory_mb(server: Server) -> float:
         with contextlib.suppress(OSError):
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 / 2**20
-
-
-def _read(server: Server, path: str) -> bytes:
-    asked = urllib.request.Request(
-        f"http://127.0.0.1:{server.port}{path}", headers={"Authorization": f"Bearer {KEY}"}
-    )
-    with urllib.request.urlopen(asked, timeout=30) as reply:  # noqa: S310
-        content: bytes = reply.read()
-        return content
 
 
 def _rows(body: bytes, count: int) -> Any:

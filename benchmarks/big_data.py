@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure
+from benchmarks.results import recording
 from benchmarks.servers import SERVE, Server, free_port
 from ml.models.embedded_llm import EMBEDDED_LLM
 
@@ -21,6 +23,12 @@ __all__ = ["Figures", "big_data", "write_rows"]
 _WITHIN_SECONDS = 3600.0
 _LOOK_EVERY_SECONDS = 0.05
 _JOB = "ml.jobs.child"
+
+
+COLUMNS = (
+    *("reply", "first step", "web worker, peak", "job, peak"),
+    *("`/health/live` p50", "p99", "worst"),
+)
 
 
 @dataclass
@@ -37,16 +45,17 @@ class Figures:
     live_seconds: list[float] = field(default_factory=list)
     reading_events: int = 0
 
-    def line(self) -> str:
-        """Return them as a line of a table."""
+    def cells(self) -> list[Figure]:
+        """Return them as `COLUMNS` names them."""
         times = sorted(self.live_seconds)
-        p50, p99 = (1000 * times[int(share * (len(times) - 1))] for share in (0.5, 0.99))
-        return (
-            f"| {self.rows} | {self.file_bytes / 1e6:.0f} MB | {self.submit_seconds:.1f} s "
-            f"| {self.first_step_seconds:.0f} s | {self.worker_bytes / 1e6:.0f} MB "
-            f"| {self.job_bytes / 1e6:.0f} MB | {p50:.0f} ms | {p99:.0f} ms "
-            f"| {1000 * times[-1]:.0f} ms |"
-        )
+        live = [times[int(share * (len(times) - 1))] for share in (0.5, 0.99, 1.0)]
+        return [
+            Figure.of(self.submit_seconds, places=1, unit="s"),
+            Figure.of(self.first_step_seconds, places=0, unit="s"),
+            Figure.of(self.worker_bytes / 1e6, places=0, unit="MB"),
+            Figure.of(self.job_bytes / 1e6, places=0, unit="MB"),
+            *(Figure.of(1000 * seconds, places=0, unit="ms") for seconds in live),
+        ]
 
 
 def write_rows(file: Path, rows: int) -> int:
@@ -175,9 +184,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         figures = big_data(options.rows, Path(folder), model=options.model)
-    print("| rows | file | reply | first step | web worker | job | live p50 | p99 | worst |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    print(figures.line())
+    with recording("big_data") as record:
+        table = record.table("rows", *COLUMNS)
+        table.row(f"{options.rows:,}".replace(",", " "), *figures.cells())
     print(f"\nLoaded by the web worker: {', '.join(figures.worker_loaded) or 'none of it'}.")
     print(f"{figures.reading_events} events told how far the reading was.")
 

@@ -2,13 +2,15 @@
 
     python benchmarks/codecs.py [repetitions]
 
-Each row is a float64 tensor; times are medians in milliseconds. Both sides start from the numpy
-array and end with one. Every answer is compared before anything is timed.
+Each line is one of both ways of a float64 tensor, as JSON; times are the medians of each of
+some rounds, in milliseconds. Both sides start from the numpy array and end with one. Every answer
+is compared before anything is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -31,6 +33,7 @@ except ImportError as error:
         '    pip install "infernet-ml[torch-inference]==2.0.0"'
     )
 
+ROUNDS = 5
 SHAPES = [(100, 1000), (1, 69)]  # one dimension holds at most 65535 values
 
 
@@ -48,8 +51,9 @@ def median_milliseconds(
 
 
 def report(title: str, peer: Callable[[], Any], ours: Callable[[], Any], repetitions: int) -> None:
-    theirs, own = median_milliseconds(peer, ours, repetitions)
-    print(f"{title:<34} {theirs:>10.3f} {own:>10.3f} {theirs / own:>8.1f}x")
+    rounds = [median_milliseconds(peer, ours, repetitions) for _ in range(ROUNDS)]
+    theirs, own = zip(*rounds, strict=True)
+    print(json.dumps({"title": title, "peer": theirs, "ours": own}), flush=True)
 
 
 def compare(values: np.ndarray, arithmetic: Arithmetic, repetitions: int) -> None:
@@ -78,7 +82,6 @@ def compare(values: np.ndarray, arithmetic: Arithmetic, repetitions: int) -> Non
 def main() -> None:
     repetitions = OPTIONS.repetitions
     generator = np.random.default_rng(0)
-    print(f"{'median of ' + str(repetitions):<34} {'peer ms':>10} {'ours ms':>10} {'ratio':>9}")
     for shape in SHAPES:
         values = generator.standard_normal(shape) * 100
         for arithmetic in Arithmetic:

@@ -102,8 +102,9 @@ class Load:
             await asyncio.sleep(self._options.seconds)
         elapsed = time.perf_counter() - started
         answered = sum(map(len, self._times.values()))
+        good = len(self._times.get(200, ()))
         await self._wait_for_the_rest()
-        return self._summary(answered / elapsed)
+        return self._summary(answered / elapsed, good / elapsed)
 
     async def _connect(self) -> None:
         self._open += 1
@@ -170,10 +171,11 @@ class Load:
             self._open -= 1
             self._reconnect()
 
-    def _summary(self, per_second: float) -> dict[str, Any]:
+    def _summary(self, per_second: float, good_per_second: float) -> dict[str, Any]:
         good = sorted(self._times.get(200, ()))
         return {
             "per_second": round(per_second, 1),
+            "good_per_second": round(good_per_second, 1),
             "statuses": Counter({status: len(times) for status, times in self._times.items()}),
             "unanswered": self._busy + len(self._late),
             "p50_ms": _percentile(good, 0.50),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.figures import Figure
 from benchmarks.servers import KEY, ROOT, Server
 
-__all__ = ["Run", "load", "ratio_row", "rounds"]
+__all__ = ["Run", "load", "ratios", "rounds"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Run:
     """What one run of the load generator saw."""
 
     per_second: float
+    #: those of them that are 200, while requests were sent
+    good_per_second: float
     #: server CPU per answer, all its processes together, in microseconds
     cpu_us: float
     statuses: dict[int, int]
@@ -51,6 +53,7 @@ def load(server: Server, *, connections: int, seconds: float, rate: float | None
         raise SystemExit(f"{server.name} at c={connections}: {statuses}, not only 200")
     return Run(
         per_second=result["per_second"],
+        good_per_second=result["good_per_second"],
         cpu_us=1e6 * cpu / answers,
         statuses=statuses,
         unanswered=result["unanswered"],
@@ -79,13 +82,7 @@ def rounds(
     return runs
 
 
-def ratio_row(title: str, ours: list[Run], theirs: list[Run]) -> str:
-    """Return a table row: throughput (more is better) and CPU per request (less is better)."""
-    speed = _spread([a.per_second / b.per_second for a, b in zip(ours, theirs, strict=True)])
-    cpu = _spread([a.cpu_us / b.cpu_us for a, b in zip(ours, theirs, strict=True)])
-    return f"| {title} | {speed} | {cpu} |"
-
-
-def _spread(ratios: list[float]) -> str:
-    text: Callable[[float], str] = "{:.2f}".format
-    return f"{text(statistics.median(ratios))} ({text(min(ratios))}–{text(max(ratios))})"
+def ratios(ours: Sequence[Run], theirs: Sequence[Run]) -> tuple[Figure, Figure]:
+    """Return throughput (more is better) and CPU per request (less is better) within rounds."""
+    speed = Figure.ratio([run.per_second for run in ours], [run.per_second for run in theirs])
+    return speed, Figure.ratio([run.cpu_us for run in ours], [run.cpu_us for run in theirs])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record, Table
 from benchmarks.servers import KEY, PEERS, ROOT, SERVE, Server, free_port
 from ml.models.built_in import built_in_path
 from ml.proving.building import BuildRequest, build
@@ -26,7 +27,6 @@ from ml.proving.srs import SrsSource
 __all__ = ["proofs"]
 
 PROOFS = 4  # in a turn
-CPU_TARGET = 1.1
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,15 @@ class Cost:
     memory_mb: float
 
 
-def proofs(count: int) -> None:
-    """Print the cost of a proof, service and bare ezkl in turns, for each circuit."""
-    print(f"\n### Proofs\n\nIn turns of {PROOFS} proofs, {count} rounds: medians.\n")
-    print("| circuit | rows | proving key | bare: CPU, wall, memory | service | CPU ratio |")
-    print("|---|---|---|---|---|---|")
-    ratios = {}
+def proofs(record: Record, count: int) -> None:
+    """Measure the cost of a proof, service and bare ezkl in turns, for each circuit."""
+    bare = ("bare: CPU", "wall", "memory")
+    service = ("service: CPU", "its wall", "its memory", "CPU, service / bare")
+    table = record.table("circuit", "rows", "proving key", *bare, *service)
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models().items():
             artifact = build_artifact(name, model, Path(folder))
-            ratios[name] = _compare(Path(folder, name), artifact, count)
-    worst = max(ratios, key=ratios.__getitem__)
-    print(f"\nLargest CPU ratio {ratios[worst]:.3f}, {worst} (target: at most {CPU_TARGET}).")
+            _compare(table, Path(folder, name), artifact, count)
 
 
 def models() -> dict[str, nn.Sequential]:
@@ -130,7 +127,7 @@ class ProofService(Server):
         raise SystemExit("the service has no proving process")
 
 
-def _compare(folder: Path, artifact: Manifest, count: int) -> float:
+def _compare(table: Table, folder: Path, artifact: Manifest, count: int) -> None:
     with tempfile.TemporaryDirectory() as working:
         service = ProofService(folder, Path(working))
         service.start()
@@ -139,15 +136,11 @@ def _compare(folder: Path, artifact: Manifest, count: int) -> float:
             turns = [_turn(folder, service, ours_first=bool(number % 2)) for number in range(count)]
         finally:
             service.stop()
-    ratio = statistics.median(ours.cpu / bare.cpu for bare, ours in turns)
-    key_mb = artifact.files["pk.key"].size_bytes / 1e6
-    bare, ours = (_median([turn[side] for turn in turns]) for side in (0, 1))
-    print(
-        f"| {artifact.name} | 2^{artifact.logrows} | {key_mb:.1f} MB | {_text(bare)} "
-        f"| {_text(ours)} | {ratio:.3f} |",
-        flush=True,
-    )
-    return ratio
+    key = Figure.of(artifact.files["pk.key"].size_bytes / 1e6, places=1, unit="MB")
+    sides = [[turn[side] for turn in turns] for side in (0, 1)]
+    ratio = Figure.ratio([own.cpu for own in sides[1]], [bare.cpu for bare in sides[0]], 3)
+    costs = [figure for costs in sides for figure in _figures(costs)]
+    table.row(artifact.name, f"2^{artifact.logrows}", key, *costs, ratio)
 
 
 def _turn(folder: Path, service: ProofService, *, ours_first: bool) -> tuple[Cost, Cost]:
@@ -173,10 +166,8 @@ def _bare(folder: Path) -> Cost:
     return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _median(costs: list[Cost]) -> Cost:
-    fields = ("cpu", "wall", "memory_mb")
-    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in fields))
-
-
-def _text(cost: Cost) -> str:
-    return f"{cost.cpu:.2f} s, {cost.wall:.2f} s, {cost.memory_mb:.0f} MB"
+def _figures(costs: list[Cost]) -> list[Figure]:
+    return [
+        Figure.of(*(getattr(cost, name) for cost in costs), places=places, unit=unit)
+        for name, places, unit in (("cpu", 2, "s"), ("wall", 2, "s"), ("memory_mb", 0, "MB"))
+    ]

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import ray_adapters, ray_jobs
+from benchmarks.figures import Figure
+from benchmarks.heavy import heavy_options
 from benchmarks.measure import Run, load
-from benchmarks.ray_adapters import adapters
-from benchmarks.ray_jobs import steps
+from benchmarks.results import Record, Table, recording
 from benchmarks.servers import (
     READY_WITHIN_SECONDS,
-    REQUEST,
     ROOT,
     SERVE,
+    SMALL_MODEL,
     Server,
     free_port,
     ours,
@@ -35,8 +35,6 @@ from benchmarks.servers import (
 )
 from tests.support.ray_cluster import RayCluster, ray_command
 
-SECTIONS = ("requests", "replicas", "adapters", "steps")
-SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 CONNECTIONS = (1, 32)
 REPLICAS = (1, 2, 4)
 REPLICAS_CONNECTIONS = 32
@@ -50,24 +48,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a run")
     options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
+    if unknown := set(options.sections) - SECTIONS.keys():
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
     if ray_command() is None:
         parser.error("Ray is not installed: make test-ray")
-    sections = options.sections or SECTIONS
-    for name, variables in PROXIES.items():
-        if "requests" in sections:
-            with a_cluster(**variables) as cluster:
-                requests(cluster, name, options.rounds, options.seconds)
-        if "replicas" in sections:
-            with a_cluster(**variables) as cluster:
-                replicas(cluster, name, options.rounds, options.seconds)
-    if "adapters" in sections:
-        with a_cluster() as cluster:
-            adapters(cluster)
-    if "steps" in sections:
-        with a_cluster() as cluster:
-            steps(cluster, options.rounds)
+    for name in options.sections or SECTIONS:
+        with recording(f"ray {name}") as record:
+            SECTIONS[name](record, options)
 
 
 @contextlib.contextmanager
@@ -102,8 +89,16 @@ class OnRay(Server):
         super().wait_until_it_answers()
 
 
-def requests(cluster: RayCluster, proxy: str, count: int, seconds: float) -> None:
+def requests(record: Record, options: argparse.Namespace) -> None:
     """One connection and many, in turns."""
+    sides = ("by itself", "its p50", "on Ray", "p50 there", "added p50")
+    table = record.table("69 doubles, classic service", *sides)
+    for proxy, variables in PROXIES.items():
+        with a_cluster(**variables) as cluster:
+            _requests(table, cluster, proxy, options)
+
+
+def _requests(table: Table, cluster: RayCluster, proxy: str, options: argparse.Namespace) -> None:
     own = ours("by itself", model=SMALL_MODEL, log_requests=False)
     ray = OnRay(cluster, own, free_port())
     runs: dict[tuple[str, int], list[Run]] = {}
@@ -111,62 +106,69 @@ def requests(cluster: RayCluster, proxy: str, count: int, seconds: float) -> Non
         for server in (own, ray):
             server.wait_until_it_answers()
             load(server, connections=max(CONNECTIONS), seconds=1)
-        for number in range(count):
+        for number in range(options.rounds):
             for c in CONNECTIONS:
                 for server in (own, ray)[:: -1 if number % 2 else 1]:
-                    run = load(server, connections=c, seconds=seconds)
+                    run = load(server, connections=c, seconds=options.seconds)
                     runs.setdefault((server.name, c), []).append(run)
-    print(f"\n| {proxy} | by itself: requests/s, p50 | on Ray | added p50 |\n|---|---|---|---|")
     for c in CONNECTIONS:
         alone, there = runs[own.name, c], runs[ray.name, c]
-        added = statistics.median(b.p50_ms - a.p50_ms for a, b in zip(alone, there, strict=True))
-        print(f"| c={c} | {_rate_and_time(alone)} | {_rate_and_time(there)} | {added:.1f} ms |")
+        added = (b.p50_ms - a.p50_ms for a, b in zip(alone, there, strict=True))
+        cells = [*_rate_and_time(alone), *_rate_and_time(there)]
+        table.row(f"{proxy}, c={c}", *cells, Figure.of(*added, places=1, unit="ms"))
 
 
-def _rate_and_time(runs: list[Run]) -> str:
-    rate = statistics.median(run.per_second for run in runs)
-    return f"{rate:.0f}, {statistics.median(run.p50_ms for run in runs):.1f} ms"
+def _rate_and_time(runs: list[Run]) -> list[Figure]:
+    return [
+        Figure.of(*(run.per_second for run in runs), places=0, unit="/s"),
+        Figure.of(*(run.p50_ms for run in runs), places=1, unit="ms"),
+    ]
 
 
-def replicas(cluster: RayCluster, proxy: str, count: int, seconds: float) -> None:
+def replicas(record: Record, options: argparse.Namespace) -> None:
     """A model that takes the processor for longer than Ray does."""
-    with tempfile.TemporaryDirectory() as folder:
-        from benchmarks.heavy_model import save_heavy_model  # brings torch
+    title = f"69-(8x1024)-2, one thread each, c={REPLICAS_CONNECTIONS}"
+    table = record.table(title, "requests per second", "p50", "p99")
+    for proxy, variables in PROXIES.items():
+        with a_cluster(**variables) as cluster:
+            _replicas(table, cluster, proxy, options)
 
-        file = Path(folder, "heavy.torch")
-        save_heavy_model(file)
-        body = Path(folder, "request.json")
-        body.write_bytes(REQUEST.read_bytes().replace(b'"double"', b'"float"'))
-        model = {"model_source": "LOCAL", "model_args": {"path": str(file)}}
-        own = ours(
-            "by itself",
-            model=model,
-            body=body,
-            log_requests=False,
-            max_batch_size=1,
-            max_concurrency=1,
-        )
-        title = f"69-(8x1024)-2, one thread each, c={REPLICAS_CONNECTIONS}"
-        print(f"\n| {title} | requests/s | p50 | p99 |\n|---|---|---|---|")
-        _print_loaded("by itself", own, count, seconds)
+
+def _replicas(table: Table, cluster: RayCluster, proxy: str, options: argparse.Namespace) -> None:
+    with heavy_options() as heavy:
+        own = ours("by itself", max_batch_size=1, max_concurrency=1, **heavy)
+        _add_loaded(table, f"by itself, in the run of {proxy}", own, options)
         port = free_port()  # Ray Serve has one for as long as the cluster lives
         for number in REPLICAS:
             server = OnRay(cluster, own, port, number)
-            _print_loaded(f"{proxy}, replicas: {number}", server, count, seconds)
+            _add_loaded(table, f"{proxy}, replicas: {number}", server, options)
 
 
-def _print_loaded(title: str, server: Server, count: int, seconds: float) -> None:
+def _add_loaded(table: Table, title: str, server: Server, options: argparse.Namespace) -> None:
     with started(server):
         server.wait_until_it_answers()
         load(server, connections=REPLICAS_CONNECTIONS, seconds=1)
         runs = [
-            load(server, connections=REPLICAS_CONNECTIONS, seconds=seconds) for _ in range(count)
+            load(server, connections=REPLICAS_CONNECTIONS, seconds=options.seconds)
+            for _ in range(options.rounds)
         ]
-    rate, p50, p99 = (
-        statistics.median(getattr(run, name) for run in runs)
-        for name in ("per_second", "p50_ms", "p99_ms")
-    )
-    print(f"| {title} | {rate:.0f} | {p50:.0f} ms | {p99:.0f} ms |", flush=True)
+    p99 = Figure.of(*(run.p99_ms for run in runs), places=0, unit="ms")
+    table.row(title, *_rate_and_time(runs), p99)
+
+
+def adapters(record: Record, _: argparse.Namespace) -> None:
+    """A request that is handed on, and what loading an adapter takes."""
+    with a_cluster() as cluster:
+        ray_adapters.adapters(record, cluster)
+
+
+def steps(record: Record, options: argparse.Namespace) -> None:
+    """A training job by both executors."""
+    with a_cluster() as cluster:
+        ray_jobs.steps(record, cluster, options.rounds)
+
+
+SECTIONS = {"requests": requests, "replicas": replicas, "adapters": adapters, "steps": steps}
 
 
 if __name__ == "__main__":

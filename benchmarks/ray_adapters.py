@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record, Table
 from benchmarks.servers import SERVE, free_port
 from ml.models.embedded_llm import embedded_llm_path
 from tests.support.processes import until
@@ -29,8 +31,8 @@ TOLD_WITHIN_SECONDS = 6.0
 HEADER = "serve-multiplexed-model-id"
 
 
-def adapters(cluster: RayCluster) -> None:
-    """Print times of a tiny model, which takes next to none itself, and loads for a real one."""
+def adapters(record: Record, cluster: RayCluster) -> None:
+    """Measure times of a tiny model, which takes next to none itself, and loads for a real one."""
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -39,16 +41,17 @@ def adapters(cluster: RayCluster) -> None:
             save_adapter(model, folder / "adapters" / adapter, seed=seed)
         with _Service(cluster, port, model, folder / "adapters", max_adapters=2):
             _place(port)
-            print("\n| stream of | no adapter | in the head | in the body | handed on |")
-            print("|---|---|---|---|---|")
+            columns = ("no adapter", "named in the head", "in the body alone", "handed on")
+            table = record.table("a stream, two replicas, c=1, mean", *columns)
             for tokens in TOKENS:
-                _print_times(port, tokens)
+                _add_times(table, port, tokens)
         embedded = Path(embedded_llm_path())
         for seed, adapter in enumerate(ADAPTERS):
             save_adapter(embedded, folder / "real" / adapter, seed=seed)
         with _Service(cluster, port, embedded, folder / "real", max_adapters=1):
             taken = [_load(port, adapter) for _ in range(5) for adapter in ADAPTERS]
-    print(f"\nAn adapter of {embedded.name} is loaded in {1e3 * statistics.median(taken):.0f} ms.")
+    seconds = Figure.of(*(1e3 * one for one in taken), places=0, unit="ms")
+    record.table("an adapter of rank 4", "is loaded in").row(embedded.name, seconds)
 
 
 class _Service:
@@ -111,7 +114,7 @@ def _place(port: int) -> None:
             time.sleep(TOLD_WITHIN_SECONDS)
 
 
-def _print_times(port: int, tokens: int) -> None:
+def _add_times(table: Table, port: int, tokens: int) -> None:
     plain, head, body = [], [], []
     with httpx.Client() as client:
         for number in range(ASKED):
@@ -122,7 +125,7 @@ def _print_times(port: int, tokens: int) -> None:
     means = [1e3 * statistics.mean(times) for times in (plain, head, body)]
     # One half of what names its adapter in the body alone comes to the replica that has it.
     means.append(means[1] + 2 * (means[2] - means[1]))
-    print(f"| {tokens} tokens | " + " | ".join(f"{ms:.1f} ms" for ms in means) + " |", flush=True)
+    table.row(f"{tokens} tokens", *(Figure.of(ms, places=1, unit="ms") for ms in means))
 
 
 def _load(port: int, adapter: str) -> float:

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record
 from benchmarks.store import postgresql
 from benchmarks.trainer import DATA, REQUEST, WARM_UP
 from ml.jobs.engine import JobEngine
@@ -23,8 +25,8 @@ EXECUTORS = ("local", "ray")
 PATIENCE_SECONDS = 600.0
 
 
-def steps(cluster: RayCluster, count: int) -> None:
-    """Print seconds until a job's process runs, and of a step, in turns, on one store."""
+def steps(record: Record, cluster: RayCluster, count: int) -> None:
+    """Measure seconds until a job's process runs, and of a step, in turns, on one store."""
     install()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in EXECUTORS}
     with postgresql() as url:
@@ -32,16 +34,15 @@ def steps(cluster: RayCluster, count: int) -> None:
             for name in EXECUTORS[:: -1 if number % 2 else 1]:
                 with tempfile.TemporaryDirectory() as folder:
                     taken[name].append(asyncio.run(_run_job(cluster, Path(folder), url, name)))
-    ratios = [b / a for (_, a), (_, b) in zip(taken["local"], taken["ray"], strict=True)]
-    print(f"\n| {REQUEST.max_steps} steps of {REQUEST.model_name} | process runs after | step |")
-    print("|---|---|---|")
-    for name, runs in taken.items():
-        start, step = (statistics.median(run[which] for run in runs) for which in (0, 1))
-        print(f"| {name} | {start:.2f} s | {step:.3f} s |")
-    print(
-        f"\nA step on Ray is {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
-        " x one by the local executor (target: at most 1.03)."
+    table = record.table(
+        f"{REQUEST.max_steps} steps of {REQUEST.model_name}",
+        *("its process runs after", "a step", "x one by the local executor"),
     )
+    local = [step for _, step in taken["local"]]
+    for name, runs in taken.items():
+        starts, seconds = zip(*runs, strict=True)
+        figures = Figure.of(*starts, unit="s"), Figure.of(*seconds, places=3, unit="s")
+        table.row(name, *figures, Figure.ratio(seconds, local, 3))
 
 
 async def _run_job(

@@ -1,172 +1,123 @@
 """Measures the services against peers, in turns, and prints tables of ratios (`make bench`).
 
-    python -m benchmarks.run [small] [heavy] [codecs] [llm] [tgi] [trainer] [proofs]
-        [--rounds 3] [--seconds 3] [--answers 1]
+    python -m benchmarks.run [small] [formats] [heavy] [overload] [codecs] [llm] [tgi] [trainer]
+        [proofs] [--rounds 3] [--seconds 3] [--answers 1]
 
-    small   69 doubles, a small model: ours, bare Quart, LitServe, BentoML
-    heavy   a model of eight layers of 1024: with and without batching, LitServe; overload
-    codecs  ABI tensors: ours and infernet-ml's
-    llm     a language model: ours on each engine, the engines' libraries without a server,
-            `transformers serve`, llama.cpp; vLLM where `make test-vllm` made its environment
-    tgi     the TGI client: what it adds to its upstream, and while the upstream is down
-    trainer a job's training steps beside a bare TRL script's; events
-    proofs  the proof service beside bare ezkl, for circuits of several sizes
+    small    69 doubles, a small model: ours, bare Quart, LitServe, BentoML
+    formats  the same in ONNX and XGBoost: ours, and bare Quart that calls the library
+    heavy    a model of eight layers of 1024: with and without batching, LitServe
+    overload both models in an open loop at several times what they can answer
+    codecs   ABI tensors: ours and infernet-ml's
+    llm      a language model: ours on each engine, the engines' libraries without a server,
+             `transformers serve`, llama.cpp; vLLM where `make test-vllm` made its environment
+    tgi      the TGI client: what it adds to its upstream, and while the upstream is down
+    trainer  a job's training steps beside a bare TRL script's; events
+    proofs   the proof service beside bare ezkl, for circuits of several sizes
 
-The peers live in an environment of their own, benchmarks/.venv, which is made when it is missing.
+What a section measures is kept in benchmarks/results.json, of which `python -m benchmarks.page`
+makes the page. The peers live in an environment of their own, benchmarks/.venv, which is made when
+it is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable
 
 from benchmarks.bandwidth import read_bandwidth
+from benchmarks.figures import Figure
+from benchmarks.heavy import heavy
 from benchmarks.llm import OPENVINO, OPENVINO_LOOKUP, VLLM, closed_loops, llm_servers, open_loops
 from benchmarks.llm_behaviour import behaviour, with_neighbours
 from benchmarks.llm_report import Measured, report
 from benchmarks.llm_servers import LLMServer, our_llm
-from benchmarks.measure import load, ratio_row, rounds
+from benchmarks.measure import ratios, rounds
+from benchmarks.overload import overload
+from benchmarks.results import Record, recording
 from benchmarks.servers import (
     PEERS_PYTHON,
-    REQUEST,
     ROOT,
-    Server,
+    SMALL_MODEL,
     bare_quart,
     bentoml,
     litserve,
     ours,
+    running,
 )
-from benchmarks.tgi import UPSTREAM_DELAYS_MS, overhead, storm, tgi_service, tgi_upstream
+from benchmarks.tgi import Rounds, overheads, storm
 from benchmarks.trainer import event_rates, step_times
 
-SECTIONS = ("small", "heavy", "codecs", "llm", "tgi", "trainer", "proofs")
-SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 SMALL_CONNECTIONS = (1, 32, 128)
-HEAVY_CONNECTIONS = (1, 32, 64)
-BATCH = 32
 #: Tokens that are guessed at once from the prompt.
 LOOKUP = 5
-OVERLOAD = 2.0
-OVERLOAD_CONNECTIONS = 1024
-OVERLOAD_SECONDS = 5.0
 
-AnyServer = TypeVar("AnyServer", bound=Server)
+Section = Callable[[Record, argparse.Namespace], None]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.run")
     parser.add_argument("sections", nargs="*", metavar="section", help=" ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a run of small and heavy")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="of a run; not of llm and proofs"
+    )
     parser.add_argument("--answers", type=int, default=1, help="to each connection of llm")
     options = parser.parse_args()
-    if unknown := set(options.sections) - set(SECTIONS):
+    if unknown := set(options.sections) - SECTIONS.keys():
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    sections = options.sections or SECTIONS
     install_peers()
-    if "small" in sections:
-        small(options.rounds, options.seconds)
-    if "heavy" in sections:
-        heavy(options.rounds, options.seconds)
-    if "codecs" in sections:
-        codecs()
-    if "llm" in sections:
-        llm(options.rounds, options.answers)
-    if "tgi" in sections:
-        tgi(options.rounds, options.seconds)
-    if "trainer" in sections:
-        step_times(options.rounds)
-        event_rates()
-    if "proofs" in sections:
-        from benchmarks.proofs import proofs  # brings torch
-
-        proofs(options.rounds)
+    for name in options.sections or SECTIONS:
+        print(f"\n## {name}")
+        with recording(name) as record:
+            SECTIONS[name](record, options)
 
 
-def small(count: int, seconds: float) -> None:
+def small(record: Record, options: argparse.Namespace) -> None:
     """69 doubles through keys, validation, metrics and request ids; the peers do without."""
-    with running(
+    own = [
         ours("ours", model=SMALL_MODEL, log_requests=False),
         ours("ours, hypercorn", model=SMALL_MODEL, log_requests=False, server="hypercorn"),
         ours("ours, log lines", model=SMALL_MODEL),
-        bare_quart(),
-        litserve(),
-        bentoml(),
-    ) as servers:
-        runs = rounds(servers, connections=SMALL_CONNECTIONS, seconds=seconds, count=count)
-    heading("69 doubles", "ours / peer")
-    for own in ("ours", "ours, hypercorn", "ours, log lines"):
-        for peer in ("ours, hypercorn", "bare Quart", "LitServe", "BentoML"):
-            if own == peer:
-                continue
+        ours("ours, hypercorn, log lines", model=SMALL_MODEL, server="hypercorn"),
+    ]
+    peers = [bare_quart(), litserve(), bentoml()]
+    with running(*own, *peers) as servers:
+        runs = rounds(
+            servers, connections=SMALL_CONNECTIONS, seconds=options.seconds, count=options.rounds
+        )
+    table = record.table("ours / peer", "requests per second", "server CPU per request")
+    for server in own:
+        for peer in peers:
             for c in SMALL_CONNECTIONS:
-                print(ratio_row(f"{own} / {peer}, c={c}", runs[own, c], runs[peer, c]))
+                title = f"{server.name} / {peer.name}, c={c}"
+                table.row(title, *ratios(runs[server.name, c], runs[peer.name, c]))
+    table = record.table("requests per second", *(f"c={c}" for c in SMALL_CONNECTIONS))
+    for server in servers:
+        rates = [[run.per_second for run in runs[server.name, c]] for c in SMALL_CONNECTIONS]
+        table.row(server.name, *(Figure.of(*each, places=0) for each in rates))
 
 
-def heavy(count: int, seconds: float) -> None:
-    """A model whose batches cost little more than single runs."""
-    with tempfile.TemporaryDirectory() as folder:
-        from benchmarks.heavy_model import save_heavy_model  # brings torch
-
-        file = Path(folder, "heavy.torch")
-        save_heavy_model(file)
-        body = Path(folder, "request.json")
-        body.write_bytes(REQUEST.read_bytes().replace(b'"double"', b'"float"'))
-        model = {"model_source": "LOCAL", "model_args": {"path": str(file)}}
-        options = {"model": model, "body": body, "log_requests": False}
-        with running(
-            ours("batches", max_batch_size=BATCH, **options),
-            ours("batches, hypercorn", max_batch_size=BATCH, server="hypercorn", **options),
-            ours("one by one", max_batch_size=1, **options),
-            litserve(file, BATCH, body),
-        ) as servers:
-            runs = rounds(servers, connections=HEAVY_CONNECTIONS, seconds=seconds, count=count)
-            heading("69-(8x1024)-2", "batches / other")
-            for peer in ("batches, hypercorn", "one by one", "LitServe"):
-                for c in HEAVY_CONNECTIONS:
-                    title = f"batches / {peer}, c={c}"
-                    print(ratio_row(title, runs["batches", c], runs[peer, c]))
-            overload(servers[0], max(run.per_second for run in runs["batches", 64]))
-
-
-def overload(server: Server, capacity: float) -> None:
-    print(f"\n### Open loop at {OVERLOAD:g} x the closed loop's best rate\n")
-    print("| run | asked | p50 of 200 | p99 of 200 | 503 | neither | sent late, p50 |")
-    print("|---|---|---|---|---|---|---|")
-    for number in (1, 2, 3):
-        run = load(
-            server,
-            connections=OVERLOAD_CONNECTIONS,
-            seconds=OVERLOAD_SECONDS,
-            rate=OVERLOAD * capacity,
-        )
-        asked = sum(run.statuses.values()) + run.unanswered
-        neither = asked - run.statuses.get(200, 0) - run.statuses.get(503, 0)
-        print(
-            f"| {number} | {OVERLOAD * capacity:.0f}/s | {run.p50_ms:.0f} ms | {run.p99_ms:.0f} ms "
-            f"| {run.share_of_503:.0%} | {neither} of {asked} | {run.sent_late_ms:.1f} ms |"
-        )
-
-
-def codecs() -> None:
+def codecs(record: Record, _: argparse.Namespace) -> None:
     """Both sides are imported into one process, the peers' environment."""
-    print("\n### ABI tensors\n\n```", flush=True)
-    subprocess.run(
+    lines = subprocess.run(
         [PEERS_PYTHON, ROOT / "benchmarks" / "codecs.py"],
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    print("```")
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.splitlines()
+    table = record.table("ABI tensors", "infernet-ml", "ours", "ratio")
+    for line in lines:
+        timed = json.loads(line)
+        sides = (Figure.of(*timed[side], places=3, unit="ms") for side in ("peer", "ours"))
+        table.row(timed["title"], *sides, Figure.ratio(timed["peer"], timed["ours"], 1))
 
 
-def llm(count: int, answers: int) -> None:
+def llm(record: Record, options: argparse.Namespace) -> None:
     """One language model, the same weights; all servers are up, one at a time is loaded."""
     own = [server for server in llm_servers() if server.name in (OPENVINO, VLLM)]
     own.append(our_llm(OPENVINO_LOOKUP, engine="openvino", prompt_lookup=LOOKUP))
@@ -174,7 +125,7 @@ def llm(count: int, answers: int) -> None:
     bandwidth = read_bandwidth()
     with running(*llm_servers()) as servers:
         measured = Measured(
-            rounds=closed_loops(servers, count=count, answers=answers),
+            rounds=closed_loops(servers, count=options.rounds, answers=options.answers),
             open_runs=open_loops(servers),
             busy={
                 server.name: with_neighbours(server)
@@ -184,19 +135,46 @@ def llm(count: int, answers: int) -> None:
             behaviours=behaviours,
             bandwidth=bandwidth,
         )
-    report(measured)
+    report(record, measured)
 
 
-def tgi(count: int, seconds: float) -> None:
+def tgi(record: Record, options: argparse.Namespace) -> None:
     """A scripted upstream, asked directly and through the service."""
-    print("\n### Before a scripted upstream\n")
-    print("| upstream | c | direct: p50, p99 | through the service | added p50 | p99 | not 200 |")
-    print("|---|---|---|---|---|---|---|")
-    for delay_ms in UPSTREAM_DELAYS_MS:
-        upstream = tgi_upstream(delay_ms / 1000)
-        with running(upstream), running(tgi_service(upstream.port)) as [service]:
-            overhead(delay_ms, [upstream, service], count=count, seconds=seconds)
-    storm()
+    overheads(record, Rounds(options.rounds, options.seconds))
+    storm(record)
+
+
+def formats(record: Record, options: argparse.Namespace) -> None:
+    """Models of other libraries than torch."""
+    from benchmarks.formats import formats as measured  # brings the libraries
+
+    measured(record, options.rounds, options.seconds)
+
+
+def trainer(record: Record, options: argparse.Namespace) -> None:
+    """Steps of a job, and events."""
+    step_times(record, options.rounds)
+    event_rates(record)
+
+
+def proofs(record: Record, options: argparse.Namespace) -> None:
+    """Proofs of several sizes."""
+    from benchmarks.proofs import proofs as measured  # brings torch
+
+    measured(record, options.rounds)
+
+
+SECTIONS: dict[str, Section] = {
+    "small": small,
+    "formats": formats,
+    "heavy": lambda record, options: heavy(record, options.rounds, options.seconds),
+    "overload": lambda record, options: overload(record, options.rounds, options.seconds),
+    "codecs": codecs,
+    "llm": llm,
+    "tgi": tgi,
+    "trainer": trainer,
+    "proofs": proofs,
+}
 
 
 def install_peers() -> None:
@@ -211,22 +189,6 @@ def install_peers() -> None:
     without = requirements.with_name("requirements-no-deps.txt")
     subprocess.run([*pip, "--no-deps", "-r", without], check=True)
     stamp.touch()
-
-
-@contextlib.contextmanager
-def running(*servers: AnyServer) -> Iterator[Sequence[AnyServer]]:
-    with contextlib.ExitStack() as started:
-        for server in servers:
-            server.start()
-            started.callback(server.stop)
-        for server in servers:
-            server.wait_until_it_answers()
-        yield servers
-
-
-def heading(title: str, ratio: str) -> None:
-    print(f"\n### {title}\n\n| {ratio} | requests per second | server CPU per request |")
-    print("|---|---|---|")
 
 
 if __name__ == "__main__":

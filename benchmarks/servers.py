@@ -13,9 +13,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "KEY",
@@ -23,12 +23,14 @@ __all__ = [
     "REQUEST",
     "ROOT",
     "SERVE",
+    "SMALL_MODEL",
     "Server",
     "bare_quart",
     "bentoml",
     "free_port",
     "litserve",
     "ours",
+    "running",
     "started",
 ]
 
@@ -46,6 +48,9 @@ OUR_PREFIXES = (
     "FLASK_LLM_",
     "TRAINER_",
 )  # a developer's own settings stay out
+AnyServer = TypeVar("AnyServer", bound="Server")
+#: Its body is `REQUEST`.
+SMALL_MODEL = {"model_source": "BUILT_IN", "model_args": {"name": "classifier_69"}}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -150,6 +155,17 @@ def started(server: Server) -> Iterator[None]:
         raise
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def running(*servers: AnyServer) -> Iterator[Sequence[AnyServer]]:
+    with contextlib.ExitStack() as started:
+        for server in servers:
+            server.start()
+            started.callback(server.stop)
+        for server in servers:
+            server.wait_until_it_answers()
+        yield servers
 
 
 def ours(

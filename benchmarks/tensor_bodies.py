@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import statistics
 import tempfile
 import time
 import urllib.request
@@ -21,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record, recording
 from benchmarks.servers import KEY, Server, ours, started
 
 PARSER = argparse.ArgumentParser(prog="benchmarks.tensor_bodies", description=__doc__)
@@ -84,10 +85,11 @@ def main() -> None:
     with tempfile.NamedTemporaryFile() as body:
         body.write(b'{"source": 1, "data": {"dtype": "float", "values": [[1, 2]]}}')
         body.flush()
-        _compare(array, options.rounds, Path(body.name))
+        with recording("tensor_bodies") as record:
+            _compare(record, array, options.rounds, Path(body.name))
 
 
-def _compare(array: Any, rounds: int, first: Path) -> None:
+def _compare(record: Record, array: Any, rounds: int, first: Path) -> None:
     server = ours(
         "ours",
         model={},
@@ -108,18 +110,15 @@ def _compare(array: Any, rounds: int, first: Path) -> None:
                 np.testing.assert_array_equal(read(answer).astype(np.float32), 2 * array)
                 ended = time.perf_counter()
                 taken[name].append((answered - sent, ended - begun))
-    medians = {
-        name: [statistics.median(side) for side in zip(*times, strict=True)]
-        for name, times in taken.items()
-    }
-    print("| form | request | x JSON | with the client | x JSON |")
-    print("|---|---|---|---|---|")
-    base = medians["JSON"]
-    for name, (request, whole) in medians.items():
-        print(
-            f"| {name} | {1000 * request:.1f} ms | {base[0] / request:.1f} "
-            f"| {1000 * whole:.1f} ms | {base[1] / whole:.1f} |"
-        )
+    columns = ("request", "x JSON", "with the client", "x JSON with it")
+    table = record.table("form", *columns)
+    base = list(zip(*taken["JSON"], strict=True))
+    for name, times in taken.items():
+        cells = []
+        for json_seconds, seconds in zip(base, zip(*times, strict=True), strict=True):
+            cells.append(Figure.of(*(1000 * one for one in seconds), places=1, unit="ms"))
+            cells.append(Figure.ratio(json_seconds, seconds, 1))
+        table.row(name, *cells)
 
 
 if __name__ == "__main__":

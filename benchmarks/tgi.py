@@ -10,13 +10,16 @@ import threading
 import time
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import KEY, ROOT, SERVE, Server, free_port
+from benchmarks.figures import Figure
+from benchmarks.results import Record, Table
+from benchmarks.servers import KEY, ROOT, SERVE, Server, free_port, running
 from ml.testing.tgi_server import Behaviour, TGIServer
 
-__all__ = ["UPSTREAM_DELAYS_MS", "overhead", "storm", "tgi_service", "tgi_upstream"]
+__all__ = ["Rounds", "overheads", "storm"]
 
 UPSTREAM_DELAYS_MS = (20, 200)
 
@@ -25,6 +28,14 @@ TEXT = "Is the sky blue during a clear day?"
 STORM_CLIENTS = 200
 STORM_SECONDS, OUTAGE_SECONDS, DEADLINE_SECONDS = 10.0, 5.0, 8.0
 RETRIES = {"tries": 5, "delay": 0.5, "backoff": 2, "max_delay": 3, "jitter": [0, 0.5]}
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often each is measured, and for how long."""
+
+    count: int
+    seconds: float
 
 
 class Endpoint(Server):
@@ -81,30 +92,35 @@ def tgi_service(upstream_port: int, **settings: str) -> Endpoint:
     )
 
 
-def overhead(delay_ms: int, servers: Sequence[Endpoint], *, count: int, seconds: float) -> None:
-    """Print a row for each number of connections: the round with the median added latency."""
-    direct, through = servers
+def overheads(record: Record, rounds: Rounds) -> None:
+    """Measure what the service adds to upstreams that take some time."""
+    sides = ("direct", "p50", "p99", "through the service", "its p50", "its p99")
+    table = record.table("upstream", *sides, "added p50", "added p99", "not 200")
+    for delay_ms in UPSTREAM_DELAYS_MS:
+        upstream = tgi_upstream(delay_ms / 1000)
+        with running(upstream), running(tgi_service(upstream.port)) as [service]:
+            overhead(table, delay_ms, [upstream, service], rounds)
+
+
+def overhead(table: Table, delay_ms: int, servers: Sequence[Endpoint], rounds: Rounds) -> None:
+    """Add a row for each number of connections."""
     for connections in CONNECTIONS:
         pairs = []
-        for number in range(count):
-            turns = [direct, through][:: -1 if number % 2 else 1]
-            runs = {server: _load(server, connections, seconds) for server in turns}
-            pairs.append((runs[direct], runs[through]))
-        pairs.sort(key=lambda pair: pair[1]["p50_ms"] - pair[0]["p50_ms"])
-        plain, ours = pairs[len(pairs) // 2]
+        for number in range(rounds.count):
+            turns = servers[:: -1 if number % 2 else 1]
+            runs = {server.name: _load(server, connections, rounds.seconds) for server in turns}
+            pairs.append([runs[server.name] for server in servers])
+        cells = [figure for side in zip(*pairs, strict=True) for figure in _figures(side)]
+        for name in ("p50_ms", "p99_ms"):
+            added = (ours[name] - direct[name] for direct, ours in pairs)
+            cells.append(Figure.of(*added, places=1, unit="ms"))
         failed = sum(
             n for _, run in pairs for status, n in run["statuses"].items() if status != "200"
         )
-        print(
-            f"| {delay_ms} ms | {connections} | {_figures(plain)} | {_figures(ours)} "
-            f"| {ours['p50_ms'] - plain['p50_ms']:.1f} ms "
-            f"| {ours['p99_ms'] - plain['p99_ms']:.1f} ms "
-            f"| {failed} |",
-            flush=True,
-        )
+        table.row(f"{delay_ms} ms, c={connections}", *cells, Figure.of(failed, places=0))
 
 
-def storm() -> None:
+def storm(record: Record) -> None:
     """Let the upstream say 503 for some seconds to clients that all try again."""
     upstream = TGIServer(behaviour=Behaviour(delay_seconds=0.02))
     with upstream.serving_in_thread() as url:
@@ -120,12 +136,22 @@ def storm() -> None:
             down.start()
             run = _load(service, STORM_CLIENTS, STORM_SECONDS)
             down.join()
-            print(
-                f"\n{STORM_CLIENTS} clients, upstream 503 for {OUTAGE_SECONDS:g} s of "
-                f"{STORM_SECONDS:g} s: answers {run['statuses']}, unanswered {run['unanswered']}, "
-                f"longest {run['max_ms']:.0f} ms (deadline {DEADLINE_SECONDS:g} s), upstream asked "
-                f"{len(upstream.received) - asked} times, memory {before:.0f} MB before and "
-                f"{service.resident_mb():.0f} MB after"
+            table = record.table(
+                f"retry storm: {STORM_CLIENTS} clients, upstream 503 for {OUTAGE_SECONDS:g} s of "
+                f"{STORM_SECONDS:g} s",
+                *("answers 200", "others", "unanswered", "longest", "upstream asked"),
+                *("memory before", "after"),
+            )
+            good = run["statuses"].get("200", 0)
+            others = sum(run["statuses"].values()) - good
+            counts = (good, others, run["unanswered"])
+            table.row(
+                "through the service",
+                *(Figure.of(count, places=0) for count in counts),
+                Figure.of(run["max_ms"], places=0, unit="ms"),
+                Figure.of(len(upstream.received) - asked, places=0),
+                Figure.of(before, places=0, unit="MB"),
+                Figure.of(service.resident_mb(), places=0, unit="MB"),
             )
         finally:
             service.stop()
@@ -147,5 +173,9 @@ def _load(server: Endpoint, connections: int, seconds: float) -> dict[str, Any]:
     return result
 
 
-def _figures(run: dict[str, Any]) -> str:
-    return f"{run['per_second']:.0f}/s, {run['p50_ms']:.1f}, {run['p99_ms']:.1f} ms"
+def _figures(runs: Sequence[dict[str, Any]]) -> list[Figure]:
+    return [
+        Figure.of(*(run["per_second"] for run in runs), places=0, unit="/s"),
+        Figure.of(*(run["p50_ms"] for run in runs), places=1, unit="ms"),
+        Figure.of(*(run["p99_ms"] for run in runs), places=1, unit="ms"),
+    ]

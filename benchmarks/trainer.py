@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record
 from benchmarks.servers import PEERS, ROOT
 from ml.finetuning.request import FinetuningRequest
 from ml.jobs.assignment import Assignment
@@ -39,21 +41,20 @@ REQUEST = FinetuningRequest(
 )
 
 
-def step_times(count: int) -> None:
-    """Print the median seconds of a step, job and script in turns."""
+def step_times(record: Record, count: int) -> None:
+    """Measure the median seconds of a step, job and script in turns."""
     install()
-    ratios = []
-    print("\n### A step of training\n\n| round | bare TRL | a job | ratio |\n|---|---|---|---|")
+    rounds = []
     for number in range(count):
         turns = (_script, _job) if number % 2 == 0 else (_job, _script)
-        seconds = {turn: turn() for turn in turns}
-        ratios.append(seconds[_job] / seconds[_script])
-        print(
-            f"| {number + 1} | {seconds[_script]:.3f} s | {seconds[_job]:.3f} s "
-            f"| {ratios[-1]:.3f} |",
-            flush=True,
-        )
-    print(f"\nMedian ratio {statistics.median(ratios):.3f} (target: at most 1.03).")
+        rounds.append({turn: turn() for turn in turns})
+    script, job = ([seconds[turn] for seconds in rounds] for turn in (_script, _job))
+    table = record.table("a step of training", "bare TRL", "a job", "a job / bare TRL")
+    table.row(
+        f"{STEPS} steps",
+        *(Figure.of(*seconds, places=3, unit="s") for seconds in (script, job)),
+        Figure.ratio(job, script, 3),
+    )
 
 
 def _job() -> float:
@@ -104,13 +105,13 @@ def _median(seconds: list[float]) -> float:
     return statistics.median(seconds[WARM_UP:])
 
 
-def event_rates() -> None:
-    """Print how fast events are written, and how fast they reach many subscribers."""
+def event_rates(record: Record) -> None:
+    """Measure how fast events are written, and how fast they reach many subscribers."""
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_event_rates(Path(folder)))
+        asyncio.run(_event_rates(record, Path(folder)))
 
 
-async def _event_rates(folder: Path) -> None:
+async def _event_rates(record: Record, folder: Path) -> None:
     url = f"sqlite:///{folder / 'jobs.sqlite'}"
     async with JobStore(url) as store:
         job = await store.create("benchmark", {})
@@ -130,7 +131,11 @@ async def _event_rates(folder: Path) -> None:
         counts = await asyncio.gather(*(read() for _ in range(SUBSCRIBERS)))
         seconds = time.perf_counter() - started
     assert len(set(counts)) == 1
-    print(
-        f"\nEvents: {written:.0f}/s written one by one, each durable; {SUBSCRIBERS} subscribers "
-        f"each read {counts[0]} of them in {seconds:.2f} s ({sum(counts) / seconds:.0f}/s)."
+    table = record.table("events on SQLite", "written one by one", "subscribers", "each read", "in")
+    table.row(
+        "each durable when its call returns",
+        Figure.of(written, places=0, unit="/s"),
+        Figure.of(SUBSCRIBERS, places=0),
+        Figure.of(counts[0], places=0),
+        Figure.of(seconds, unit="s"),
     )
