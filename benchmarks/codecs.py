@@ -22,7 +22,7 @@ import numpy as np
 from ml.infernet.vector import Arithmetic, decode_vector, encode_vector
 
 PARSER = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-PARSER.add_argument("repetitions", type=int, nargs="?", default=9)
+PARSER.add_argument("repetitions", type=int, nargs="?", default=5)
 OPTIONS = PARSER.parse_args()  # before the peer is looked for
 
 try:
@@ -33,7 +33,7 @@ except ImportError as error:
         '    pip install "infernet-ml[torch-inference]==2.0.0"'
     )
 
-ROUNDS = 5
+ROUNDS = 3
 SHAPES = [(100, 1000), (1, 69)]  # one dimension holds at most 65535 values
 
 
