@@ -40,6 +40,11 @@ class Settings(ServingSettings):
             "A model whose answers can be proved, with an artifact of it (see the README):",
         ),
         Example(
+            "CLASSIC_INF_WORKFLOW_KW_ARGS",
+            '{"models_folder": "/models", "default_model": "houses", "max_loaded_models": 10}',
+            "Several models, for ModelsInferenceWorkflow (see the README):",
+        ),
+        Example(
             "TORCH_MODEL_FILE_NAME", "model.torch", "A model's file, where no argument names it"
         ),
         Example("USE_JIT", "False", "Whether models are TorchScript, where no argument says so"),

@@ -18,7 +18,7 @@ from eth_abi.abi import encode
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector
 from tests.services.conftest import ServeExample, curls_of_readme
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, Server, clean_environment, free_port
 
 NAME = "classic_ml_inference_service"
 SERVICE = ROOT / "services" / NAME
@@ -50,7 +50,7 @@ def test_the_curl_of_the_readme_gets_an_answer(service: str) -> None:
 
 
 def test_the_tensor_of_the_readme_is_answered_as_bytes(service: str, tmp_path: Path) -> None:
-    *_, commands = curls_of_readme(SERVICE / "README.md", service)
+    _, _, commands, _ = curls_of_readme(SERVICE / "README.md", service)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ran = subprocess.run(
         ["bash", "-ec", commands],
@@ -156,3 +156,22 @@ def test_the_workflow_of_the_main_readme_runs() -> None:
         [sys.executable, "-c", program], capture_output=True, check=True, timeout=60
     )
     assert ran.stdout.strip() == b"HELLO"
+
+
+def test_the_several_models_of_the_readme_are_answered(tmp_path: Path) -> None:
+    text = (SERVICE / "README.md").read_text().partition("## Several models")[2]
+    for command in re.findall(r"^(?:mkdir|cp) .*$", text, re.MULTILINE):
+        command = command.replace("src/ml/", f"{ROOT}/src/ml/")
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=30)
+    exports = dict(re.findall(r"^export (\w+)='?([^'\n]*)'?$", text, re.MULTILINE))
+    port = free_port()
+    command = ["serve", NAME, f"--bind=127.0.0.1:{port}"]
+    environment = clean_environment() | exports
+    with Server(command, port=port, environment=environment, directory=tmp_path) as server:
+        server.wait_ready()
+        curl = curls_of_readme(SERVICE / "README.md", server.url)[-1]
+        ran = subprocess.run(["bash", "-c", curl], capture_output=True, check=True, timeout=60)
+        assert json.loads(ran.stdout)["shape"] == [1, 3]
+        assert post(server.url, DOCUMENT_REQUEST).json()["shape"] == [1, 2]
+        models = httpx.get(f"{server.url}/health/ready", timeout=30).json()["models"]
+        assert models["loaded"] == ["classifier_69", "iris"]

@@ -15,6 +15,7 @@ from ml.serving.generation_metrics import GenerationMetrics
 from ml.serving.gpu_metrics import gpu_families
 from ml.serving.job_metrics import job_families
 from ml.serving.metrics import Metrics
+from ml.serving.models_metrics import ModelsMetrics
 from ml.serving.proof_metrics import ProofMetrics
 from tests.conftest import MakeApp
 from tests.support.processes import ROOT
@@ -81,6 +82,7 @@ def all_families() -> list[Metric]:
     registry = Metrics().registry
     GenerationMetrics(registry)
     ProofMetrics(registry)
+    ModelsMetrics(registry)
     job = Job("a", "kind", JobState.RUNNING, {}, 0.0, progress={"step": 1})
     figures = Figures(dict.fromkeys(JobState, 1), dict.fromkeys(JobState, 1.0), 0.0, [job])
     return [*registry.collect(), *job_families(figures), *gpu_families({0: (1, 2)})]

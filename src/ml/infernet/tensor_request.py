@@ -19,7 +19,7 @@ from ml.infernet.model_id import decode_model_id, encode_model_id
 from ml.infernet.vector import Arithmetic, DataType, Vector, decode_vector, encode_vector
 from ml.infernet.words import WORD_BYTES, read_bytes, read_offset, read_uint8
 
-__all__ = ["TensorRequest", "decode_torch_input"]
+__all__ = ["TensorRequest", "decode_torch_input", "named_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,17 @@ def decode_torch_input(data: bytes) -> TensorRequest:
         return TensorRequest.decode(data)
     row = decode_legacy(data)[np.newaxis, :]
     return TensorRequest(Vector(row, DataType.FLOAT64, Arithmetic.FIXED_POINT, LEGACY_DECIMALS))
+
+
+def named_model(data: bytes) -> str:
+    """Return the model that a request names, "" for none; its vector is not read.
+
+    Raises:
+        InvalidInput: the data is no request.
+    """
+    if is_legacy(data):
+        return ""
+    return decode_model_id(read_bytes(data, read_offset(data, 0, 2, "model_id"), "model_id"))
 
 
 def _read_options(data: bytes, count: int) -> tuple[Arithmetic | None, int | None]:

@@ -76,12 +76,21 @@ class Check(BaseModel):
     message: str = ""
 
 
+class LoadedModels(BaseModel):
+    """What of several models is loaded in the worker that was asked."""
+
+    loaded: list[str]
+    loading: list[str]
+    bytes: int
+
+
 class Readiness(BaseModel):
     """Whether requests are answered, and why not."""
 
     state: str = Field(description="ready or busy; else starting, unavailable, failed, draining")
     reason: str
     checks: dict[str, Check]
+    models: LoadedModels | None = Field(default=None, description="Of a service of several models")
 
 
 class ResourcesDocument(BaseModel):

@@ -36,6 +36,7 @@ from ml.serving.health import Health, WorkflowCheck
 from ml.serving.hiding import hide_in_text
 from ml.serving.intake import Intake
 from ml.serving.logs import configure_logging
+from ml.serving.models import add_models, models_of
 from ml.serving.openai.routes import add_openai
 from ml.serving.output import say
 from ml.serving.pages.page import Page, prepare_pages
@@ -127,6 +128,7 @@ class ServiceApp(Quart):
         from ml.serving.generation_metrics import GenerationMetrics
         from ml.serving.gpu_metrics import gpu_metrics
         from ml.serving.metrics import Metrics
+        from ml.serving.models_metrics import ModelsMetrics
 
         self.metrics = Metrics()
         self.metrics.sources.append(gpu_metrics)
@@ -157,6 +159,9 @@ class ServiceApp(Quart):
             add_openai(self, language_model, workflow.text_embedding)
             add_tgi(self, language_model)
             add_adapters(self, language_model)
+        if (models := models_of(workflow)) is not None:
+            models.observer = ModelsMetrics(self.metrics.registry)
+            add_models(self, models)
 
     @property
     def title(self) -> str:
@@ -171,6 +176,23 @@ class ServiceApp(Quart):
                 return form
         return error_reply
 
+    def new_batcher(
+        self, workflow: BaseInferenceWorkflow, at_work: Callable[[], int]
+    ) -> MicroBatcher | None:
+        """Return what batches a workflow's requests, None where they run singly.
+
+        `at_work` counts those that are at work or wait. The event loop has to run.
+        """
+        if not workflow.can_batch or self.settings.max_batch_size == 1:
+            return None
+        return MicroBatcher(
+            workflow,
+            max_size=self.settings.max_batch_size,
+            window_seconds=self.settings.batch_window_seconds,
+            in_flight=at_work,
+            metrics=self.metrics,
+        )
+
     def begin_drain(self) -> None:
         """Say "not ready" from now on; what is in flight, and what still comes, is answered."""
         self.health.drain()
@@ -183,14 +205,7 @@ class ServiceApp(Quart):
 
     async def _start(self) -> None:
         self._executor = ThreadPoolExecutor(self.settings.max_concurrency, "workflow")
-        if self.workflow.can_batch and self.settings.max_batch_size > 1:
-            self._batcher = MicroBatcher(
-                self.workflow,
-                max_size=self.settings.max_batch_size,
-                window_seconds=self.settings.batch_window_seconds,
-                in_flight=self.admission.count,
-                metrics=self.metrics,
-            )
+        self._batcher = self.new_batcher(self.workflow, self.admission.count)
         self.workflow.use(executor=self._executor, batcher=self._batcher)
         self._setup_task = asyncio.create_task(self._set_up_workflow(), name="workflow-setup")
         if self.loads_before_serving:

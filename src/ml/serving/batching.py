@@ -64,6 +64,7 @@ class MicroBatcher:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Item] = deque()
+        self._told_depth = 0
         self._is_running = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,7 +117,9 @@ class MicroBatcher:
             if not item.result.done():  # its caller may have gone away
                 batch.append(item)
                 self._metrics.queue_seconds.observe(now - item.arrived)
-        self._metrics.queue_depth.set(len(self._waiting))
+        # There may be other queues: each adds its own change.
+        self._metrics.queue_depth.inc(len(self._waiting) - self._told_depth)
+        self._told_depth = len(self._waiting)
         return batch
 
     def _finish(self, batch: list[_Item], outcomes: list[Any], seconds: float) -> None:

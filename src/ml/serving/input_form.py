@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
+from quart import request
 from quart_schema import document_response
 
 from ml.errors import InvalidInput, ServiceError
@@ -12,6 +13,7 @@ from ml.infernet.json_text import to_json
 from ml.infernet.message import InfernetInput, InfernetInputSource, parse_message
 from ml.serving.availability import needs_no_workflow
 from ml.serving.endpoint import Headers, add_endpoint
+from ml.serving.models import models_of
 from ml.serving.reply import Reply, error_reply
 from ml.serving.service_output import SERVICE_OUTPUT_PATH
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -82,15 +84,18 @@ def add_input_form(app: ServiceApp) -> None:
     async def input_form() -> dict[str, Any]:
         """Return the JSON Schema of a message's `data`, an example, and what can be asked for.
 
-        A model's own shape and an example of it are known once it is loaded.
+        A model's own shape and an example of it are known once it is loaded. Of several models,
+        `?model_id=…` says of which; else it is the default one.
         """
+        models, model_id = models_of(workflow), request.args.get("model_id")
+        told = models.for_model(model_id) if models is not None and model_id else workflow
         return {
-            "schema": workflow.input_schema(),
-            "example": workflow.example_input(),
-            "streams": workflow.can_stream,
-            "proves": workflow.can_prove,
-            "proves_unasked": workflow.can_prove and workflow.proves_unasked,
-            "contracts": workflow.has_onchain_input,
+            "schema": told.input_schema(),
+            "example": told.example_input(),
+            "streams": told.can_stream,
+            "proves": told.can_prove,
+            "proves_unasked": told.can_prove and told.proves_unasked,
+            "contracts": told.has_onchain_input,
         }
 
     add_endpoint(

@@ -28,6 +28,7 @@ from ml.serving.availability import needs_no_workflow
 from ml.serving.endpoint import add_endpoint
 from ml.serving.health import State
 from ml.serving.input_form import add_input_form
+from ml.serving.models import models_of
 from ml.serving.pages.page import Page, add_page
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 
@@ -146,6 +147,8 @@ async def _readiness(app: ServiceApp) -> tuple[dict[str, Any], int]:
             "accepting": {"ok": state is not State.DRAINING},
         },
     }
+    if (models := models_of(app.workflow)) is not None:
+        document["models"] = models.state()
     if state in (State.READY, State.BUSY):
         return document, 200
     return {**error_body(503, message), **document}, 503

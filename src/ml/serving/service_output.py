@@ -75,7 +75,8 @@ class ServiceOutput:
         formats = self._workflow.body_formats
         wanted = Wanted.by(headers, formats)
         if given := formats.get(media_type(headers)):
-            return await self._run_bytes(given, body, wanted)
+            set_takes(jobs=False, proof=False)
+            return await self.run_bytes(given, body, wanted, headers)
         if len(body) <= _SMALL_BODY_BYTES:
             message = parse_message(body)
         else:
@@ -83,6 +84,10 @@ class ServiceOutput:
                 message = await self._workflow.in_thread(parse_message, body)
         takes_jobs = self.gives_jobs and message.goes_to is JobLocation.OFFCHAIN
         set_takes(jobs=takes_jobs and not message.is_for_next_hop, proof=message.takes_proof)
+        return await self.run(message, wanted, headers)
+
+    async def run(self, message: InfernetInput, wanted: Wanted, headers: Headers) -> Reply:
+        """Return the reply to a message."""
         match message.goes_to:
             case JobLocation.OFFCHAIN:
                 return await self._run_offchain(message, wanted)
@@ -99,8 +104,10 @@ class ServiceOutput:
         """Return the one error form, which the node recognises by its `code`."""
         return error_reply(error)
 
-    async def _run_bytes(self, given: BodyFormat, body: bytes, wanted: Wanted) -> Reply:
-        set_takes(jobs=False, proof=False)
+    async def run_bytes(
+        self, given: BodyFormat, body: bytes, wanted: Wanted, headers: Headers
+    ) -> Reply:
+        """Return the reply to a body in one of the workflow's forms of bytes."""
         reply = await self._workflow.run(
             lambda: self._workflow.decode_offchain(given.read(body)), partial(self._reply, wanted)
         )

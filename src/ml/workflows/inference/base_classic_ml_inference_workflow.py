@@ -33,6 +33,20 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
     """
 
     input_model = TensorInput
+    #: The name of the model among several of one service, which its requests may have.
+    known_as = ""
+
+    @property
+    def library(self) -> str | None:
+        """The module that `do_setup` imports; a service of several models imports it first."""
+        return None
+
+    def model_bytes(self) -> int:
+        """Return the bytes that the model counts with where several share a limit, 0 by default.
+
+        Asked in a thread before `setup()`; a file of the hub is fetched for it.
+        """
+        return 0
 
     def do_preprocessing(self, input_data: Any) -> Any:
         """Return the array of a tensor; scripts may give a dict with `dtype` and `values`."""
@@ -66,8 +80,9 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         other than this one.
         """
         request = decode_torch_input(data)
-        if request.model_id and not self.supports_model(request.model_id):
-            raise NotFound(f"model_id: {request.model_id[:200]!r} is not served here")
+        named = request.model_id
+        if named and named != self.known_as and not self.supports_model(named):
+            raise NotFound(f"model_id: {named[:200]!r} is not served here")
         return OnchainTensorInput.from_request(request)
 
     def encode_onchain_input(self, data: Any) -> bytes:

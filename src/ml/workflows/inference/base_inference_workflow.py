@@ -54,6 +54,9 @@ class Batcher(Protocol):
     async def submit(self, before: Callable[[], Any], after: Callable[[Any], T]) -> T:
         """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
 
+    def close(self) -> None:
+        """Stop; what still waits is cancelled."""
+
 
 class BaseInferenceWorkflow(WorkflowInput, ABC):
     """Answers requests with a model.
@@ -216,7 +219,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         """What makes vectors of texts for OpenAI's clients, if there is a model for that."""
         return None
 
-    def use(self, *, executor: Executor, batcher: Batcher | None = None) -> None:
+    def use(self, *, executor: Executor | None, batcher: Batcher | None = None) -> None:
         """Run plain hooks in this executor and, if one is given, the model through this batcher."""
         self._executor = executor
         self._batcher = batcher

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError, InvalidInput, OutOfMemory, ServiceError
-from ml.models.source import HubSource, LocalSource, ModelSource
+from ml.models.source import HubSource, LocalSource, ModelSource, file_bytes
 from ml.models.tensor_model import TensorModel, TensorSpec
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
@@ -62,6 +62,15 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._arguments, self.source, self._engine_name, self._engine = read
         self._model: TensorModel
 
+    @property
+    def library(self) -> str:
+        """The one that runs the file."""
+        return self._engine.module
+
+    def model_bytes(self) -> int:
+        """Return the size of the model's files."""
+        return sum(map(file_bytes, self._fetch()))
+
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository or its file."""
         return self.source.answers_for(model_id)
@@ -96,9 +105,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
 
     def do_setup(self) -> None:
         """Load the model."""
-        path = self.source.fetch()
-        if second := self._engine.beside.get(path.suffix.lower()):
-            _beside(self.source, path, second).fetch()
+        path, *_ = self._fetch()
         self._model = self._load(path)
         wanted = self._arguments.outputs or tuple(self._model.outputs)
         if unknown := [name for name in wanted if name not in self._model.outputs]:
@@ -174,6 +181,12 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return what the model takes by its names, once it is loaded."""
         specs = self._model.inputs if self.is_setup else ()
         return {spec.name: _taken_by(spec) for spec in specs}
+
+    def _fetch(self) -> list[Path]:
+        path = self.source.fetch()
+        if second := self._engine.beside.get(path.suffix.lower()):
+            return [path, _beside(self.source, path, second).fetch()]
+        return [path]
 
     def _load(self, path: Path) -> TensorModel:
         try:

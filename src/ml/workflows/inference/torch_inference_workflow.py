@@ -12,6 +12,7 @@ import numpy.typing as npt
 import structlog
 
 from ml.errors import ConfigurationError, InvalidInput
+from ml.models.source import file_bytes
 from ml.models.torch_file import TorchFile
 from ml.proving.model_proofs import ModelProof
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
@@ -106,6 +107,15 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Whether there is an artifact, or a subclass makes proofs of its own."""
         hook = type(self).do_generate_proof
         return self._proofs is not None or hook is not TorchInferenceWorkflow.do_generate_proof
+
+    @property
+    def library(self) -> str:
+        """PyTorch."""
+        return "torch"
+
+    def model_bytes(self) -> int:
+        """Return the size of the model's file."""
+        return file_bytes(self.source.fetch())
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository, its file or its built-in name."""

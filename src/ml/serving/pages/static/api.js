@@ -30,10 +30,10 @@ export function failure(status, body, headers = new Headers()) {
   return Object.assign(new Error(message ?? `the service answered ${status}`), { status, code, waitSeconds });
 }
 
-/** Return the service's state and, where it answers nobody, why. */
+/** Return the service's state, where it answers nobody, why, and which of several models are loaded. */
 export async function health() {
   const response = await fetch("health/ready").catch(() => null);
   const body = await response?.json().catch(() => null);
   if (!body) return { state: "unreachable", message: "the service cannot be reached" };
-  return { state: body.state, message: body.checks.workflow.message };
+  return { state: body.state, message: body.checks.workflow.message, models: body.models };
 }

@@ -128,7 +128,8 @@ function selectOf(choices, described, required) {
   const only = required && choices.length === 1;
   const select = element("select", "", only ? { "data-only": choices[0] } : {});
   const none = required ? "choose …" : "as the service has it";
-  if (!only && (!required || !("default" in described))) select.append(element("option", none, { value: "" }));
+  const hasOne = "default" in described && (required || described["x-first"]);
+  if (!only && !hasOne) select.append(element("option", none, { value: "" }));
   for (const one of choices) select.append(element("option", String(one)));
   return select;
 }

@@ -18,7 +18,7 @@ export class SchemaForm {
     }
     this.parts = partsOf(this, "", schema);
     const rest = element("div", "", { class: "form" });
-    for (const part of this.parts.values()) (part.required ? root : rest).append(part.node);
+    for (const part of this.parts.values()) (part.required || part.described["x-first"] ? root : rest).append(part.node);
     if (!rest.children.length) return;
     const more = element("details");
     more.append(element("summary", `More settings (${rest.children.length})`), rest);

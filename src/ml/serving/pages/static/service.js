@@ -9,6 +9,7 @@ import { element, setText, short, showState } from "./words.js";
 const REFRESH_MS = 3000;
 const JOB_MS = 1000;
 const WHY_BUSY = "All places are taken: another request may have to wait, or is turned away.";
+const MOST_NAMES = 6;
 const FACTS = { models: "Model", inference_engine: "Runs on", task: "Made for" };
 const ENDED_EARLY = "The answer ended early: the service cannot be reached, or it gave up. It may be tried again.";
 const OVER = { succeeded: "has no answer", failed: "failed", cancelled: "was cancelled", interrupted: "was interrupted" };
@@ -21,7 +22,7 @@ let loaded = false;
 // --- state -----------------------------------------------------------------------------------
 
 async function refresh() {
-  const { state, message } = await health();
+  const { state, message, models } = await health();
   answers = state === "ready" || state === "busy" || state === "unavailable";
   showState($("state"), state);
   const why = state === "busy" ? WHY_BUSY : message ?? "";
@@ -33,6 +34,8 @@ async function refresh() {
   } else if (place && !form) {
     await drawForm().catch(() => null);
   }
+  $("loaded").hidden = !models;
+  if (models) setText($("loaded").querySelector("dd"), loadedWords(models));
   if (place) $("send").disabled = !form || $("stop").hidden === false;
   setTimeout(refresh, REFRESH_MS);
 }
@@ -43,10 +46,20 @@ async function drawFacts() {
   const rows = shown.map(([name, label]) => {
     const row = element("div");
     const words = [facts[name]].flat().map((one) => (name === "task" ? one.replaceAll("_", " ") : one));
-    row.append(element("dt", label), element("dd", words.join(", ")));
+    row.append(element("dt", name === "models" && words.length > 1 ? "Models" : label), element("dd", few(words)));
     return row;
   });
   $("facts").prepend(...rows);
+}
+
+function few(words) {
+  const rest = words.length - MOST_NAMES;
+  return rest > 0 ? `${words.slice(0, MOST_NAMES).join(", ")} and ${rest} more` : words.join(", ");
+}
+
+function loadedWords({ loaded, loading }) {
+  const coming = loading.map((name) => `${name} (loading)`);
+  return few([...loaded, ...coming]) || "none yet: a model is loaded when it is asked for";
 }
 
 // --- form ------------------------------------------------------------------------------------
@@ -55,19 +68,31 @@ let form = null;
 let offer = null;
 const elsewhere = place && new Elsewhere({ name: place.dataset.name, needsKey: "key" in place.dataset, message: () => messageOf(form?.peek({ hides: true })) });
 
-async function drawForm() {
-  const told = await api("service_output/form");
+/** Return the name of the model that is chosen, where there are several. */
+function chosenModel() {
+  const isChoice = offer?.schema?.properties?.model_id?.["x-first"];
+  return isChoice ? $("fields").querySelector('[name="model_id"]').value : "";
+}
+
+async function drawForm({ isOther = false } = {}) {
+  const model = chosenModel();
+  const told = await api(`service_output/form${model && `?model_id=${encodeURIComponent(model)}`}`);
   if (JSON.stringify(told) === JSON.stringify(offer)) return;
-  const given = form?.peek();
+  const before = form?.peek();
   offer = told;
   form = new SchemaForm($("fields"), offer.schema);
-  form.fill(given ?? offer.example ?? undefined);
+  form.fill((isOther ? null : before) ?? offer.example ?? before ?? (model ? { model_id: model } : undefined));
   $("example").hidden = offer.example === null;
   $("proof").hidden = !offer.proves || offer.proves_unasked;
   $("proof").querySelector("input").checked = offer.proves && !offer.streams; // a stream has no place for one
   $("proved").hidden = !offer.proves_unasked;
   elsewhere.offerContracts(offer.contracts);
   elsewhere.update();
+}
+
+async function showModel() {
+  await drawForm({ isOther: true }).catch((error) => tell(error.message, true));
+  $("fields").querySelector('[name="model_id"]')?.focus();
 }
 
 function messageOf(data) {
@@ -105,6 +130,7 @@ async function ask(event) {
     else if (response.status === 202) await follow(response, signal);
     else showAnswer($("answer"), await response.json());
     tell(`Answered in ${took()} · ${id}`);
+    if (chosenModel()) await drawForm(); // the model is loaded now, and tells its shape
   } catch (error) {
     if (signal.aborted) tell(`Stopped after ${took()}.`);
     else tell(error.isTold ? error.message : ENDED_EARLY, true);
@@ -173,6 +199,7 @@ function isAsking(is) {
 if (place) {
   $("form").addEventListener("submit", ask);
   $("form").addEventListener("input", () => elsewhere.update());
+  $("form").addEventListener("change", (event) => event.target.name === "model_id" && void showModel());
   $("stop").addEventListener("click", () => asking.abort());
   $("example").addEventListener("click", () => { form.fill(offer.example); elsewhere.update(); });
 }
