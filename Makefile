@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := classic,ezkl,llm,tgi,trainer
-EVERYTHING := classic,ezkl,lightgbm,llm,onnx,openvino,otel,sklearn,test,tgi,trainer,transformers,xgboost
+EVERYTHING := catboost,classic,ezkl,lightgbm,llm,onnx,openvino,otel,sklearn,test,tgi,trainer,transformers,xgboost
 
 # A stamp for each set of extras, so that a second call installs nothing.
 $(VENV)/installed-%: pyproject.toml constraints.txt

@@ -18,7 +18,7 @@ def told(event, arguments):
 
 sys.addaudithook(told)
 import ml
-import lightgbm, onnxruntime, openvino, openvino_genai, skops.io, xgboost
+import catboost, lightgbm, onnxruntime, openvino, openvino_genai, skops.io, xgboost
 from openvino_genai import ContinuousBatchingPipeline
 import huggingface_hub, transformers, peft, trl, datasets, accelerate, ezkl
 time.sleep(3)

@@ -65,6 +65,7 @@ HEAVY = {
     "skops",
     "xgboost",
     "lightgbm",
+    "catboost",
     "pandas",
     "matplotlib",
     "ezkl",

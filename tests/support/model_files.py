@@ -128,6 +128,21 @@ def lightgbm_txt(folder: Path) -> Saved:
     return Saved(path, booster.predict(ROWS))
 
 
+def catboost_cbm(folder: Path) -> Saved:
+    """Save a classifier of texts."""
+    import catboost
+
+    rows, kinds = flowers()
+    names = np.array(["setosa", "versicolor", "virginica"])
+    model = catboost.CatBoostClassifier(
+        iterations=5, depth=2, thread_count=1, verbose=False, allow_writing_files=False
+    )
+    model.fit(rows, names[kinds])
+    path = folder / "model.cbm"
+    model.save_model(path)
+    return Saved(path, model.predict_proba(ROWS), labels=tuple(names.tolist()))
+
+
 MODELS: dict[str, Callable[[Path], Saved]] = {
     "onnxruntime": linear_onnx,
     "openvino": openvino_xml,
@@ -135,6 +150,7 @@ MODELS: dict[str, Callable[[Path], Saved]] = {
     "xgboost": partial(xgboost_file, ending=".json"),
     "xgboost-ubj": partial(xgboost_file, ending=".ubj"),
     "lightgbm": lightgbm_txt,
+    "catboost": catboost_cbm,
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
+import catboost
 import numpy as np
 import pandas as pd
 import pytest
@@ -401,17 +403,15 @@ async def test_scikit_learn_s_models_answer_what_they_can(tmp_path: Path) -> Non
         await loaded(tmp_path / "model.skops")
 
 
-@pytest.mark.parametrize("dtype", ["float", "half", "long", "int", "uint8", "bool"])
-@pytest.mark.parametrize("name", ["sklearn", "xgboost", "lightgbm"])
-async def test_libraries_that_convert_take_all_real_dtypes(
-    name: str, dtype: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", ["sklearn", "xgboost", "lightgbm", "catboost"])
+async def test_libraries_that_convert_take_all_real_dtypes(name: str, tmp_path: Path) -> None:
     workflow = await loaded(MODELS[name](tmp_path).path)
-    values = [[True, False, True, True]] if dtype == "bool" else [[5, 3, 1, 0]]
-    doubles = [[float(value) for value in values[0]]]
-    answer = await infer(workflow, {"dtype": dtype, "values": values})
-    due = await infer(workflow, {"dtype": "double", "values": doubles})
-    np.testing.assert_allclose(answer["values"], due["values"], rtol=1e-2)
+    for dtype in ("float", "half", "long", "int", "uint8", "bool"):
+        values = [[True, False, True, True]] if dtype == "bool" else [[5, 3, 1, 0]]
+        doubles = [[float(value) for value in values[0]]]
+        answer = await infer(workflow, {"dtype": dtype, "values": values})
+        due = await infer(workflow, {"dtype": "double", "values": doubles})
+        np.testing.assert_allclose(answer["values"], due["values"], rtol=1e-2, err_msg=dtype)
 
 
 async def test_a_linear_booster_of_xgboost_answers(tmp_path: Path) -> None:
@@ -422,3 +422,107 @@ async def test_a_linear_booster_of_xgboost_answers(tmp_path: Path) -> None:
     workflow = await loaded(tmp_path / "model.json")
     answer = await infer(workflow, {"dtype": "double", "values": ROWS.tolist()})
     np.testing.assert_allclose(answer["values"], booster.predict(xgboost.DMatrix(ROWS)), rtol=1e-6)
+
+
+# --- CatBoost -----------------------------------------------------------------------------------
+
+OPTIONS: dict[str, Any] = {
+    "iterations": 4,
+    "depth": 2,
+    "thread_count": 1,
+    "verbose": False,
+    "allow_writing_files": False,
+}
+
+
+@pytest.mark.parametrize("loss", ["RMSE", "Poisson", "RMSEWithUncertainty", "MultiRMSE"])
+async def test_a_regressor_of_catboost_answers_what_predict_does(loss: str, tmp_path: Path) -> None:
+    rows, kinds = flowers()
+    model = catboost.CatBoostRegressor(**OPTIONS, loss_function=loss)
+    model.fit(rows, np.stack([kinds, -kinds], 1) if loss == "MultiRMSE" else kinds)
+    model.save_model(tmp_path / "model.cbm")
+    answer = await infer(
+        await loaded(tmp_path / "model.cbm"), {"dtype": "double", "values": ROWS.tolist()}
+    )
+    np.testing.assert_allclose(answer["values"], model.predict(ROWS))
+    assert "labels" not in answer
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        (lambda kinds: kinds > 0, [False, True]),
+        (lambda kinds: np.minimum(kinds, 1) + 7, [7, 8]),
+        (lambda kinds: np.stack([kinds == 0, kinds > 0, kinds > 1], 1).astype(int), [0, 1, 2]),
+    ],
+    ids=["bools", "numbers", "several-at-once"],
+)
+async def test_a_classifier_of_catboost_answers_probabilities_with_its_labels(
+    classes: Any, labels: list[Any], tmp_path: Path
+) -> None:
+    rows, kinds = flowers()
+    loss = "MultiLogloss" if len(labels) == 3 else "Logloss"
+    model = catboost.CatBoostClassifier(**OPTIONS, loss_function=loss).fit(rows, classes(kinds))
+    model.save_model(tmp_path / "model.cbm")
+    answer = await infer(
+        await loaded(tmp_path / "model.cbm"), {"dtype": "double", "values": ROWS.tolist()}
+    )
+    np.testing.assert_allclose(answer["values"], model.predict_proba(ROWS))
+    assert answer["labels"] == labels
+
+
+@pytest.mark.parametrize("kind", ["categories", "texts"])
+async def test_a_model_of_catboost_that_takes_more_than_numbers_is_refused(
+    kind: str, tmp_path: Path
+) -> None:
+    features = {"categories": "cat_features", "texts": "text_features"}[kind]
+    model = catboost.CatBoostClassifier(**OPTIONS, **{features: ["colour"]})
+    frame = pd.DataFrame({"size": range(40), "colour": ["red sky", "blue sea"] * 20})
+    model.fit(frame, [0, 1] * 20).save_model(tmp_path / "model.cbm")
+    with pytest.raises(ConfigurationError, match=f"its features colour are {kind}, which no"):
+        await loaded(tmp_path / "model.cbm")
+
+
+@pytest.mark.parametrize("form", ["json", "onnx"])
+async def test_other_formats_of_catboost_are_refused_with_the_one_that_is_read(
+    form: str, tmp_path: Path
+) -> None:
+    model = catboost.CatBoostRegressor(**OPTIONS).fit(*flowers())
+    model.save_model(tmp_path / f"model.{form}", format=form)
+    with pytest.raises(ConfigurationError, match=r'which save_model\(path, format="cbm"\) writes'):
+        await loaded(tmp_path / f"model.{form}", engine="catboost")
+
+
+async def test_what_catboost_exports_as_onnx_answers_the_same(tmp_path: Path) -> None:
+    rows, kinds = flowers()
+    model = catboost.CatBoostClassifier(**OPTIONS).fit(rows, np.array(["a", "b", "c"])[kinds])
+    model.save_model(tmp_path / "model.onnx", format="onnx")
+    workflow = await loaded(tmp_path / "model.onnx", outputs=["probabilities"])
+    answer = await infer(workflow, {"dtype": "float", "values": ROWS.tolist()})
+    np.testing.assert_allclose(answer["values"], model.predict_proba(ROWS), rtol=1e-5)
+    assert answer["labels"] == ["a", "b", "c"]
+
+
+# --- files that end their library -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "outside"),
+    [
+        ("xgboost", rb'(?<="left_children":\[)\d+', b"88888888"),
+        ("xgboost-ubj", rb"(?<=left_children\[\$l#L.{8}).{4}", b"\x7f\0\0\0"),
+        ("catboost", rb"(?<=\x02\0\0\0\x02\0\0\0\x0a\0\0\0).{4}", b"\xff\xff\xff\x7f"),
+    ],
+    ids=["xgboost", "xgboost-ubj", "catboost"],
+)
+async def test_a_file_that_would_end_its_library_does_not_end_the_service(
+    name: str, index: bytes, outside: bytes, tmp_path: Path
+) -> None:
+    """A tree leads out of the file, where the library follows it."""
+    path = MODELS[name](tmp_path).path
+    content, found = re.subn(index, lambda _: outside, path.read_bytes(), count=1, flags=re.DOTALL)
+    assert found
+    path.write_bytes(content)
+    message = rf"{path.name}: cannot be loaded as .* damaged: it ends its library by SIGSEGV"
+    with pytest.raises(ConfigurationError, match=message):
+        await loaded(path)

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from ml.errors import ConfigurationError, did_you_mean
 from ml.extras import how_to_install, is_installed
+from ml.models.formats.catboost_file import load_catboost
 from ml.models.formats.lightgbm_file import load_lightgbm
 from ml.models.formats.onnx_file import load_onnx
 from ml.models.formats.openvino_file import load_openvino
@@ -47,6 +48,7 @@ ENGINES = {
     "sklearn": Engine((".skops",), "skops", "sklearn", load_skops, takes_classes=True),
     "xgboost": Engine((".json", ".ubj"), "xgboost", "xgboost", load_xgboost),
     "lightgbm": Engine((".txt",), "lightgbm", "lightgbm", load_lightgbm),
+    "catboost": Engine((".cbm",), "catboost", "catboost", load_catboost),
 }
 
 

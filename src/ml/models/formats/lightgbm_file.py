@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError
+from ml.models.formats.trial import require_survivable
 from ml.models.tensor_model import REAL, Label, TensorModel, TensorSpec, math_threads, unreadable
 
 if TYPE_CHECKING:
@@ -48,9 +49,14 @@ class _LightGBMModel:
 
 def load_lightgbm(path: Path, classes: Sequence[str] = ()) -> TensorModel:
     """Load a file of `save_model`. Raises `ConfigurationError` for one that is none or damaged."""
+    _require_whole(path)
+    require_survivable(path, _load)
+    return _load(path)
+
+
+def _load(path: Path) -> TensorModel:
     import lightgbm
 
-    _require_whole(path)
     lightgbm.register_logger(logging.getLogger("lightgbm"))  # in place of writing to stdout
     try:
         return _LightGBMModel(lightgbm.Booster(model_file=path))

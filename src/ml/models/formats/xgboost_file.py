@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ml.errors import ConfigurationError
+from ml.models.formats.trial import require_survivable
 from ml.models.tensor_model import REAL, Label, TensorModel, TensorSpec, math_threads, unreadable
 
 if TYPE_CHECKING:
@@ -40,7 +42,18 @@ class _XGBoostModel:
 
 
 def load_xgboost(path: Path, classes: Sequence[str] = ()) -> TensorModel:
-    """Load a file of `save_model`. Raises `ConfigurationError` for one that is none."""
+    """Load a file of `save_model`. Raises `ConfigurationError` for one that is none or damaged."""
+    with path.open("rb") as file:
+        if file.read(1) != b"{":
+            raise ConfigurationError(
+                f"{path.name}: cannot be loaded as a model of XGBoost: it is none, or in the "
+                "format of XGBoost 1; save_model(path) of a newer one writes .json and .ubj"
+            )
+    require_survivable(path, _load)
+    return _load(path)
+
+
+def _load(path: Path) -> TensorModel:
     import xgboost
 
     threads = math_threads()

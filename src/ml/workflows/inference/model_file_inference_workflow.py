@@ -53,7 +53,8 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     """
 
     about = (
-        "Answers numbers with a model file of ONNX, OpenVINO, scikit-learn, XGBoost or LightGBM."
+        "Answers numbers with a model file of ONNX, OpenVINO, scikit-learn, XGBoost, LightGBM or "
+        "CatBoost."
     )
 
     def __init__(self, model: str | PathLike[str] | None = None, **arguments: Any) -> None:
