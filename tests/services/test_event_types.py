@@ -22,7 +22,7 @@ def test_the_dashboard_listens_to_every_type_of_event() -> None:
 def test_the_dashboard_knows_every_state() -> None:
     [final] = re.findall(r"const FINAL = new Set\((\[.*\])\);", (STATIC / "run.js").read_text())
     assert json.loads(final) == [state for state in JobState if state.is_final]
-    [marks] = re.findall(r"const MARKS = \{(.*)\};", (STATIC / "dashboard.js").read_text())
+    [marks] = re.findall(r"const MARKS = \{(.*)\};", (STATIC / "dashboard_words.js").read_text())
     assert re.findall(r"(\w+):", marks) == list(JobState)
 
 

@@ -227,7 +227,9 @@ async def test_a_body_that_is_no_json_is_a_400_wherever_jobs_are_made(
 
 
 @pytest.mark.parametrize("kind", [EXPORT, step_job.KIND])
-async def test_openais_clients_find_no_job_that_is_no_fine_tuning(family: Family, kind: str) -> None:
+async def test_openais_clients_find_no_job_that_is_no_fine_tuning(
+    family: Family, kind: str
+) -> None:
     job = await family.store.create(kind, {"run_id": "ft-1", "steps": 1})
     if not family.is_openais:
         assert (await family.ask("GET", f"/{job.id}"))[0] == 200

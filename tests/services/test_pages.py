@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,21 @@ async def test_each_page_says_what_it_is_for_at_every_link_and_what_works_withou
             assert f'href="{other.address}" title="{escape(other.about)}"' in shown
         assert "<noscript>" in shown
         assert 'href="openapi.json"' in shown
+
+
+async def test_each_page_names_every_module_that_its_script_comes_to_need(app: Any) -> None:
+    """A browser then asks for all of them at once, and not for each when another has come."""
+    client = app.test_client()
+    for page in app.pages:
+        html = await (await client.get(page.path, headers={"Accept": "text/html"})).get_data(True)
+        [script] = re.findall(r'<script src="([^"]+)" type="module">', html)
+        named = [script, *re.findall(r'<link rel="modulepreload" href="([^"]+)">', html)]
+        assert len(named) == len(set(named)) > 1
+        needed = {script}
+        for address in named:
+            response = await client.get(f"/{address}")
+            assert response.status_code == 200, address
+            text = await response.get_data(as_text=True)
+            for other in re.findall(r'^(?:import|export) .*"(\..*)"', text, re.MULTILINE):
+                needed.add(posixpath.normpath(posixpath.join(posixpath.dirname(address), other)))
+        assert needed == set(named), page.path

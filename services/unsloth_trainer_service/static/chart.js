@@ -1,6 +1,7 @@
 // A chart of curves over the steps, drawn by uPlot.
 
 import { element, setText, short } from "../assets/pages/words.js";
+import { atStep, chartOf, NO_STEPS } from "./dashboard_words.js";
 
 const uPlot = window.uPlot;
 const LEAST_SPAN = 1e-6; // of an axis, as a share of its values
@@ -108,7 +109,7 @@ export class Chart {
     const steps = this.#uplot?.data[0] ?? [];
     const step = steps[index ?? steps.length - 1];
     const [where] = this.legend.children;
-    if (where) setText(where, step === undefined ? "" : `step ${step}`);
+    if (where) setText(where, atStep(step));
     this.legend.querySelectorAll("b").forEach((node, number) => {
       const { xs, ys, dashed } = this.#named[number];
       let at = xs.length - 1;
@@ -122,8 +123,8 @@ export class Chart {
     const points = Math.max(0, ...this.#named.map(({ xs }) => xs.length));
     const newest = this.#named.map(({ name, ys }) => `${name} ${short(ys.at(-1))}`);
     this.plot.dataset.points = points;
-    this.plot.dataset.empty = points ? "" : "no steps yet";
-    this.plot.setAttribute("aria-label", [`${this.title}, ${points} points`, ...newest].join(", "));
+    this.plot.dataset.empty = points ? "" : NO_STEPS;
+    this.plot.setAttribute("aria-label", chartOf(this.title, points, newest));
   }
 
   /** Move the cursor by the arrow keys. */

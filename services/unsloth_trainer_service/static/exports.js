@@ -3,12 +3,10 @@
 
 import { api } from "../assets/pages/api.js";
 import { bytes, element, setText } from "../assets/pages/words.js";
+import { EXPORT_ASKED, exportOf, exported } from "./dashboard_words.js";
 import { jobPath } from "./inference.js";
 
-const ASKED = "asked for …";
-const READY = "Ready";
-const STARTING = "starting";
-const STATES = { queued: "Waits for its turn", running: "", interrupted: "Interrupted; it goes on when it is resumed" };
+const UNDER_WAY = new Set(["queued", "running", "interrupted"]);
 
 /** Whether a job is the export of a run's model, and no run of its own. */
 export const isExport = (job) => Boolean(job.request.run_id);
@@ -52,7 +50,7 @@ export class Exports {
   }
 
   #fill(row, made, job) {
-    const under = job && job.status in STATES;
+    const under = job && UNDER_WAY.has(job.status);
     const running = under && job.status === "running";
     const part = (name) => row.querySelector(`[name="${name}"]`);
     part("make").hidden = Boolean(made.length || under);
@@ -68,15 +66,8 @@ export class Exports {
     if (made.length) this.#link(state, made);
     else {
       delete state.dataset.shape;
-      setText(state, told?.text ?? this.#words(job));
+      setText(state, told?.text ?? exportOf(job));
     }
-  }
-
-  #words(job) {
-    if (!job) return "";
-    if (job.status === "running") return job.stop ? "stops" : (job.progress.phase ?? STARTING);
-    if (job.status === "queued") return job.position ? `${STATES.queued}, no. ${job.position} in the queue` : STATES.queued;
-    return STATES[job.status] ?? job.reason ?? job.status;
   }
 
   #link(state, made) {
@@ -87,7 +78,7 @@ export class Exports {
     const links = made.flatMap(({ name, url }) => {
       return [", ", element("a", name.slice(name.indexOf("/") + 1), { href: url.slice(1), download: "" })];
     });
-    state.replaceChildren(`${READY} (${size}): `, ...links.slice(1));
+    state.replaceChildren(exported(size), ...links.slice(1));
   }
 
   #key(form) {
@@ -96,7 +87,7 @@ export class Exports {
 
   async #ask(form, wish) {
     const [key, job] = [this.#key(form), this.#newest(form)];
-    this.#told.set(key, { text: ASKED });
+    this.#told.set(key, { text: EXPORT_ASKED });
     try {
       if (wish === "make") await this.#make(form);
       else await api(jobPath(job.job_id, `/${wish === "stop" ? "cancel" : "resume"}`), { method: "POST" });

@@ -2,10 +2,10 @@
 
 import { api } from "../assets/pages/api.js";
 import { setText } from "../assets/pages/words.js";
+import { rated } from "./dashboard_words.js";
 import { jobPath } from "./inference.js";
 
 const AGAIN_MS = 10_000;
-const told = ({ up, down }) => (up || down ? `Rated answers: ${up} good, ${down} bad` : "");
 
 /** Write the counts, and ask for them anew after a while. */
 export async function drawFeedback(node, jobId) {
@@ -14,5 +14,5 @@ export async function drawFeedback(node, jobId) {
   else if (now - Number(node.dataset.at) < AGAIN_MS) return;
   Object.assign(node.dataset, { job: jobId, at: now });
   const counts = await api(jobPath(jobId, "/feedback")).catch(() => null);
-  if (counts && node.dataset.job === jobId) setText(node, told(counts));
+  if (counts && node.dataset.job === jobId) setText(node, rated(counts));
 }

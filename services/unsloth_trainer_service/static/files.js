@@ -2,6 +2,7 @@
 
 import { api } from "../assets/pages/api.js";
 import { bytes, element } from "../assets/pages/words.js";
+import { unlisted } from "./dashboard_words.js";
 import { jobPath } from "./inference.js";
 
 export const KINDS = {
@@ -27,7 +28,7 @@ export async function drawFiles(list, jobId, version, drawn) {
   list.dataset.shape = shape;
   list.replaceChildren();
   const { files } = await api(jobPath(jobId, "/files")).catch((error) => {
-    list.append(element("li", `Its files cannot be listed: ${error.message}`));
+    list.append(element("li", unlisted(error.message)));
     return { files: [] };
   });
   if (list.dataset.shape !== shape) return; // another run was chosen meanwhile

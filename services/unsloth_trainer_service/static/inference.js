@@ -2,6 +2,7 @@
 
 import { request } from "../assets/pages/api.js";
 import { eventsOf } from "../assets/pages/events.js";
+import { answered, BROKEN_OFF } from "./dashboard_words.js";
 
 export const jobPath = (id, rest = "") => `jobs/${encodeURIComponent(id)}${rest}`;
 
@@ -14,7 +15,7 @@ export async function ask(model, prompt, write, signal) {
     const piece = JSON.parse(data);
     if (piece.description) throw new Error(piece.description);
     if (piece.text) write(piece.text);
-    if (piece.done) return `${piece.completion_tokens} tokens, ended by ${piece.finish_reason}`;
+    if (piece.done) return answered(piece);
   }
-  return "the stream broke off";
+  return BROKEN_OFF;
 }

@@ -1,6 +1,6 @@
 // A job that is shown: its events as they come, and what they add up to.
 
-import { short } from "../assets/pages/words.js";
+import { done, evaluated, stepped } from "./dashboard_words.js";
 import { jobPath } from "./inference.js";
 import { thin } from "./thin.js";
 
@@ -78,7 +78,7 @@ export class Run {
     if (type === "progress") this.#step(data);
     else if (type === "status") this.#status(data);
     else if (type === "sample") this.#sample(data);
-    else if (type === "complete") this.#note("DONE", `the tuned model ${data.model ?? ""} is ready`);
+    else if (type === "complete") this.#note("DONE", done(data));
     else this.#note(type === "error" ? "ERROR" : (data.level ?? "INFO"), data.message ?? type);
   }
 
@@ -104,7 +104,7 @@ export class Run {
       this.held.steps.push(step);
       this.held.loss.push(heldLoss);
       this.#bound(this.held);
-      this.#note("EVAL", `loss ${short(heldLoss)} on the held-out examples`);
+      this.#note("EVAL", evaluated(heldLoss));
       return;
     }
     rewind(this.train, step);
@@ -115,8 +115,7 @@ export class Run {
     this.train.memory.push(gib(numbers.memory_bytes));
     this.train.gpu.push(gib(numbers.gpu_memory_bytes));
     this.#bound(this.train);
-    const took = `${short(numbers.step_time)} s`;
-    this.#note("STEP", `loss ${short(loss)}, learning rate ${short(rate)}, ${took}`);
+    this.#note("STEP", stepped(numbers));
   }
 
   /** A page may be open for weeks: what it holds does not grow with the events. */

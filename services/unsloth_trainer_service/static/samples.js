@@ -1,8 +1,7 @@
 // What the model of a run answered to the same prompts as it learnt: a row for each time.
 
 import { element } from "../assets/pages/words.js";
-
-const NO_ANSWER = "(nothing)";
+import { NO_ANSWER, STEP } from "./dashboard_words.js";
 
 /** Fill the table in a section, newest first; a run without answers hides it. */
 export function drawSamples(section, run) {
@@ -14,7 +13,7 @@ export function drawSamples(section, run) {
   if (!rounds.length) return;
   const [, first] = rounds[0];
   const head = element("tr");
-  head.append(cell("th", "Step", "col"), ...first.map(({ prompt }) => cell("th", prompt, "col")));
+  head.append(cell("th", STEP, "col"), ...first.map(({ prompt }) => cell("th", prompt, "col")));
   const body = rounds.map(([step, samples]) => {
     const line = element("tr");
     line.append(cell("th", String(step), "row"), ...samples.map(({ answer }) => element("td", answer || NO_ANSWER)));

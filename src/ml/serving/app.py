@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
@@ -149,6 +150,8 @@ class ServiceApp(Quart):
         self.after_serving(self._stop)
         #: Those of the navigation, in its order.
         self.pages: list[Page] = []
+        #: What pages load, by its address as pages have it.
+        self.page_files: dict[str, Path] = {}
         add_error_handlers(self)
         prepare_pages(self)
         add_routes(self)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from markupsafe import Markup
 from quart import Blueprint, Response, render_template, request, send_file
 from quart_schema import hide
 
 from ml.errors import NotFound
 from ml.serving.availability import needs_no_workflow
 from ml.serving.media_types import wants_page
+from ml.serving.pages.modules import imported
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
@@ -57,6 +59,14 @@ def prepare_pages(app: ServiceApp) -> None:
     app.register_blueprint(Blueprint("pages", __name__, template_folder="templates"))
     add_files(app, ASSETS_PATH, Path(__file__).parent / "static")
 
+    @app.template_global()
+    @cache
+    def module(address: str) -> Markup:
+        """Return the elements that load a script, and with it what it imports."""
+        script = Markup('<script src="{}" type="module"></script>').format(address)
+        link = Markup('<link rel="modulepreload" href="{}">')
+        return Markup("\n  ").join([script, *map(link.format, imported(app.page_files, address))])
+
 
 def add_page(
     app: ServiceApp,
@@ -94,6 +104,7 @@ def add_page(
 def add_files(app: ServiceApp, path: str, folder: Path, *others: Path) -> None:
     """Serve the files of a folder, and others, below an address."""
     known = {file.name: file for file in (*folder.iterdir(), *others) if file.is_file()}
+    app.page_files.update({f"{path}/{name}".removeprefix("/"): known[name] for name in known})
 
     @app.get(f"{path}/<name>", endpoint=f"files {path}")
     @needs_no_workflow
