@@ -6,13 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, expect
 
 from ml.finetuning.output import Output
+from ml.finetuning.request import Export
 from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobState
 from tests.browser.axe import serious_faults
@@ -128,3 +129,24 @@ async def test_it_is_cancelled_and_a_failure_is_told_until_it_is_wished_for_agai
     await jobs.end(job.id, JobState.FAILED, "OutOfMemory: the export ran out of memory")
     await expect(merged.locator(".state.failed")).to_contain_text("ran out of memory")
     await expect(merged.get_by_role("button", name="Export")).to_be_visible()
+
+
+async def test_each_form_of_the_api_has_a_row_and_its_file_says_what_it_is(
+    open_dashboard: OpenDashboard, jobs: Jobs, tuned: Output
+) -> None:
+    scratch = tuned.begin_export("gguf_q4_1")
+    (scratch / "one-model.q4_1.gguf").write_bytes(b"GGUF")
+    tuned.publish_export("gguf_q4_1", scratch)
+    page = await open_dashboard("#job=one")
+    await page.find("summary").filter(has_text="Export …").click()
+    forms = await page.find("[data-export]").evaluate_all(
+        "rows => rows.map((row) => row.dataset.export)"
+    )
+    assert sorted(forms) == sorted(get_args(Export))
+    await page.find("summary").filter(has_text="More types of GGUF").click()
+    await expect(row(page, "gguf_q4_1").locator(".state")).to_have_text(
+        "Ready (4 B): one-model.q4_1.gguf"
+    )
+    await page.find("summary").filter(has_text="Download its files").click()
+    await expect(page.find("#files")).to_contain_text("GGUF, q4_1, 4 B")
+    assert await serious_faults(page.page) == []

@@ -32,7 +32,7 @@ export class Exports {
   draw(run, jobs, files) {
     this.#run = run;
     this.#jobs = jobs.filter((job) => job.request.run_id === run.job_id);
-    for (const row of this.#list.children) {
+    for (const row of this.#list.querySelectorAll("[data-export]")) {
       const form = row.dataset.export;
       const made = files.filter(({ kind }) => kind === form);
       this.#fill(row, made, made.length ? null : this.#newest(form));

@@ -29,7 +29,7 @@ class ExportRequest(BaseModel):
     exports: list[Export] = Field(
         min_length=1,
         description="merged_16bit: one whole model in safetensors, for most servers; gguf: one "
-        "file, for llama.cpp and what is built on it",
+        "file, for llama.cpp and what is built on it, in bf16, or in the type that is named",
     )
     resources: Resources | None = Field(
         default=None, description="What it needs of a host, where an executor places jobs"

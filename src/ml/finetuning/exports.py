@@ -14,11 +14,12 @@ from ml.errors import StorageFull, UnprocessableInput
 from ml.finetuning.backends.backend import Backend
 from ml.finetuning.base_files import is_quantized, weight_shapes
 from ml.finetuning.failures import TrainingFailed
-from ml.finetuning.gguf_tools import convert_to_gguf, find_converter
-from ml.finetuning.likeness import MOST_DIVERGENCE, Observation, compare, observe
+from ml.finetuning.gguf_tools import find_converter, gguf_type, make_gguf
+from ml.finetuning.likeness import Observation, compare, most_divergence, observe
 from ml.finetuning.manifest import files_of
 from ml.finetuning.output import Output
 from ml.finetuning.request import Export, TrainingParameters
+from ml.models.gguf_weights import bits_of
 from ml.models.local_models import folder_here, model_source
 
 __all__ = ["Exporter", "check_tools", "number_of_steps", "require_room", "unmergeable"]
@@ -26,7 +27,7 @@ __all__ = ["Exporter", "check_tools", "number_of_steps", "require_room", "unmerg
 
 def check_tools(exports: Iterable[Export]) -> None:
     """Raise `UnprocessableInput` for an export whose tools are not installed."""
-    if "gguf" in exports:
+    if any(map(gguf_type, exports)):
         converter = find_converter()
         if isinstance(converter, str):
             raise UnprocessableInput(f"exports: gguf cannot be made here: {converter}")
@@ -43,8 +44,8 @@ def unmergeable(base: str) -> str:
 def require_room(folder: Path, base: str, exports: Iterable[Export]) -> None:
     """Raise `StorageFull` if the disk of a folder has less free than the exports are known to take.
 
-    Of a base that is not on this machine nothing is known. Nothing is measured but the weights in
-    16 bits: for a GGUF they are there twice while it is made.
+    Of a base that is not on this machine nothing is known. Nothing is measured but the weights: for
+    a GGUF those in 16 bits are there twice while it is made.
     """
     files = folder_here(base)
     if files is None:
@@ -53,8 +54,9 @@ def require_room(folder: Path, base: str, exports: Iterable[Export]) -> None:
     weights = 2 * packed * sum(map(math.prod, weight_shapes(files).values()))
     kept = most = 0
     for export in exports:
-        most = max(most, kept + weights * (2 if export == "gguf" else 1))
-        kept += weights
+        kind = gguf_type(export)
+        most = max(most, kept + weights * (2 if kind else 1))
+        kept += int(weights * bits_of(kind) / 16) if kind else weights
     free = shutil.disk_usage(folder).free
     if free < most:
         raise StorageFull(
@@ -65,7 +67,8 @@ def require_room(folder: Path, base: str, exports: Iterable[Export]) -> None:
 
 def number_of_steps(exports: Collection[Export]) -> int:
     """Return how often an `Exporter` tells what it does, until it has made these."""
-    return 1 + sum(3 if export == "gguf" else 2 for export in exports)
+    kinds = map(gguf_type, exports)
+    return 1 + sum(2 if kind is None else 3 if kind == "bf16" else 4 for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,12 @@ class Exporter:
             _collect()
             self.tell(f"Asking the export {export}")
             compared = compare(adapter, made)
-            if compared["divergence"] > MOST_DIVERGENCE:
+            most = most_divergence(gguf_type(export))
+            if compared["divergence"] > most:
                 raise TrainingFailed(
                     f"the export {export} does not say what the adapter says (divergence "
-                    f"{compared['divergence']} nats, at most {MOST_DIVERGENCE}); the adapter is "
-                    f"saved in {self.output.name!r}"
+                    f"{compared['divergence']} nats, at most {most}); the adapter is saved in "
+                    f"{self.output.name!r}"
                 )
             self.heed()
             target = self.output.publish_export(export, scratch)
@@ -130,17 +134,13 @@ class Exporter:
 
     def _make(self, export: Export, scratch: Path) -> Any:
         """Write the export and return it, loaded from there."""
-        if export == "merged_16bit":
+        kind = gguf_type(export)
+        if kind is None:
             self._merge(scratch)
             return self.backend.load(str(scratch), self.request)
-        merged = scratch / "merged"
-        self._merge(merged)
-        converter, file = find_converter(), f"{self.output.name}.bf16.gguf"
-        if isinstance(converter, str):  # it was there before the training
-            raise TrainingFailed(f"the export gguf cannot be made: {converter}")
-        self.tell("Converting the merged model to GGUF")
-        convert_to_gguf(converter, merged, scratch / file, heed=self.heed)
-        shutil.rmtree(merged)
+        self._merge(scratch / "merged")
+        file = f"{self.output.name}.{kind}.gguf"
+        make_gguf(scratch / "merged", scratch / file, kind, tell=self.tell, heed=self.heed)
         return _load_gguf(scratch, file)
 
     def _merge(self, folder: Path) -> None:

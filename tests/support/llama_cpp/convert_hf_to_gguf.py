@@ -22,6 +22,7 @@ def convert(folder: Path, target: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(target, "llama")
     _describe(writer, config)
+    _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text()))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     bf16 = gguf.GGMLQuantizationType.BF16
     for name, weight in load_file(folder / "model.safetensors").items():
@@ -55,6 +56,21 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_rope_dimension_count(config["hidden_size"] // heads)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    for name in ("bos", "eos"):
+        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", config[f"{name}_token_id"])
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict[str, Any]) -> None:
+    tokens = tokenizer["model"]["vocab"]
+    controls = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    names = sorted(tokens | controls, key=(tokens | controls).__getitem__)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(names)
+    kinds = gguf.TokenType
+    writer.add_token_types([kinds.CONTROL if name in controls else kinds.NORMAL for name in names])
+    merges = tokenizer["model"]["merges"]
+    writer.add_token_merges([" ".join(merge) for merge in merges] or ["a b"])
 
 
 def _permuted(weight: Any, heads: int) -> Any:
