@@ -6,7 +6,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-__all__ = ["read_json"]
+__all__ = ["JsonObject", "read_json"]
+
+#: An object of a JSON document, read or to be written; what it holds is looked at where it is used.
+JsonObject = dict[str, object]
 
 
 def read_json(text: bytes | str) -> Any:

@@ -13,9 +13,21 @@ import numpy.typing as npt
 
 from ml.errors import ConfigurationError
 
-__all__ = ["REAL", "Label", "Load", "TensorModel", "TensorSpec", "math_threads", "unreadable"]
+__all__ = [
+    "REAL",
+    "Array",
+    "Dtype",
+    "Label",
+    "Load",
+    "TensorModel",
+    "TensorSpec",
+    "math_threads",
+    "unreadable",
+]
 
+#: Of any type of elements, which models differ in.
 Array = npt.NDArray[Any]
+Dtype = np.dtype[Any]
 Label = str | int | float
 
 #: What libraries take that compute with one type of their own and convert to it.
@@ -32,7 +44,7 @@ class TensorSpec:
     """
 
     name: str
-    dtypes: tuple[np.dtype[Any], ...]
+    dtypes: tuple[Dtype, ...]
     shape: tuple[int | None, ...] | None
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 __all__ = ["ANSWERS", "answer_before"]
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 ANSWERS = ("outputs", "output")
 
 
-def answer_before(data: Mapping[str, Any], kind: type[T]) -> T | None:
+def answer_before(data: Mapping[str, object], kind: type[T]) -> T | None:
     """Return the answer in an object, None where there is none of this kind."""
     answers = (data.get(name) for name in ANSWERS)
     return next((answer for answer in answers if isinstance(answer, kind)), None)

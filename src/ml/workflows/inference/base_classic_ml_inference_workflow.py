@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from pydantic.json_schema import JsonSchemaValue
 
 from ml.errors import InvalidInput, NotFound, UnprocessableOutput
 from ml.infernet.tensor_request import decode_torch_input
 from ml.infernet.vector import encode_vector
+from ml.json_text import JsonObject
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.inference.body_formats.body_format import BodyFormat
 from ml.workflows.inference.body_formats.installed import tensor_formats
@@ -48,23 +50,23 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         """
         return 0
 
-    def do_preprocessing(self, input_data: Any) -> Any:
+    def do_preprocessing(self, input_data: object) -> Any:
         """Return the array of a tensor; scripts may give a dict with `dtype` and `values`."""
-        if not isinstance(input_data, TensorInput):
-            input_data = self.decode_offchain(input_data)
-        return input_data.values
+        if isinstance(input_data, TensorInput):
+            return input_data.values
+        return self.decode_offchain(input_data).values
 
-    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
+    def do_postprocessing(self, input_data: object, output_data: Any) -> object:
         """Return the model's output with each array as a `TensorOutput`."""
         return self._tensors(output_data)
 
-    def tensor_of(self, value: Any) -> TensorOutput | None:
+    def tensor_of(self, value: object) -> TensorOutput | None:
         """Return one tensor of the model's library, None if it is not one."""
         if isinstance(value, np.ndarray | np.generic) or _is_nested_numbers(value):
             return TensorOutput.of(np.asarray(value))
         return None
 
-    def encode_offchain(self, output: Any, input_data: Any) -> Any:
+    def encode_offchain(self, output: Any, input_data: object) -> object:
         """Return the output with each tensor in its JSON form.
 
         Raises `UnprocessableOutput` for NaN and infinities, which JSON cannot hold; a vector for a
@@ -85,7 +87,7 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
             raise NotFound(f"model_id: {named[:200]!r} is not served here")
         return OnchainTensorInput.from_request(request)
 
-    def encode_onchain_input(self, data: Any) -> bytes:
+    def encode_onchain_input(self, data: object) -> bytes:
         """Return a tensor request; raises `InvalidInput` also for bfloat16, which vectors lack."""
         tensor = self.decode_offchain(data)
         if not isinstance(tensor, TensorInput):
@@ -101,17 +103,17 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         """Return the tensor that the model takes; None where, or as long as, that is not known."""
         return None
 
-    def input_schema(self) -> dict[str, Any] | None:
+    def input_schema(self) -> JsonSchemaValue | None:
         """Return the JSON Schema of a tensor, with the model's own dtype and shape if known."""
         schema, taken = super().input_schema(), self.taken_tensor()
         return schema if schema is None or taken is None else taken.narrow(schema)
 
-    def example_input(self) -> Any:
+    def example_input(self) -> object:
         """Return a tensor of zeros of the model's shape, None where that is not known."""
         taken = self.taken_tensor()
         return None if taken is None else taken.example()
 
-    def encode_onchain(self, output: Any, input_data: Any) -> bytes:
+    def encode_onchain(self, output: Any, input_data: object) -> bytes:
         """Return a tensor as a vector, in the arithmetic that the request asked for, IEEE if none.
 
         Raises `UnprocessableOutput` for several tensors and for what does not fit fixed point.
@@ -128,12 +130,12 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
             decimals=input_data.output_decimals,
         )
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         tasks = ["tensor_inference", *(["proof"] if self.can_prove else [])]
         return {"id": "ml", "type": "custom", "task": tasks}
 
-    def _tensors(self, value: Any) -> Any:
+    def _tensors(self, value: object) -> object:
         tensor = self.tensor_of(value)
         if tensor is not None:
             return tensor
@@ -144,7 +146,7 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         return value
 
 
-def _is_nested_numbers(value: Any) -> bool:
+def _is_nested_numbers(value: object) -> bool:
     return (
         isinstance(value, list)
         and bool(value)

@@ -21,16 +21,18 @@ import contextlib
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator
 from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple, final
 
 from ml import caller, tracing
 from ml.errors import NotReady
 from ml.infernet.json_text import to_json
 from ml.infernet.text import encode_text
+from ml.json_text import JsonObject
 from ml.workflows.accepted import Accepted
 from ml.workflows.inference.proof import Proof, as_proof
 from ml.workflows.inference.workflow_input import WorkflowInput
@@ -43,7 +45,6 @@ __all__ = ["BaseInferenceWorkflow", "Batcher"]
 
 T = TypeVar("T")
 Given = TypeVarTuple("Given")
-_END = object()
 #: What the model ran on for the output that is being proved.
 _preprocessed: ContextVar[object] = ContextVar("preprocessed")
 
@@ -51,7 +52,7 @@ _preprocessed: ContextVar[object] = ContextVar("preprocessed")
 class Batcher(Protocol):
     """Gathers the model runs of concurrent requests into calls of `do_run_batch`."""
 
-    async def submit(self, before: Callable[[], Any], after: Callable[[Any], T]) -> T:
+    async def submit(self, before: Callable[[], object], after: Callable[[object], T]) -> T:
         """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
             self.is_setup = True
 
     @final
-    async def inference(self, input_data: Any) -> Any:
+    async def inference(self, input_data: object) -> Any:
         """Return the workflow's output for an input.
 
         Raises `InvalidInput` for an input the model cannot take and `NotReady` before `setup()`.
@@ -106,7 +107,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         return await self.run(lambda: input_data, lambda _, output: output)
 
     @final
-    async def run(self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]) -> T:
+    async def run(self, decode: Callable[[], object], encode: Callable[[object, object], T]) -> T:
         """Return `encode(input, output)` for `input = decode()`.
 
         Like `inference`, with the reading of the request and the writing of the reply in the same
@@ -119,7 +120,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
 
     @final
     async def run_with_proof(
-        self, decode: Callable[[], Any], encode: Callable[[Any, Any], T]
+        self, decode: Callable[[], object], encode: Callable[[object, object], T]
     ) -> tuple[T, Proof | None]:
         """Return what `run` does and the proof of the output; None for one that is a job.
 
@@ -137,7 +138,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
             return encoded, as_proof(await self._call(self.do_generate_proof, input_data, output))
 
     @final
-    async def stream(self, input_data: Any) -> AsyncIterator[str]:
+    async def stream(self, input_data: object) -> AsyncIterator[str]:
         """Yield the output in pieces of text.
 
         A workflow without `do_stream` yields its whole output as one piece.
@@ -225,6 +226,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         self._batcher = batcher
 
     # --- what a subclass fills in -------------------------------------------------------------
+    # It says itself what its hooks take, and whether they are plain or async, hence Any.
 
     def do_setup(self) -> Awaitable[None] | None:
         """Load what the model needs. Heavy imports belong here."""
@@ -238,15 +240,15 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         Readiness asks this every few seconds at most.
         """
 
-    def do_preprocessing(self, input_data: Any) -> Any:
+    def do_preprocessing(self, input_data: Any) -> object:
         """Return what the model runs on; the input itself by default."""
         return input_data
 
     @abstractmethod
-    def do_run_model(self, preprocessed_data: Any) -> Any:
+    def do_run_model(self, preprocessed_data: Any) -> object:
         """Run the model on one preprocessed input."""
 
-    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
+    def do_postprocessing(self, input_data: Any, output_data: Any) -> object:
         """Return the output for the caller; the model's output itself by default."""
         return output_data
 
@@ -254,7 +256,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         """Return an iterator (plain or async) over pieces of text."""
         raise NotImplementedError
 
-    def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+    def do_generate_proof(self, input_data: Any, output: Any) -> object:
         """Return the proof of an output, as bytes or as a `Proof`.
 
         Bytes are what a contract gets, and in hex a web client, as `proof` beside `output`.
@@ -266,7 +268,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         """Return what the model ran on; only a `do_generate_proof` may ask."""
         return _preprocessed.get()
 
-    def encode_offchain(self, output: Any, input_data: Any) -> Any:
+    def encode_offchain(self, output: Any, input_data: Any) -> object:
         """Return what is written as JSON for an output; the output itself by default."""
         return output
 
@@ -279,13 +281,14 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
 
         Those that `compute_capability` lists, by default.
         """
-        return model_id in self.compute_capability().get("models", [])
+        models = self.compute_capability().get("models")
+        return isinstance(models, Container) and model_id in models
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         return {"id": "ml", "type": "custom", "task": []}
 
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self) -> JsonObject:
         """Return what this workflow chose by itself, for the `/config` document."""
         return {}
 
@@ -301,7 +304,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         return any(inspect.iscoroutinefunction(hook) for hook in hooks)
 
     async def _run_hooks(
-        self, decode: Callable[[], Any], encode: Callable[[Any, Any, Any], T]
+        self, decode: Callable[[], object], encode: Callable[[object, object, object], T]
     ) -> T:
         """Return `encode(input, what the model ran on, output)`."""
         self._require_setup()
@@ -309,27 +312,29 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
             return await self._run_mixed(decode, encode)
         if self._batcher is None:
             return await self.in_thread(self._run_plain, decode, encode)
-        known: list[tuple[Any, Any]] = []
+        known: list[tuple[object, object]] = []
 
-        def before() -> Any:
+        def before() -> object:
             input_data = decode()
             known.append((input_data, self.do_preprocessing(input_data)))
             return known[0][1]
 
-        def after(output: Any) -> T:
+        def after(output: object) -> T:
             input_data, preprocessed = known[0]
             return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
 
         return await self._batcher.submit(before, after)
 
-    def _run_plain(self, decode: Callable[[], Any], encode: Callable[[Any, Any, Any], T]) -> T:
+    def _run_plain(
+        self, decode: Callable[[], object], encode: Callable[[object, object, object], T]
+    ) -> T:
         input_data = decode()
         preprocessed = self.do_preprocessing(input_data)
         output = self.do_run_model(preprocessed)
         return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
 
     async def _run_mixed(
-        self, decode: Callable[[], Any], encode: Callable[[Any, Any, Any], T]
+        self, decode: Callable[[], object], encode: Callable[[object, object, object], T]
     ) -> T:
         input_data = await self.in_thread(decode)
         preprocessed = await self._call(self.do_preprocessing, input_data)
@@ -340,7 +345,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         output = await self._call(self.do_postprocessing, input_data, output)
         return await self.in_thread(encode, input_data, preprocessed, output)
 
-    async def _call(self, hook: Callable[[*Given], Any], *args: *Given) -> Any:
+    async def _call(self, hook: Callable[[*Given], object], *args: *Given) -> object:
         if inspect.iscoroutinefunction(hook):
             return await hook(*args)
         return await self.in_thread(hook, *args)
@@ -350,8 +355,8 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         close: Callable[[], None] = getattr(pieces, "close", lambda: None)
         inside = False
 
-        def step() -> Any:
-            piece = next(pieces, _END)
+        def step() -> list[str]:
+            piece = list(islice(pieces, 1))
             if flag.is_set():  # a generator can only be closed by the thread that is inside it
                 close()
             return piece
@@ -361,9 +366,9 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
                 inside = True
                 piece = await self.in_thread(step, flag=flag)
                 inside = False
-                if piece is _END:
+                if not piece:
                     return
-                yield piece
+                yield piece[0]
         finally:
             flag.set()
             if not inside:
@@ -377,6 +382,6 @@ def _shielded(function: Callable[[], T]) -> T:
         raise RuntimeError("a hook raised StopIteration") from error
 
 
-def as_text(output: Any) -> str:
+def as_text(output: object) -> str:
     """Return an output as text: a string as it is, all else as JSON."""
     return output if isinstance(output, str) else to_json(output).decode()

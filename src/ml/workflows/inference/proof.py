@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from ml.errors import InternalError
+from ml.json_text import JsonObject
 
 __all__ = ["PlainProof", "Proof", "as_proof"]
 
@@ -18,7 +19,7 @@ class Proof(Protocol):
     def calldata(self) -> bytes:
         """What a contract gets as `proof`."""
 
-    def answer_with(self, answer: Any) -> Any:
+    def answer_with(self, answer: object) -> object:
         """Return what a web client gets: the off-chain answer with this proof in it."""
 
 
@@ -28,7 +29,7 @@ class PlainProof:
 
     calldata: bytes
 
-    def answer_with(self, answer: Any) -> dict[str, Any]:
+    def answer_with(self, answer: object) -> JsonObject:
         """Return `output` and `proof`, the latter in hex that begins with 0x."""
         return {"output": answer, "proof": "0x" + self.calldata.hex()}
 

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,15 +19,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
 
 from ml.errors import InvalidInput
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import Arithmetic, DataType, Vector
+from ml.json_text import JsonObject
+from ml.models.tensor_model import Array, Dtype
 from ml.workflows.inference.answer_before import answer_before
 
 __all__ = ["DTYPES", "DtypeName", "OnchainTensorInput", "TakenTensor", "TensorInput", "dtype_name"]
-
-Array = npt.NDArray[Any]
 
 DtypeName = Literal[
     "float", "double", "cfloat", "cdouble", "half", "bfloat16",
@@ -36,7 +36,7 @@ DtypeName = Literal[
 ]  # fmt: skip
 
 #: The numpy dtype that holds each; numpy has no bfloat16, so its values are held as float32.
-DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, Dtype] = {
     "float": np.dtype(np.float32),
     "double": np.dtype(np.float64),
     "cfloat": np.dtype(np.complex64),
@@ -50,6 +50,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "long": np.dtype(np.int64),
     "bool": np.dtype(np.bool_),
 }
+
+#: Of lists, as far as they are looked into: what they hold is tested by its type.
+Leaves = Sequence[Any]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "bfloat16"}
 
@@ -86,12 +89,12 @@ _GIVEN: dict[type, str] = {
 }
 
 
-def dtype_name(dtype: np.dtype[Any]) -> str:
+def dtype_name(dtype: Dtype) -> str:
     """Return the document's name of a numpy dtype, numpy's own for one that it does not know."""
     return _NAMES.get(dtype.newbyteorder("="), dtype.name)
 
 
-def _check_dtype(dtype: Any) -> Any:
+def _check_dtype(dtype: object) -> object:
     known = get_args(DtypeName)
     if isinstance(dtype, str) and dtype in known:
         return dtype
@@ -132,7 +135,7 @@ class TensorInput(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _require_object(cls, data: Any) -> Any:
+    def _require_object(cls, data: object) -> object:
         if not isinstance(data, dict | TensorInput):
             raise ValueError(
                 f"expected an object with 'dtype' and 'values'; given {_describe({type(data)})}"
@@ -143,7 +146,7 @@ class TensorInput(BaseModel):
 
     @field_validator("values", mode="after")
     @classmethod
-    def _parse(cls, values: Any, info: ValidationInfo) -> Any:
+    def _parse(cls, values: object, info: ValidationInfo) -> object:
         dtype = info.data.get("dtype")
         if dtype is None:  # its own fault is reported
             return values
@@ -169,9 +172,9 @@ class TakenTensor:
     dtypes: tuple[str, ...]
     shape: tuple[int | None, ...] | None
 
-    def narrow(self, schema: dict[str, Any]) -> dict[str, Any]:
+    def narrow(self, schema: JsonSchemaValue) -> JsonSchemaValue:
         """Return the JSON Schema of any tensor as that of this one."""
-        items: dict[str, Any] = {}
+        items: JsonObject = {}
         for length in reversed(self.shape or ()):
             exact = {} if length is None else {"minItems": length, "maxItems": length}
             items = {"type": "array", "items": items, **exact}
@@ -181,7 +184,7 @@ class TakenTensor:
         properties["values"] = {**properties["values"], **items}
         return {**schema, "properties": properties}
 
-    def example(self) -> dict[str, Any] | None:
+    def example(self) -> JsonObject | None:
         """Return a tensor of zeros, None where its size is not known, or too large to look at."""
         dtype = self.dtypes[0]
         if self.shape is None or None in self.shape[1:] or DTYPES[dtype].kind == "c":
@@ -223,7 +226,7 @@ class OnchainTensorInput(TensorInput):
         )
 
 
-def _array_from_lists(values: Any, dtype: str) -> Array:
+def _array_from_lists(values: object, dtype: str) -> Array:
     target = DTYPES[dtype]
     leaves, shape, types = _flatten(values)
     # Types are checked before numpy sees the leaves: it would read "1.5" and None as numbers, and
@@ -239,13 +242,13 @@ def _array_from_lists(values: Any, dtype: str) -> Array:
     return _integer_array(leaves, dtype).reshape(shape)
 
 
-def _flatten(values: Any) -> tuple[Sequence[Any], tuple[int, ...], set[type]]:
+def _flatten(values: object) -> tuple[Leaves, tuple[int, ...], set[type]]:
     """Return the leaves in C order, the shape, and the leaves' types.
 
     Every step runs in C, one level at a time.
     """
     shape: list[int] = []
-    level: Sequence[Any] = (values,)
+    level: Leaves = (values,)
     while (types := set(map(type, level))) & _LISTS:
         where = f"at depth {len(shape)}"
         if types - _LISTS:
@@ -266,7 +269,7 @@ def _flatten(values: Any) -> tuple[Sequence[Any], tuple[int, ...], set[type]]:
     return level, tuple(shape), types
 
 
-def _float_array(leaves: Sequence[Any], dtype: str) -> Array:
+def _float_array(leaves: Leaves, dtype: str) -> Array:
     try:
         wide = np.array(leaves, np.float64)
     except OverflowError:  # an integer of hundreds of digits
@@ -281,7 +284,7 @@ def _float_array(leaves: Sequence[Any], dtype: str) -> Array:
     return array
 
 
-def _complex_array(leaves: Sequence[Any], shape: tuple[int, ...], dtype: str) -> Array:
+def _complex_array(leaves: Leaves, shape: tuple[int, ...], dtype: str) -> Array:
     if not shape or shape[-1] != 2:
         raise ValueError(
             f"expected [re, im] pairs, so a last dimension of 2, for dtype {dtype!r}; "
@@ -291,7 +294,7 @@ def _complex_array(leaves: Sequence[Any], shape: tuple[int, ...], dtype: str) ->
     return halves.view(DTYPES[dtype]).reshape(shape[:-1])
 
 
-def _integer_array(leaves: Sequence[Any], dtype: str) -> Array:
+def _integer_array(leaves: Leaves, dtype: str) -> Array:
     target = DTYPES[dtype]
     low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
     try:

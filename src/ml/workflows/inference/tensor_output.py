@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from ml.errors import InternalError, UnprocessableOutput
-from ml.models.tensor_model import Label
+from ml.json_text import JsonObject
+from ml.models.tensor_model import Array, Label
 from ml.workflows.inference.tensor_input import dtype_name
 
 __all__ = ["TensorOutput", "json_form", "require_finite", "tensors_of"]
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +44,7 @@ class TensorOutput:
         named = None if labels is None else tuple(labels)
         return cls(native, dtype or dtype_name(native.dtype), named)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return `{"dtype": …, "shape": […], "values": …}`, a legal input of the next container.
 
         `labels` stand beside the values of a model that has them.
@@ -56,11 +54,11 @@ class TensorOutput:
         values: Array = np.asarray(self.array, order="C")
         if values.dtype.kind == "c":
             values = values.reshape(*values.shape, 1).view(values.real.dtype)
-        form = {"dtype": self.dtype, "shape": list(self.array.shape), "values": values}
+        form: JsonObject = {"dtype": self.dtype, "shape": list(self.array.shape), "values": values}
         return form if self.labels is None else {**form, "labels": list(self.labels)}
 
 
-def json_form(output: Any) -> Any:
+def json_form(output: object) -> object:
     """Return an output with each tensor in its JSON form."""
     if isinstance(output, TensorOutput):
         return output.to_json()
@@ -71,7 +69,7 @@ def json_form(output: Any) -> Any:
     return output
 
 
-def tensors_of(output: Any) -> list[Array]:
+def tensors_of(output: object) -> list[Array]:
     """Return the arrays of an output's tensors, in the order in which an export has them."""
     if isinstance(output, TensorOutput):
         return [output.array]
@@ -82,7 +80,7 @@ def tensors_of(output: Any) -> list[Array]:
     return []
 
 
-def require_finite(output: Any) -> None:
+def require_finite(output: object) -> None:
     """Raise `UnprocessableOutput` with their number if an output holds NaN or infinities.
 
     JSON has no word for them, and null would read as a missing value.
@@ -92,7 +90,7 @@ def require_finite(output: Any) -> None:
         raise UnprocessableOutput(f"The model's answer holds {count} NaN or infinite.")
 
 
-def _count_non_finite(output: Any) -> int:
+def _count_non_finite(output: object) -> int:
     if isinstance(output, TensorOutput):
         array = output.array
         finite = np.count_nonzero(np.isfinite(array)) if array.dtype.kind in "fc" else array.size

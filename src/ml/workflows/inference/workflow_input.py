@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 
 from ml.errors import InvalidInput, describe_faults
 from ml.infernet.text import decode_text, encode_text
@@ -28,15 +29,15 @@ class WorkflowInput:
     #: Whether people ask by a form on the service's page; a service may have better pages for that.
     has_form: ClassVar[bool] = True
 
-    def decode_offchain(self, data: Any) -> Any:
+    def decode_offchain(self, data: object) -> Any:
         """Return the workflow's input from the JSON `data` of an OFFCHAIN request."""
         return data if self.input_model is None else validated(self.input_model, data)
 
-    def decode_onchain(self, data: bytes) -> Any:
+    def decode_onchain(self, data: bytes) -> object:
         """Return the workflow's input from ABI bytes: `(string)` by default, empty for no bytes."""
         return self.decode_offchain(decode_text(data) if data else "")
 
-    def encode_onchain_input(self, data: Any) -> bytes:
+    def encode_onchain_input(self, data: object) -> bytes:
         """Return what a contract sends for an OFFCHAIN `data`: the bytes of `decode_onchain`.
 
         Raises `InvalidInput` for what a contract cannot say: by default, anything but a text.
@@ -69,19 +70,19 @@ class WorkflowInput:
         is_text = model is None or issubclass(model, TextInput)
         return reads is writes and (is_text or reads is not WorkflowInput)
 
-    def input_schema(self) -> dict[str, Any] | None:
+    def input_schema(self) -> JsonSchemaValue | None:
         """Return the JSON Schema of OFFCHAIN `data`; None where anything is taken."""
         try:
             return None if self.input_model is None else self.input_model.model_json_schema()
         except PydanticInvalidForJsonSchema:  # of types that JSON Schema has no word for
             return None
 
-    def example_input(self) -> Any:
+    def example_input(self) -> object:
         """Return an OFFCHAIN `data` that is answered, None if none is known (yet)."""
         return None
 
 
-def validated(model: type[Model], data: Any) -> Model:
+def validated(model: type[Model], data: object) -> Model:
     """Return the `data` of a request as a model. Raises `InvalidInput` naming the fields."""
     try:
         return model.model_validate(data)
