@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,36 @@ def test_a_file_of_before_torch_1_6_loads_with_mmap_too(tmp_path: Path) -> None:
     torch.save(layers(), path, _use_new_zipfile_serialization=False)
     model = TorchFile(mmap=True, allow_pickle=True).load(path, CPU)
     assert model(torch.zeros(1, 4)).shape == (1, 2)
+
+
+SLOW_MODULE = """
+import threading
+from torch import nn
+
+began, may_end = threading.Event(), threading.Event()
+
+class Slow(nn.Module):
+    def __setstate__(self, state):
+        began.set()
+        assert may_end.wait(60)
+        super().__setstate__(state)
+"""
+
+
+def test_a_class_that_one_file_may_hold_is_refused_in_another_that_is_loaded_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_up_slow.py").write_text(SLOW_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import made_up_slow  # type: ignore[import-not-found]
+
+    path = save(made_up_slow.Slow(), tmp_path / "model.torch")
+    with ThreadPoolExecutor() as threads:
+        allowed = threads.submit(TorchFile(safe_classes=("made_up_slow.Slow",)).load, path, CPU)
+        assert made_up_slow.began.wait(60)
+        refused = threads.submit(TorchFile().load, path, CPU)
+        wait([refused], timeout=0.2)
+        made_up_slow.may_end.set()
+        assert isinstance(allowed.result(60), made_up_slow.Slow)
+        with pytest.raises(ConfigurationError, match="uses made_up_slow"):
+            refused.result(60)

@@ -149,6 +149,20 @@ async def test_a_request_that_names_no_model_is_for_the_default_one(make_app: Ma
     assert decode_vector(bytes.fromhex(reply["raw_output"])).values[0][0] == 12
 
 
+async def test_a_stream_and_a_delegated_subscription_get_the_model_that_they_name(
+    make_app: MakeApp,
+) -> None:
+    arguments = {"models": listed(2), "default_model": "m1", "max_loaded_models": 1}
+    app = await make_app(SEVERAL, workflow_kw_args=arguments)
+    data = {"model_id": "m2", **ROW}
+    streamed = await post(app, data, destination=2)
+    assert json.loads(await streamed.get_data())["values"][0][0] == 12
+    assert (await (await post(app, ROW)).get_json())["values"][0][0] == 11
+    delegated = await (await post(app, data, destination=0)).get_json()
+    assert decode_vector(bytes.fromhex(delegated["raw_output"])).values[0][0] == 12
+    assert json.loads(bytes.fromhex(delegated["raw_input"])) == data
+
+
 async def test_without_a_default_a_request_is_told_to_name_one(make_app: MakeApp) -> None:
     app = await make_app(SEVERAL, workflow_kw_args={"models": listed(2)})
     contract = TensorRequest(vector(ROW["values"])).encode().hex()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchFile"]
 
+#: What is allowed, and what is warned of, holds for all threads of the process.
+_LOADING = threading.Lock()
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _HOW_TO_SAVE = "save the whole model with torch.save(model, path), or as TorchScript for use_jit"
 _WEIGHTS_ALONE = (
@@ -88,7 +91,7 @@ class TorchFile:
             raise ConfigurationError(
                 f"{path.name}: this is TorchScript; set use_jit (USE_JIT=true)"
             )
-        with torch.serialization.safe_globals(self._allowed()):
+        with _LOADING, torch.serialization.safe_globals(self._allowed()):
             try:
                 loaded = torch.load(
                     path,
@@ -109,7 +112,7 @@ class TorchFile:
 
         if not _is_torchscript(path):
             raise ConfigurationError(f"{path.name}: use_jit is set, but this is not TorchScript")
-        with warnings.catch_warnings():
+        with _LOADING, warnings.catch_warnings():
             # The operator who sets use_jit has such a file; the advice is for who makes new ones.
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
             try:

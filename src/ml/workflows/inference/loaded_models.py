@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -252,6 +253,8 @@ class LoadedModels:
             await workflow.close()
         except Exception:
             log.exception("model_not_closed", model=model.name)
+        del workflow  # a class without `do_close` keeps its model as long as it lives itself
+        await asyncio.get_running_loop().run_in_executor(self._threads, _return_memory)
 
     def _give_room_back(self, model: _Model) -> None:
         if model.has_room:
@@ -274,6 +277,12 @@ async def _set_up(workflow: BaseClassicMLInferenceWorkflow) -> None:
         await workflow.inference(example)
     except Exception as error:  # zeros may be no input for it; requests will tell
         log.warning("warm_up_failed", model=workflow.known_as, error=type(error).__name__)
+
+
+def _return_memory() -> None:
+    """Let the C library return what was freed; it would keep it for the thread that had it."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has this
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _refusal(name: str, error: Exception) -> ServiceError:
