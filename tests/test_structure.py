@@ -71,6 +71,9 @@ HEAVY = {
     "ezkl",
 }
 MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_FILE = 120, 500
+#: In the annotations and aliases of a part. The rest are the hooks of workflows, whose subclasses
+#: say themselves what they take.
+MOST_ANY_IN_100_LINES = {"ml.workflows": 0.6}
 
 
 @cache
@@ -187,6 +190,18 @@ def test_files_and_functions_can_be_read_at_a_glance() -> None:
             if lines > MOST_LINES_OF_A_FUNCTION:
                 long.append(f"{module}.{function.name} has {lines} lines")
     assert long == []
+
+
+@pytest.mark.parametrize(("place", "most"), MOST_ANY_IN_100_LINES.items())
+def test_types_say_what_they_are(place: str, most: float) -> None:
+    lines, found = 0, dict[str, int]()
+    for module, path in modules().items():
+        if part(module) == place:
+            text = path.read_text()
+            lines += text.count("\n")
+            names = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name))
+            found[module] = sum(name.id == "Any" for name in names)
+    assert 100 * sum(found.values()) / lines < most, {k: n for k, n in found.items() if n}
 
 
 def test_no_environment_is_read_while_a_module_is_imported() -> None:

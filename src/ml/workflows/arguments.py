@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from os import PathLike
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -35,7 +35,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 
 
-def _location(value: Any) -> str:
+def _location(value: object) -> str:
     if not isinstance(value, str | PathLike) or not str(value).strip():
         raise ValueError("give a text that is not empty")
     return str(value)
@@ -68,7 +68,7 @@ class JobArguments(Arguments, JobSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_no_text_of_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _is_no_text_of_a_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse what only the environment has, where all is text."""
         form = cls.model_fields[str(info.field_name)].annotation
         forms = {form, *get_args(form)}
@@ -80,27 +80,27 @@ class JobArguments(Arguments, JobSettings):
 
 
 def checked_arguments(
-    kind: type[M], /, _beside: Collection[str] = (), _under: str = "", **given: Any
+    kind: type[M], beside: Collection[str] = (), under: str = "", /, **given: object
 ) -> M:
-    """Return the arguments that a workflow was given, or those `_under` one of them.
+    """Return the arguments that a workflow was given, or those `under` one of them.
 
     Raises `ConfigurationError` with all faults, one a line: values that do not fit, and names that
-    the model does not have. A wrong name may also be meant for one of those `_beside` it; the
+    the model does not have. A wrong name may also be meant for one of those `beside` it; the
     model's `replaced` says what some names became.
     """
-    where = f"{_under}: " if _under else ""
+    where = f"{under}: " if under else ""
     known = list(kind.model_fields)
     replaced: Mapping[str, str] = getattr(kind, "replaced", {})
     faults = [
         f"{where}no such argument: {name!r}"
-        + (f": {replaced[name]}" if name in replaced else did_you_mean(name, [*known, *_beside]))
+        + (f": {replaced[name]}" if name in replaced else did_you_mean(name, [*known, *beside]))
         for name in given
         if name not in known
     ]
     try:
         arguments = kind(**{name: given[name] for name in given if name in known})
     except ValidationError as error:
-        faults += fault_lines(error, under=_under)
+        faults += fault_lines(error, under=under)
     if faults:
         raise ConfigurationError("\n".join(faults))
     return arguments

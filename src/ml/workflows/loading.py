@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import ModuleType
 
 from ml.errors import ConfigurationError, ServiceError, did_you_mean
 from ml.extras import missing_of_extra, why_not_imported
@@ -16,7 +16,7 @@ __all__ = ["load_workflow", "load_workflow_class"]
 
 
 def load_workflow(
-    path: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    path: str, args: Sequence[object] = (), kwargs: Mapping[str, object] | None = None
 ) -> BaseInferenceWorkflow:
     """Return an instance of the class at a dotted path such as `my_package.shout.Shout`.
 
@@ -54,7 +54,7 @@ def load_workflow_class(
     return cls
 
 
-def _import_module(name: str) -> Any:
+def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -70,8 +70,8 @@ def _import_module(name: str) -> Any:
 
 
 def _known_arguments(
-    cls: type[BaseInferenceWorkflow], kwargs: Mapping[str, Any], faults: Faults
-) -> dict[str, Any]:
+    cls: type[BaseInferenceWorkflow], kwargs: Mapping[str, object], faults: Faults
+) -> dict[str, object]:
     """Return the keyword arguments that a class takes; the others are faults."""
     parameters = inspect.signature(cls).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -84,7 +84,10 @@ def _known_arguments(
 
 
 def _construct(
-    path: str, cls: type[BaseInferenceWorkflow], args: Sequence[Any], kwargs: Mapping[str, Any]
+    path: str,
+    cls: type[BaseInferenceWorkflow],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
 ) -> BaseInferenceWorkflow:
     try:
         inspect.signature(cls).bind(*args, **kwargs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from pydantic import Field
 
@@ -34,7 +33,7 @@ class FileArguments(ModelArguments):
 
 
 def read_file_arguments(
-    given: Mapping[str, Any],
+    given: Mapping[str, object],
 ) -> tuple[FileArguments, ModelSource, str, Engine]:
     """Return the arguments, the source of the model, and the library that runs it.
 

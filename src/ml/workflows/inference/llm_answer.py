@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from ml.errors import UnprocessableOutput
 from ml.generation.answer_form import JsonAnswer
 from ml.generation.request import FinishReason, Piece, Prompt, collect
 from ml.generation.tool_calls import CallReader
+from ml.json_text import JsonObject
 
 __all__ = ["answer_in_form", "has_a_form"]
 
@@ -23,7 +23,7 @@ def has_a_form(prompt: Prompt) -> bool:
     return prompt.tools is not None or isinstance(prompt.sampling.form, JsonAnswer)
 
 
-async def answer_in_form(pieces: AsyncGenerator[Piece, None], prompt: Prompt) -> Any:
+async def answer_in_form(pieces: AsyncGenerator[Piece, None], prompt: Prompt) -> object:
     """Return the JSON of an answer, or its text and its calls of tools.
 
     Raises `UnprocessableOutput` for an answer that was cut off.
@@ -38,7 +38,7 @@ async def answer_in_form(pieces: AsyncGenerator[Piece, None], prompt: Prompt) ->
         raise UnprocessableOutput("the answer ended before it was whole") from error
 
 
-def _with_calls(text: str, prompt: Prompt) -> dict[str, Any]:
+def _with_calls(text: str, prompt: Prompt) -> JsonObject:
     assert prompt.tools is not None  # noqa: S101 (who calls this knows)
     reader = CallReader(prompt.tools)
     said, names, arguments = "", list[str](), list[str]()

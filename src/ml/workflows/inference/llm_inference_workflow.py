@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 from pydantic import Field
 
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.language_model import LanguageModel
 from ml.generation.request import Prompt
+from ml.json_text import JsonObject
 from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.models.text_embedder import TextEmbedder
 from ml.workflows.arguments import checked_arguments
@@ -45,7 +45,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
     about = "Answers a text with a language model that runs here, word by word."
     input_model = LLMRequest
 
-    def __init__(self, model: str = EMBEDDED_LLM, **arguments: Any) -> None:
+    def __init__(self, model: str = EMBEDDED_LLM, **arguments: object) -> None:
         super().__init__()
         checked = checked_arguments(LLMArguments, model=model, **arguments)
         #: What answers. Concurrent requests share it token by token.
@@ -73,7 +73,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         """Stop the engine; what still generates ends."""
         self.language_model.close()
 
-    def do_preprocessing(self, input_data: LLMRequest | str | dict[str, Any]) -> Prompt:
+    def do_preprocessing(self, input_data: LLMRequest | str | JsonObject) -> Prompt:
         """Return the prompt of a request, rendered with the model's own chat template.
 
         Raises `PromptTooLong` when it leaves no room for an answer.
@@ -86,7 +86,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             request.messages(), request, model=request.model, tools=request.tool_wish()
         )
 
-    async def do_run_model(self, preprocessed_data: Prompt) -> Any:
+    async def do_run_model(self, preprocessed_data: Prompt) -> object:
         """Return the whole answer: a text, or an object where tools or a form are asked for."""
         if has_a_form(preprocessed_data):
             pieces = self.language_model.generate(preprocessed_data)
@@ -101,7 +101,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
                 if piece.text:
                     yield piece.text
 
-    def example_input(self) -> dict[str, Any]:
+    def example_input(self) -> JsonObject:
         """Return a text, which any language model answers."""
         return {"text": "What is the capital of France?"}
 
@@ -109,7 +109,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
         """Return whether an id names this model."""
         return model_id.removeprefix("huggingface/") == self.language_model.arguments.model
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         return {
             "id": "ml",
@@ -119,7 +119,7 @@ class LLMInferenceWorkflow(BaseInferenceWorkflow):
             "inference_engine": self.language_model.chosen.name,
         }
 
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self) -> JsonObject:
         """Return what runs the model, and why."""
         chosen = self.language_model.chosen
         return {"engine": {"name": chosen.name, "reason": chosen.reason}}

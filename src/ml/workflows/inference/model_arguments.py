@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -116,11 +116,11 @@ class ModelArguments(Arguments):
     model_source: Annotated[Location, _without(_kind_fault)] | None = Field(
         default=None, description=f"One of {', '.join(_MODELS)}"
     )
-    model_args: Any = Field(default=None, description="An object with what that needs")
+    model_args: object = Field(default=None, description="An object with what that needs")
 
 
 def checked_source(
-    arguments: ModelArguments | None, given: Mapping[str, Any], default_filename: str
+    arguments: ModelArguments | None, given: Mapping[str, object], default_filename: str
 ) -> ModelSource | None:
     """Return the source that the arguments name; None where they have faults already.
 
@@ -144,7 +144,7 @@ def checked_source(
     return (model or _named_directly(arguments)).source(arguments.filename or default_filename)
 
 
-def _faults_between(given: Mapping[str, Any]) -> list[str]:
+def _faults_between(given: Mapping[str, object]) -> list[str]:
     ways = [name for name in ("model", "repo_id", "path", "model_source") if name in given]
     faults = []
     if "model_args" in given and "model_source" not in given:

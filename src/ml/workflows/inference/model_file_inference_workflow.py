@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from pydantic.json_schema import JsonSchemaValue
 
 from ml.errors import ConfigurationError, InvalidInput, OutOfMemory, ServiceError
+from ml.json_text import JsonObject
 from ml.models.source import HubSource, LocalSource, ModelSource, file_bytes
-from ml.models.tensor_model import TensorModel, TensorSpec
+from ml.models.tensor_model import Array, TensorModel, TensorSpec
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
@@ -31,7 +31,6 @@ from ml.workflows.inference.workflow_input import validated
 
 __all__ = ["ModelFileInferenceWorkflow"]
 
-Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
 
 
@@ -57,7 +56,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         "CatBoost."
     )
 
-    def __init__(self, model: str | PathLike[str] | None = None, **arguments: Any) -> None:
+    def __init__(self, model: str | PathLike[str] | None = None, **arguments: object) -> None:
         super().__init__()
         read = read_file_arguments({"model": model, **arguments})
         self._arguments, self.source, self._engine_name, self._engine = read
@@ -76,7 +75,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return whether an id names this model: its repository or its file."""
         return self.source.answers_for(model_id)
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         own = {"models": [self.source.model_id], "inference_engine": self._engine_name}
         return {**super().compute_capability(), **own}
@@ -86,12 +85,12 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         taken = list(self._taken().values())
         return taken[0] if len(taken) == 1 else None
 
-    def input_schema(self) -> dict[str, Any] | None:
+    def input_schema(self) -> JsonSchemaValue | None:
         """Return the JSON Schema of the tensor, or of the tensors by name."""
         taken = self._taken()
         return super().input_schema() if len(taken) < 2 else tensors_schema(taken)
 
-    def example_input(self) -> Any:
+    def example_input(self) -> object:
         """Return zeros of the model's shapes, None where one is not known."""
         taken = self._taken()
         if len(taken) < 2:
@@ -124,24 +123,26 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Let go of the model and its memory."""
         del self._model, self._batching
 
-    def decode_offchain(self, data: Any) -> TensorInput | TensorsInput:
+    def decode_offchain(self, data: object) -> TensorInput | TensorsInput:
         """Return the tensor, or the tensors by name, of an OFFCHAIN request."""
         if is_tensors_form(data):
             return validated(TensorsInput, data)
         return validated(TensorInput, data)
 
-    def do_preprocessing(self, input_data: Any) -> Arrays:
+    def do_preprocessing(self, input_data: object) -> Arrays:
         """Return the arrays of an input, in the model's order.
 
         Raises `InvalidInput` that says expected and given for a name, a dtype or a shape that the
         model does not take. Decimals from a contract become floats of the model's own dtype.
         """
-        if not isinstance(input_data, TensorInput | TensorsInput):
-            input_data = self.decode_offchain(input_data)
+        if isinstance(input_data, TensorInput | TensorsInput):
+            given = input_data
+        else:
+            given = self.decode_offchain(input_data)
         specs = self._model.inputs
-        if isinstance(input_data, TensorsInput):
-            _require_names(input_data.inputs, specs)
-            named = [(spec, input_data.inputs[spec.name]) for spec in specs]
+        if isinstance(given, TensorsInput):
+            _require_names(given.inputs, specs)
+            named = [(spec, given.inputs[spec.name]) for spec in specs]
             return tuple(_array(*pair, f"inputs.{pair[0].name}.") for pair in named)
         if len(specs) > 1:
             names = ", ".join(f'"{spec.name}": …' for spec in specs)
@@ -149,7 +150,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
                 f"inputs: the model takes {len(specs)} tensors, as "
                 f'{{"inputs": {{{names}}}}}; given one without a name'
             )
-        return (_array(specs[0], input_data, ""),)
+        return (_array(specs[0], given, ""),)
 
     def do_run_model(self, preprocessed_data: Arrays) -> list[Array]:
         """Return the model's outputs for its inputs, those that are answered.
@@ -164,7 +165,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             raise _explained(error) from error
         return [outputs[position] for position in self._outputs]
 
-    def do_run_batch(self, batch: list[Arrays]) -> list[Any]:
+    def do_run_batch(self, batch: list[Arrays]) -> list[object]:
         """Return the outputs for several inputs, or the exceptions that these alone fail with.
 
         Those that differ in their number of rows only run as one, where the model takes any number
@@ -172,7 +173,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """
         return self._batching.run_all(batch)
 
-    def do_postprocessing(self, input_data: Any, output_data: list[Array]) -> Any:
+    def do_postprocessing(self, input_data: object, output_data: list[Array]) -> object:
         """Return the one output, or an object of several, each with its labels."""
         names = [self._model.outputs[position] for position in self._outputs]
         answers = [self._answer(*pair) for pair in zip(names, output_data, strict=True)]
@@ -197,7 +198,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
                 f"{path.name}: {self._engine.module} cannot load it: {error}"
             ) from error
 
-    def _answer(self, name: str, array: Array) -> Any:
+    def _answer(self, name: str, array: Array) -> object:
         if array.dtype.kind in "OU":  # texts, which no tensor holds
             return array.tolist()
         return TensorOutput.of(array, labels=self._model.labels(name))
@@ -214,7 +215,7 @@ def _beside(source: ModelSource, path: Path, ending: str) -> HubSource | LocalSo
     return LocalSource(path.with_suffix(ending), "")
 
 
-def _require_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
+def _require_names(given: Mapping[str, TensorInput], specs: Sequence[TensorSpec]) -> None:
     names = [spec.name for spec in specs]
     if given.keys() != set(names):
         raise InvalidInput(

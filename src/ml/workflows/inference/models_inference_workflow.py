@@ -8,12 +8,13 @@ import importlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import structlog
+from pydantic.json_schema import JsonSchemaValue
 
 from ml.errors import ConfigurationError, InvalidInput, ServiceError
 from ml.infernet.tensor_request import TensorRequest, named_model
+from ml.json_text import JsonObject
 from ml.workflows.arguments import checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
@@ -53,7 +54,7 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         "result of the model that is chosen comes out."
     )
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, **arguments: object) -> None:
         super().__init__()
         faults = Faults()
         given = faults.of(partial(checked_arguments, ModelsArguments, **arguments))
@@ -92,7 +93,7 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         told._default = self._offered.name_of(model_id)
         return told
 
-    def model_id_of(self, data: Any) -> str:
+    def model_id_of(self, data: object) -> str:
         """Return the id in OFFCHAIN data, "" for none. Raises `InvalidInput` for no text."""
         model_id = data.get("model_id") if isinstance(data, dict) else None
         if model_id is not None and not isinstance(model_id, str):
@@ -140,16 +141,16 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             await self._loaded.close()
             self._loaded = None
 
-    async def do_run_model(self, preprocessed_data: Any) -> Any:
+    async def do_run_model(self, preprocessed_data: object) -> object:
         """Return what the model that the data names answers."""
         async with self.hold(self.model_id_of(preprocessed_data)) as workflow:
             return await workflow.inference(preprocessed_data)
 
-    def do_preprocessing(self, input_data: Any) -> Any:
+    def do_preprocessing(self, input_data: object) -> object:
         """Return the input itself: the model reads it."""
         return input_data
 
-    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
+    def do_postprocessing(self, input_data: object, output_data: object) -> object:
         """Return the model's output itself."""
         return output_data
 
@@ -165,7 +166,7 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Whether contracts can ask the default model."""
         return self._default is None or self._told().has_onchain_input
 
-    def encode_onchain_input(self, data: Any) -> bytes:
+    def encode_onchain_input(self, data: object) -> bytes:
         """Return a tensor request that names the model, if the data does."""
         model_id = self.model_id_of(data)
         encoded = self._offered.told(self._name_of(model_id)).encode_onchain_input(data)
@@ -173,10 +174,10 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             return encoded
         return replace(TensorRequest.decode(encoded), model_id=model_id).encode()
 
-    def input_schema(self) -> dict[str, Any] | None:
+    def input_schema(self) -> JsonSchemaValue | None:
         """Return the JSON Schema of what the default model takes, with the choice of a model."""
         schema = (self._told().input_schema() if self._default else super().input_schema()) or {}
-        choice: dict[str, Any] = {
+        choice: JsonSchemaValue = {
             "type": "string",
             "title": "Model",
             "description": "The model that answers",
@@ -193,7 +194,7 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         properties = {"model_id": choice, **schema.get("properties", {})}
         return {**schema, "type": "object", "properties": properties, "required": required}
 
-    def example_input(self) -> Any:
+    def example_input(self) -> object:
         """Return an input of the default model once it is loaded, None where that is not known."""
         example = self._told().example_input() if self._default else None
         return {"model_id": self._default, **example} if isinstance(example, Mapping) else None
@@ -202,13 +203,13 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return whether there is a model of this id."""
         return self._offered.find(model_id) is not None
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         names = self._offered.names()
         own = {"models": names, "loaded_models": self.state().get("loaded", [])}
         return {**super().compute_capability(), **own}
 
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self) -> JsonObject:
         """Return which models there are, and which are loaded, for the `/config` document."""
         return {"models": {"offered": self._offered.names(), **self.state()}}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from types import ModuleType
 from typing import Any
 
 import structlog
@@ -15,8 +16,10 @@ __all__ = ["RowBatching"]
 
 log = structlog.get_logger(__name__)
 
-#: The arrays of one request, of numpy or of torch; most models take one.
-Item = tuple[Any, ...]
+#: Of numpy or of torch, which have no type in common.
+AnyArray = Any
+#: The arrays of one request; most models take one.
+Item = tuple[AnyArray, ...]
 
 #: Relative to an output's largest value: far over what rounding differs between batch sizes, far
 #: under what a model does that mixes rows. By element size in bytes; 2 is half and bfloat16.
@@ -37,7 +40,12 @@ class RowBatching:
     """
 
     def __init__(
-        self, run: Callable[[Item], Any], library: Any, *, model: str, may_batch: bool = True
+        self,
+        run: Callable[[Item], object],
+        library: ModuleType,
+        *,
+        model: str,
+        may_batch: bool = True,
     ) -> None:
         self.run = run
         self.library = library
@@ -45,16 +53,16 @@ class RowBatching:
         self.may_batch = may_batch
         self._is_proved = False
 
-    def run_all(self, items: Sequence[Item]) -> list[Any]:
+    def run_all(self, items: Sequence[Item]) -> list[object]:
         """Return the outputs of several items, or the exceptions that these alone fail with."""
-        outputs: list[Any] = [None] * len(items)
+        outputs: list[object] = [None] * len(items)
         for positions in _group_alike(items):
             group = [items[position] for position in positions]
             for position, output in zip(positions, self._run_group(group), strict=True):
                 outputs[position] = output
         return outputs
 
-    def _run_group(self, items: list[Item]) -> list[Any]:
+    def _run_group(self, items: list[Item]) -> Sequence[object]:
         if len(items) == 1 or not self.may_batch:
             return self._run_singly(items)
         try:
@@ -66,27 +74,27 @@ class RowBatching:
             return self._run_singly(items)
         return together if self._is_proved else self._prove(items, together)
 
-    def _run_singly(self, items: list[Item]) -> list[Any]:
+    def _run_singly(self, items: list[Item]) -> list[object]:
         return [self._attempt(item) for item in items]
 
-    def _attempt(self, item: Item) -> Any:
+    def _attempt(self, item: Item) -> object:
         try:
             return self.run(item)
         except Exception as error:
             return error
 
-    def _run_together(self, items: list[Item]) -> list[Any] | None:
+    def _run_together(self, items: list[Item]) -> Sequence[object] | None:
         joined = tuple(map(self.library.concatenate, zip(*items, strict=True)))
         return _split_rows(self.run(joined), [item[0].shape[0] for item in items])
 
-    def _run_after_failure(self, items: list[Item], error: Exception) -> list[Any]:
+    def _run_after_failure(self, items: list[Item], error: Exception) -> list[object]:
         outputs = self._run_singly(items)
         failed = any(isinstance(output, Exception) for output in outputs)
         if not failed and not isinstance(error, OutOfMemory):
             self._stop("it takes these inputs one by one only")
         return outputs
 
-    def _prove(self, items: list[Item], together: list[Any]) -> list[Any]:
+    def _prove(self, items: list[Item], together: Sequence[object]) -> list[object]:
         """Return the single runs' outputs, and learn from them whether batches give the same."""
         alone = self._run_singly(items)
         if any(isinstance(output, Exception) for output in alone):
@@ -99,7 +107,7 @@ class RowBatching:
             self._prove_with_variation(items[0], alone[0])
         return alone
 
-    def _prove_with_variation(self, item: Item, alone: Any) -> None:
+    def _prove_with_variation(self, item: Item, alone: object) -> None:
         # Rows that are all the same would hide that they are mixed; reversed ones stay legal.
         varied = tuple(self.library.flip(array, (-1,)) for array in item)
         if not _differ(item, varied):
@@ -118,17 +126,19 @@ class RowBatching:
         self.may_batch = False
         log.warning("batching_off", model=self.model, reason=reason)
 
-    def _all_close(self, one: Any, other: Any) -> bool:
+    def _all_close(self, one: object, other: object) -> bool:
         """Return whether two outputs are the same but for rounding; NaN equals NaN."""
         if hasattr(one, "shape"):
             return self._close(one, other)
-        if isinstance(one, Mapping):
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
             return one.keys() == other.keys() and all(
                 self._all_close(one[key], other[key]) for key in one
             )
-        return len(one) == len(other) and all(map(self._all_close, one, other))
+        if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+            return len(one) == len(other) and all(map(self._all_close, one, other))
+        return False
 
-    def _close(self, one: Any, other: Any) -> bool:
+    def _close(self, one: AnyArray, other: AnyArray) -> bool:
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
         if not _is_inexact(one.dtype):
@@ -144,13 +154,13 @@ def _group_alike(items: Sequence[Item]) -> list[list[int]]:
 
     An array of less than two dimensions has no rows, so its item stays alone.
     """
-    groups: dict[Any, list[int]] = defaultdict(list)
+    groups: dict[object, list[int]] = defaultdict(list)
     for position, item in enumerate(items):
         groups[_form(item) or position].append(position)
     return list(groups.values())
 
 
-def _form(item: Item) -> Any:
+def _form(item: Item) -> object:
     """Return all but the rows of an item; None where its arrays do not have the same rows."""
     first = item[0]
     if first.ndim < 2:
@@ -162,7 +172,7 @@ def _form(item: Item) -> Any:
     return tuple((array.dtype, array.shape[1:]) for array in item)
 
 
-def _split_rows(output: Any, sizes: list[int]) -> list[Any] | None:
+def _split_rows(output: object, sizes: list[int]) -> Sequence[object] | None:
     """Return the output for each input of `sizes` rows; None if it does not have the same rows.
 
     Tuples, lists and dicts of arrays are split within.
@@ -179,14 +189,14 @@ def _split_rows(output: Any, sizes: list[int]) -> list[Any] | None:
     return None
 
 
-def _split_all(outputs: Sequence[Any], sizes: list[int]) -> list[Any] | None:
+def _split_all(outputs: Sequence[object], sizes: list[int]) -> list[list[object]] | None:
     columns = [_split_rows(output, sizes) for output in outputs]
     if not columns or any(column is None for column in columns):
         return None
     return [list(row) for row in zip(*filter(None, columns), strict=True)]
 
 
-def _split(array: Any, sizes: list[int]) -> list[Any]:
+def _split(array: AnyArray, sizes: list[int]) -> list[object]:
     if hasattr(array, "split"):  # torch's, one call for all
         return list(array.split(sizes))
     ends = list(accumulate(sizes))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import JsonSchemaValue
 
 from ml.workflows.inference.tensor_input import TakenTensor, TensorInput
 
@@ -22,12 +22,12 @@ class TensorsInput(BaseModel):
     )
 
 
-def is_tensors_form(data: Any) -> bool:
+def is_tensors_form(data: object) -> bool:
     """Return whether the `data` of a request names its tensors."""
     return isinstance(data, dict) and "inputs" in data and not data.keys() & {"dtype", "values"}
 
 
-def tensors_schema(taken: Mapping[str, TakenTensor]) -> dict[str, Any]:
+def tensors_schema(taken: Mapping[str, TakenTensor]) -> JsonSchemaValue:
     """Return the JSON Schema of the tensors that a model takes by these names."""
     tensor = TensorInput.model_json_schema()
     del tensor["description"]  # which would stand at each of them

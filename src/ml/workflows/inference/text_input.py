@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ml.errors import unknown_fields
@@ -25,7 +23,7 @@ class TextInput(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_text(cls, data: Any) -> Any:
+    def _from_text(cls, data: object) -> object:
         if isinstance(data, str):
             return {"text": data}
         if not isinstance(data, dict):

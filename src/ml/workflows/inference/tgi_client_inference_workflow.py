@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 from pydantic import Field, SecretStr
 
 from ml.addresses import WebAddress
 from ml.errors import InvalidInput
+from ml.json_text import JsonObject
 from ml.upstream.parameters import Api, GenerationParameters
 from ml.upstream.retry_parameters import RetryParameters
 from ml.workflows.arguments import Arguments, Positive, checked_arguments
@@ -60,7 +60,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         connection_timeout: float = 30,
         headers: dict[str, str] | None = None,
         cookies: dict[str, str] | None = None,
-        **arguments: Any,
+        **arguments: object,
     ) -> None:
         super().__init__()
         from ml.upstream.text_generation_server import TextGenerationServer
@@ -96,7 +96,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         """Close the connections."""
         await self.server.close()
 
-    def do_preprocessing(self, input_data: TGIRequest | str | dict[str, Any]) -> TGIRequest:
+    def do_preprocessing(self, input_data: TGIRequest | str | JsonObject) -> TGIRequest:
         """Return the request with the service's own parameters where it gives none.
 
         Raises `InvalidInput` if it asks for more tokens than the service allows.
@@ -123,7 +123,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
             async for piece in pieces:
                 yield piece
 
-    def example_input(self) -> dict[str, Any]:
+    def example_input(self) -> JsonObject:
         """Return a text, which any language model goes on with."""
         return {"text": "The capital of France is"}
 
@@ -131,7 +131,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
         """Return whether an id names the server's model."""
         return model_id.removeprefix("huggingface/") == self.server.model != ""
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         return {
             "id": "ml",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
+from ml.json_text import JsonObject
 from ml.models.formats.engines import engine_of
 from ml.models.source import ModelSource
 from ml.models.torch_settings import TorchSettings
@@ -44,7 +44,7 @@ class TorchArguments(ModelArguments):
     model_class: DottedPath | None = Field(
         default=None, description="Of the model that a file with weights alone belongs to"
     )
-    model_class_args: dict[str, Any] = Field(
+    model_class_args: JsonObject = Field(
         default_factory=dict, description="The keyword arguments of model_class"
     )
     device: str | None = Field(default=None, description='One of torch\'s, such as "cuda:1"')
@@ -71,7 +71,7 @@ class TorchArguments(ModelArguments):
         )
 
 
-def read_arguments(given: Mapping[str, Any]) -> tuple[TorchArguments, ModelSource]:
+def read_arguments(given: Mapping[str, object]) -> tuple[TorchArguments, ModelSource]:
     """Return the arguments that are given, and the source of the model that they name.
 
     The environment's settings stand for what is left out. Raises `ConfigurationError` with all
@@ -95,7 +95,7 @@ def _of_another_library(source: ModelSource | None) -> list[str]:
     return [f"{source.model_id}: this file is for {engine}; set the workflow class {_FOR_FILES}"]
 
 
-def _without_class(given: Mapping[str, Any]) -> list[str]:
+def _without_class(given: Mapping[str, object]) -> list[str]:
     has_class = given.get("model_class") is not None
     if has_class and given.get("use_jit"):
         return ["use_jit: TorchScript needs no model_class"]
@@ -104,7 +104,7 @@ def _without_class(given: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _without_artifact(given: Mapping[str, Any]) -> list[str]:
+def _without_artifact(given: Mapping[str, object]) -> list[str]:
     if given.get("proof_artifact") is not None:
         return []
     needing = ("proof_memory_limit_bytes", "proof_tolerance")

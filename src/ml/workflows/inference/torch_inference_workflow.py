@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
 from ml.errors import ConfigurationError, InvalidInput
+from ml.json_text import JsonObject
 from ml.models.source import file_bytes
+from ml.models.tensor_model import Array
 from ml.models.torch_file import TorchFile
 from ml.proving.model_proofs import ModelProof
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
@@ -35,8 +36,6 @@ __all__ = ["TorchInferenceWorkflow"]
 
 log = structlog.get_logger(__name__)
 
-Array = npt.NDArray[Any]
-
 
 @dataclass(frozen=True, slots=True)
 class TensorProof:
@@ -51,10 +50,12 @@ class TensorProof:
         """What the artifact's verifier is called with, `verifyProof(bytes,uint256[])`."""
         return self.made.proved.calldata
 
-    def answer_with(self, answer: Any) -> dict[str, Any]:
+    def answer_with(self, answer: object) -> JsonObject:
         """Return the usual answer with `proof` in it."""
-        beside = answer if self.is_of_one else {"outputs": answer}
-        return {**beside, "proof": self.made.document()}
+        proof = self.made.document()
+        if self.is_of_one and isinstance(answer, Mapping):
+            return {**answer, "proof": proof}
+        return {"outputs": answer, "proof": proof}
 
 
 class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
@@ -86,7 +87,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         "model's result comes out."
     )
 
-    def __init__(self, model: str | PathLike[str] | None = None, **arguments: Any) -> None:
+    def __init__(self, model: str | PathLike[str] | None = None, **arguments: object) -> None:
         super().__init__()
         checked, self.source = read_arguments({"model": model, **arguments})
         self._file = TorchFile(
@@ -121,7 +122,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return whether an id names this model: its repository, its file or its built-in name."""
         return self.source.answers_for(model_id)
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         own = {"type": "torch", "models": [self.source.model_id], "inference_engine": "torch"}
         return {**super().compute_capability(), **own}
@@ -156,7 +157,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         del self._model
         self._first_layer = None
 
-    def do_preprocessing(self, input_data: Any) -> torch.Tensor:
+    def do_preprocessing(self, input_data: object) -> torch.Tensor:
         """Return the tensor of an input, on the CPU.
 
         Raises `InvalidInput` that says expected and given where a first layer is known to want
@@ -164,20 +165,22 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """
         import torch
 
-        if not isinstance(input_data, TensorInput):
-            input_data = self.decode_offchain(input_data)
-        values = input_data.values
+        if isinstance(input_data, TensorInput):
+            given = input_data
+        else:
+            given = self.decode_offchain(input_data)
+        values = given.values
         if not (values.flags.writeable and values.flags.c_contiguous):
             values = np.array(values, order="C")  # torch warns of arrays that it cannot write to
         tensor = torch.from_numpy(values)
-        if input_data.dtype == "bfloat16":
+        if given.dtype == "bfloat16":
             tensor = tensor.bfloat16()
-        if isinstance(input_data, OnchainTensorInput) and input_data.is_fixed_point:
+        if isinstance(given, OnchainTensorInput) and given.is_fixed_point:
             tensor = tensor.to(self._float_dtype or tensor.dtype)
         self._check_against_first_layer(tensor)
         return tensor
 
-    def do_run_model(self, preprocessed_data: torch.Tensor) -> Any:
+    def do_run_model(self, preprocessed_data: torch.Tensor) -> object:
         """Return the model's output for one tensor: a tensor, or a tuple, list or dict of them.
 
         Raises `InvalidInput` for a shape or dtype that the model does not take, and `OutOfMemory`.
@@ -190,7 +193,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
                 raise
             raise explained from error
 
-    def do_run_batch(self, batch: list[torch.Tensor]) -> list[Any]:
+    def do_run_batch(self, batch: list[torch.Tensor]) -> list[object]:
         """Return the outputs for several tensors, or the exceptions that these alone fail with.
 
         Tensors of one dtype and of one shape but for the first dimension run as one. The first
@@ -198,7 +201,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """
         return self._batching.run_all([(tensor,) for tensor in batch])
 
-    def do_generate_proof(self, input_data: Any, output: Any) -> Any:
+    def do_generate_proof(self, input_data: object, output: object) -> object:
         """Return the circuit's answer with its proof, and how far it is from the model's.
 
         Raises `InvalidInput` for an input that the circuit does not take, and
@@ -210,7 +213,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         made = self._proofs.prove(given.dtype, given.array, tensors_of(output))
         return TensorProof(made, isinstance(output, TensorOutput))
 
-    def tensor_of(self, value: Any) -> TensorOutput | None:
+    def tensor_of(self, value: object) -> TensorOutput | None:
         """Return a tensor of torch, or what the base takes for one."""
         import torch
 
@@ -228,7 +231,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._check_against_first_layer(tensor)
         return tensors_of(self.do_postprocessing(input_data, self.do_run_model(tensor)))
 
-    def _forward(self, tensor: torch.Tensor) -> Any:
+    def _forward(self, tensor: torch.Tensor) -> object:
         import torch
 
         with torch.inference_mode():
@@ -290,7 +293,7 @@ def _find_first_layer(model: torch.nn.Module) -> torch.nn.Linear | None:
     return layer if type(layer) is nn.Linear else None
 
 
-def _to_cpu(output: Any) -> Any:
+def _to_cpu(output: object) -> object:
     import torch
 
     if isinstance(output, torch.Tensor):

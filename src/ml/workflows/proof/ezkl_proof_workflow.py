@@ -7,15 +7,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import numpy.typing as npt
 from pydantic import field_validator
 
 from ml.caller import is_cancelled, seconds_left, takes_jobs, takes_proof
 from ml.errors import ConfigurationError, InternalError, InvalidInput, NotFound
 from ml.infernet.tensor_request import decode_torch_input
 from ml.jobs.job import Job
+from ml.json_text import JsonObject
+from ml.models.tensor_model import Array
 from ml.proving.answer import DTYPE_NAMES, answer_document
 from ml.proving.artifact import Artifact
 from ml.proving.line import DoesNotFit, Line
@@ -33,14 +34,16 @@ from ml.workflows.arguments import (
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.tensor_input import DtypeName, TakenTensor, TensorInput
+from ml.workflows.inference.tensor_input import DtypeName, TakenTensor
 from ml.workflows.inference.tensor_output import TensorOutput
 from ml.workflows.inference.workflow_input import validated
 from ml.workflows.proof.proof_input import JobQuestion, OnchainProofInput, ProofInput
 
 __all__ = ["CircuitAnswer", "EZKLArguments", "EZKLProofWorkflow"]
 
-Array = npt.NDArray[Any]
+
+#: A tensor with the prover of its circuit, or which job is asked for.
+Question = JobQuestion | tuple[ProofInput | OnchainProofInput, Prover]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ class CircuitAnswer:
             raise InternalError("A proof is asked for of an answer that was given without one.")
         return self.proved.calldata
 
-    def answer_with(self, answer: Any) -> Any:
+    def answer_with(self, answer: object) -> object:
         """Return the off-chain answer, which holds its proof already."""
         return answer
 
@@ -73,7 +76,7 @@ class EZKLArguments(JobArguments):
 
     @field_validator("artifacts", mode="before")
     @classmethod
-    def _has_some(cls, artifacts: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _has_some(cls, artifacts: tuple[object, ...]) -> tuple[object, ...]:
         if not artifacts:
             raise ValueError("give the paths of one or more folders")
         return artifacts
@@ -105,7 +108,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
     input_model = ProofInput
     proves_unasked = True
 
-    def __init__(self, *artifacts: str | PathLike[str], **arguments: Any) -> None:
+    def __init__(self, *artifacts: str | PathLike[str], **arguments: object) -> None:
         super().__init__()
         checked = checked_arguments(EZKLArguments, artifacts=artifacts, **arguments)
         self.folders = [Path(folder) for folder in checked.artifacts]
@@ -167,15 +170,15 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         known = ", ".join(prover.artifact.manifest.name for prover in self.provers)
         raise NotFound(f"there is no artifact {model_id[:200]!r}; give one of {known}")
 
-    def do_preprocessing(self, input_data: Any) -> Any:
+    def do_preprocessing(self, input_data: object) -> Question:
         """Return the input and its prover; scripts may give a dict with `dtype` and `values`."""
-        if not isinstance(input_data, TensorInput | JobQuestion):
-            input_data = self.decode_offchain(input_data)
-        if isinstance(input_data, JobQuestion):
-            return input_data, None
-        return input_data, self.prover_for(input_data.model_id)
+        if isinstance(input_data, JobQuestion | ProofInput | OnchainProofInput):
+            given = input_data
+        else:
+            given = self.decode_offchain(input_data)
+        return given if isinstance(given, JobQuestion) else (given, self.prover_for(given.model_id))
 
-    async def do_run_model(self, preprocessed_data: Any) -> CircuitAnswer | Accepted:
+    async def do_run_model(self, preprocessed_data: Question) -> CircuitAnswer | Accepted:
         """Return the circuit's answer, or a job that proves it where it takes too long.
 
         One run of the worker gives the answer and, where the caller takes it, its proof.
@@ -183,9 +186,9 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         Raises `InvalidInput` for a shape, dtype or number that the circuit does not take, and
         `DoesNotFit` for a proof that is expected to take too long and cannot be a job.
         """
+        if isinstance(preprocessed_data, JobQuestion):
+            return Accepted(await self._job(preprocessed_data))
         input_data, prover = preprocessed_data
-        if isinstance(input_data, JobQuestion):
-            return Accepted(await self._job(input_data))
         if not takes_proof():
             return await self.in_thread(self._compute, prover, input_data.values)
         try:
@@ -196,28 +199,28 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
                 raise
         return Accepted(await self.submit(input_data))
 
-    async def submit(self, input_data: ProofInput) -> Job:
+    async def submit(self, input_data: ProofInput | OnchainProofInput) -> Job:
         """Queue a proof as a job. Raises as `do_run_model` does, and `NotFound`."""
         self._require_setup()
         if self.jobs is None:
             raise ConfigurationError("proofs are jobs only where the workflow has a working_path")
         return await self.jobs.submit(self.prover_for(input_data.model_id), [input_data.values])
 
-    def do_postprocessing(self, input_data: Any, output_data: Any) -> Any:
+    def do_postprocessing(self, input_data: object, output_data: object) -> object:
         """Return the answer as it is."""
         return output_data
 
-    def do_generate_proof(self, input_data: Any, output: CircuitAnswer) -> CircuitAnswer:
+    def do_generate_proof(self, input_data: object, output: CircuitAnswer) -> CircuitAnswer:
         """Return the answer, which was proved as it was made."""
         return output
 
-    def decode_offchain(self, data: Any) -> Any:
+    def decode_offchain(self, data: object) -> JobQuestion | ProofInput:
         """Return a tensor, or which job is asked for."""
         if isinstance(data, dict) and data.keys() == {"job_id"}:
             return validated(JobQuestion, data)
-        return super().decode_offchain(data)
+        return validated(ProofInput, data)
 
-    def encode_offchain(self, output: CircuitAnswer, input_data: Any) -> Any:
+    def encode_offchain(self, output: CircuitAnswer, input_data: object) -> object:
         """Return the answer with its proof, as `answer_document` has it, or the outputs alone."""
         if output.proved is None:
             return super().encode_offchain(_tensors(output.outputs), input_data)
@@ -232,7 +235,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         self.prover_for(request.model_id)
         return OnchainProofInput.from_request(request)
 
-    def encode_onchain_input(self, data: Any) -> bytes:
+    def encode_onchain_input(self, data: object) -> bytes:
         """Return a tensor request, with the artifact's name or id as its model's."""
         tensor = self.decode_offchain(data)
         if not isinstance(tensor, ProofInput):
@@ -249,7 +252,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         others = (name for name in get_args(DtypeName) if name != own)
         return TakenTensor((own, *others), record.shape)
 
-    def encode_onchain(self, output: CircuitAnswer, input_data: Any) -> bytes:
+    def encode_onchain(self, output: CircuitAnswer, input_data: object) -> bytes:
         """Return the output as a vector, in the arithmetic that the request asked for."""
         return super().encode_onchain(_tensors(output.outputs), input_data)
 
@@ -257,7 +260,7 @@ class EZKLProofWorkflow(BaseClassicMLInferenceWorkflow):
         """Return whether an artifact has this name or id."""
         return any(prover.artifact.answers_for(model_id) for prover in self.provers)
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         names = [prover.artifact.manifest.name for prover in self.provers]
         return {"id": "ml", "type": "ezkl", "task": ["proof"], "models": names}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, Field, model_validator
 
 from ml.errors import unknown_fields
@@ -33,7 +31,7 @@ class ProofInput(TensorInput):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown(cls, data: Any) -> Any:
+    def _refuse_unknown(cls, data: object) -> object:
         known = [*cls.model_fields, "shape"]
         if not isinstance(data, dict) or data.keys() & set(ANSWERS):
             return data

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from ml.finetuning.settings import TrainerSettings
 from ml.generation.arguments import LanguageModelArguments
@@ -18,7 +18,7 @@ class TrainerArguments(TrainerSettings, JobArguments):
 
 
 def read_trainer_arguments(
-    model: str | None, given: dict[str, Any]
+    model: str | None, given: Mapping[str, object]
 ) -> tuple[TrainerArguments, LanguageModelArguments]:
     """Return the trainer's arguments and those of the model that answers, if one does."""
     faults = Faults()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ml.caller import is_cancelled
 from ml.errors import (
@@ -30,7 +30,7 @@ from ml.infernet.text import decode_texts, encode_text
 from ml.jobs.engine import JobEngine
 from ml.jobs.executors.choice import EXECUTORS
 from ml.jobs.job import IllegalTransition, Job, new_job_id
-from ml.json_text import read_json
+from ml.json_text import JsonObject, read_json
 from ml.models.gpu import gpus_in_sight
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.training.trainer_arguments import read_trainer_arguments
@@ -67,7 +67,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
     )
     has_form = False
 
-    def __init__(self, model: str | None = None, **arguments: Any) -> None:
+    def __init__(self, model: str | None = None, **arguments: object) -> None:
         super().__init__()
         checked, inference = read_trainer_arguments(model, arguments)
         self.settings: TrainerSettings = checked
@@ -127,7 +127,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         if self._language_model is not None:
             await self.in_thread(self._language_model.close)
 
-    async def do_run_model(self, preprocessed_data: Any) -> dict[str, Any]:
+    async def do_run_model(self, preprocessed_data: object) -> JsonObject:
         """Return the state of a job: of the one that is asked for, or of a new one."""
         if isinstance(preprocessed_data, dict) and set(preprocessed_data) == {"job_id"}:
             job = await self.jobs.get(str(preprocessed_data["job_id"]))
@@ -141,7 +141,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             "reason": job.reason,
         }
 
-    def decode_onchain(self, data: bytes) -> dict[str, Any]:
+    def decode_onchain(self, data: bytes) -> JsonObject:
         """Return the request in `abi.encode(string model, string dataset, string params)`."""
         try:
             model, dataset, params = decode_texts(data, "model", "dataset", "params")
@@ -155,11 +155,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             raise InvalidInput("data: the params are no JSON object")
         return {**given, "model_name": model, "dataset_name": dataset}
 
-    def encode_onchain(self, output: dict[str, Any], input_data: Any) -> bytes:
+    def encode_onchain(self, output: JsonObject, input_data: object) -> bytes:
         """Return `abi.encode(string job_id)`."""
-        return encode_text(output["job_id"])
+        return encode_text(str(output["job_id"]))
 
-    def compute_capability(self) -> dict[str, Any]:
+    def compute_capability(self) -> JsonObject:
         """Return this workflow's entry in the `/service-resources` document."""
         models = list(self.settings.allowed_models)
         return {"id": "ml", "type": "trainer", "task": ["fine_tuning"], "models": models}
@@ -313,7 +313,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             return shared_checkpoints(self._shared.files, job_id)
         return Checkpoints.of_job(self.job_engine.jobs_folder / job_id).complete()
 
-    def logs(self, job_id: str, number: int) -> list[dict[str, Any]]:
+    def logs(self, job_id: str, number: int) -> list[JsonObject]:
         """Return the newest entries of a job's log, oldest first.
 
         Where the hosts share no folder, it goes to the newest checkpoint.

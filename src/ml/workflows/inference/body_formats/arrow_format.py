@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from ml.errors import InvalidInput, UnprocessableOutput
+from ml.json_text import JsonObject
+from ml.models.tensor_model import Array
 from ml.workflows.inference.body_formats.body_format import (
     named_tensors,
     shaped,
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
 __all__ = ["ArrowFormat"]
-
-Array = npt.NDArray[Any]
 
 _NO_TENSOR = (
     "{name}: expected a column of numbers, of fixed size lists of them or of fixed shape tensors; "
@@ -41,7 +40,7 @@ class ArrowFormat:
 
     media_type = b"application/vnd.apache.arrow.stream"
 
-    def read(self, body: bytes) -> dict[str, Any]:
+    def read(self, body: bytes) -> JsonObject:
         """Return the columns; nulls, compressed buffers and other kinds of columns are refused."""
         import pyarrow as pa
 
@@ -56,7 +55,7 @@ class ArrowFormat:
             {name: tensor_data(np.concatenate(parts), name=name) for name, parts in arrays.items()}
         )
 
-    def write(self, output: Any) -> bytes:
+    def write(self, output: object) -> bytes:
         """Return a table; the only tensor is called `output`."""
         import pyarrow as pa
 

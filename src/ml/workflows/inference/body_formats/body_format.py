@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ml.errors import InvalidInput, UnprocessableOutput
+from ml.json_text import JsonObject
+from ml.models.tensor_model import Array
 from ml.workflows.inference.tensor_input import DTYPES, dtype_name
 from ml.workflows.inference.tensor_output import TensorOutput
 
 __all__ = ["OUTPUT", "BodyFormat", "named_tensors", "shaped", "tensor_data", "tensors_data"]
-
-Array = npt.NDArray[Any]
 
 #: What an answer's only tensor is called where each has a name.
 OUTPUT = "output"
@@ -28,13 +27,13 @@ class BodyFormat(Protocol):
 
     media_type: bytes
 
-    def read(self, body: bytes) -> dict[str, Any]:
+    def read(self, body: bytes) -> JsonObject:
         """Return what JSON's `data` would be, with arrays in place of lists.
 
         Raises `InvalidInput` for bytes that are no such body.
         """
 
-    def write(self, output: Any) -> bytes:
+    def write(self, output: object) -> bytes:
         """Return an output of tensors; raises `UnprocessableOutput` for what has no place."""
 
 
@@ -56,7 +55,7 @@ def shaped(
         ) from None
 
 
-def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> dict[str, Any]:
+def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> JsonObject:
     """Return one tensor as the `data` of a request has it; `dtype` names one that numpy lacks.
 
     Raises `InvalidInput` for elements that no model takes.
@@ -70,12 +69,12 @@ def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> dict[
     return {"dtype": known, "values": native}
 
 
-def tensors_data(tensors: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def tensors_data(tensors: Mapping[str, JsonObject]) -> JsonObject:
     """Return tensors with names: a single one as a tensor, which needs no name."""
     return next(iter(tensors.values())) if len(tensors) == 1 else {"inputs": dict(tensors)}
 
 
-def named_tensors(output: Any) -> dict[str, TensorOutput]:
+def named_tensors(output: object) -> dict[str, TensorOutput]:
     """Return an output's tensors by their names; those of a list are called by their numbers.
 
     Raises `UnprocessableOutput` where something in it is no tensor.

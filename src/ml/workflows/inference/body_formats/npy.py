@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from ml.errors import InvalidInput, UnprocessableOutput
+from ml.json_text import JsonObject
 from ml.workflows.inference.body_formats.body_format import named_tensors, shaped, tensor_data
 
 __all__ = ["NpyFormat"]
@@ -25,7 +25,7 @@ class NpyFormat:
 
     media_type = b"application/x-npy"
 
-    def read(self, body: bytes) -> dict[str, Any]:
+    def read(self, body: bytes) -> JsonObject:
         """Return the tensor; its values share the body's memory."""
         file = io.BytesIO(body)
         try:
@@ -48,7 +48,7 @@ class NpyFormat:
         flat = np.frombuffer(body, dtype, offset=begin) if due else np.empty(0, dtype)
         return tensor_data(shaped(flat, shape, order="F" if is_fortran else "C"))
 
-    def write(self, output: Any) -> bytes:
+    def write(self, output: object) -> bytes:
         """Return the output's only tensor."""
         tensors = list(named_tensors(output).values())
         if len(tensors) != 1:

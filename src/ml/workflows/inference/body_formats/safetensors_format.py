@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ml.errors import InvalidInput
+from ml.json_text import JsonObject
 from ml.workflows.inference.body_formats.body_format import (
     named_tensors,
     shaped,
@@ -31,7 +30,7 @@ class SafetensorsFormat:
 
     media_type = b"application/x-safetensors"
 
-    def read(self, body: bytes) -> dict[str, Any]:
+    def read(self, body: bytes) -> JsonObject:
         """Return the tensors."""
         from safetensors import SafetensorError, deserialize
 
@@ -43,7 +42,7 @@ class SafetensorsFormat:
             raise InvalidInput("the safetensors file holds no tensor")
         return tensors_data({name: _tensor(name, **tensor) for name, tensor in given})
 
-    def write(self, output: Any) -> bytes:
+    def write(self, output: object) -> bytes:
         """Return the output's tensors, bfloat16 as float32; the only one is called `output`.
 
         Those of a list are called 0, 1, …
@@ -54,7 +53,7 @@ class SafetensorsFormat:
         return save({name: np.asarray(one.array, order="C") for name, one in tensors.items()})
 
 
-def _tensor(name: str, dtype: str, shape: list[int], data: bytearray) -> dict[str, Any]:
+def _tensor(name: str, dtype: str, shape: list[int], data: bytearray) -> JsonObject:
     if dtype not in _DTYPES:
         raise InvalidInput(f"{name}: expected one of {', '.join(_DTYPES)}; given {dtype}")
     array = shaped(np.frombuffer(data, _DTYPES[dtype]), shape, name=name)
