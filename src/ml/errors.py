@@ -329,7 +329,7 @@ def describe_faults(error: ValidationError, *, under: str = "", most: int = 10) 
     """
     lines = fault_lines(error, under=under)
     if len(lines) > most:
-        lines[most:] = [f"and {len(lines) - most} more"]
+        lines[most:] = [f"and {error.error_count() - most} more"]
     return "; ".join(lines)
 
 
@@ -340,6 +340,8 @@ _WORDS = {
     "list_type": "give a list",
     "model_type": "give an object",
 }
+#: As many faults are told, and so much of a name: a body may have a million of both.
+_MOST_FAULTS, _MOST_OF_NAME = 100, 100
 
 
 def fault_lines(
@@ -347,15 +349,16 @@ def fault_lines(
 ) -> list[str]:
     """Return pydantic's faults, a line each; `names` gives other names for top-level fields."""
     lines = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        parts = [str(part) for part in fault["loc"]]
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    for fault in faults[:_MOST_FAULTS]:
+        parts = [str(part)[:_MOST_OF_NAME] for part in fault["loc"]]
         if parts and names:
             parts[0] = names.get(parts[0], parts[0])
         where = ".".join(part for part in (under, *parts) if part)
         message = fault["msg"].removeprefix("Value error, ")
         message = _WORDS.get(fault["type"], message)
         lines.append(f"{where}: {message}" if where else message)
-    return lines
+    return [*lines, *_rest(len(faults))]
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -366,6 +369,11 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def unknown_fields(given: Iterable[str], known: Sequence[str]) -> list[str]:
     """Return a line for each given name that is not known, with the one that was probably meant."""
-    return [
-        f"no such field: {name!r}{did_you_mean(name, known)}" for name in given if name not in known
-    ]
+    unknown = [name[:_MOST_OF_NAME] for name in given if name not in known]
+    told = unknown[:_MOST_FAULTS]
+    lines = [f"no such field: {name!r}{did_you_mean(name, known)}" for name in told]
+    return [*lines, *_rest(len(unknown))]
+
+
+def _rest(faults: int) -> list[str]:
+    return [f"and {faults - _MOST_FAULTS} more"] if faults > _MOST_FAULTS else []

@@ -85,18 +85,24 @@ class LocalPlace:
                     yield file
 
     def open(self, file: StoredFile) -> BinaryIO:
-        """Open one to be read; raises `NotFound` for one that is gone, or a link in its place."""
+        """Open one to be read; raises `NotFound` for one that is gone, or another in its place."""
         try:
-            return os.fdopen(os.open(self._root / file.name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+            found = os.fdopen(os.open(self._root / file.name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
         except OSError:
             raise NotFound(f"{file.name!r} is deleted meanwhile.") from None
+        now = os.fstat(found.fileno())
+        has_grown = now.st_ino == _inode(file.version) and now.st_size > file.size
+        if _version(now) != file.version and not has_grown:
+            found.close()
+            raise NotFound(f"{file.name!r} is replaced meanwhile; ask again.")
+        return found
 
     def _look(self, name: str) -> StoredFile | None:
         with suppress(OSError):
             found = (self._root / name).lstat()
             if stat.S_ISREG(found.st_mode):
-                version = f"{found.st_mtime_ns}/{found.st_ino}"
-                return StoredFile(self, name, found.st_size, version, found.st_mtime_ns / 1e9)
+                changed_at = found.st_mtime_ns / 1e9
+                return StoredFile(self, name, found.st_size, _version(found), changed_at)
         return None
 
     def _is_linked(self, folder: str) -> bool:
@@ -104,6 +110,14 @@ class LocalPlace:
             filter(None, folder.split("/")), lambda path, part: path / part, initial=self._root
         )
         return any(path.is_symlink() for path in itertools.islice(way, 1, None))
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns}/{found.st_ino}"
+
+
+def _inode(version: str) -> int:
+    return int(version.rpartition("/")[2])
 
 
 class RemotePlace:
