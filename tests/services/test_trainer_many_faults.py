@@ -40,7 +40,10 @@ async def service(
         ("/finetune", {**REQUEST, "column_map": dict.fromkeys(UNKNOWN, 1)}),
         ("/finetune", {**REQUEST, "k" * 1_000_000: 1}),
         ("/v1/fine_tuning/jobs", UNKNOWN),
-        ("/v1/fine_tuning/jobs", {"model": "small", "training_file": "rows.jsonl", "hyperparameters": UNKNOWN}),
+        (
+            "/v1/fine_tuning/jobs",
+            {"model": "small", "training_file": "rows.jsonl", "hyperparameters": UNKNOWN},
+        ),
         ("/v1/models/houses/export", {"exports": ["onnx"] * MANY}),
         ("/v1/models/houses/export", UNKNOWN),
         ("/datasets/validate", {**REQUEST, **UNKNOWN}),
