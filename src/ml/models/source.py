@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ __all__ = [
     "LocalSource",
     "ModelSource",
     "built_in_fault",
-    "file_bytes",
     "filename_fault",
     "is_repo_id",
     "repo_id_fault",
@@ -48,15 +46,6 @@ def built_in_fault(name: str) -> str | None:
     if name in BUILT_IN_MODELS:
         return None
     return f"there is no built-in model {name!r}; use {', '.join(BUILT_IN_MODELS)}"
-
-
-def file_bytes(path: Path) -> int:
-    """Return the size of a model's file, with those beside it whose names go on behind its own.
-
-    So the weights of large ONNX models are called: `model.onnx.data`, `model.onnx_data`.
-    """
-    beside = path.parent.glob(f"{glob.escape(path.name)}*")
-    return sum(one.stat().st_size for one in beside if one.is_file())
 
 
 @dataclass(frozen=True)

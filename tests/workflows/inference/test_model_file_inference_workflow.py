@@ -10,6 +10,7 @@ from typing import Any
 
 import catboost
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import xgboost
@@ -163,6 +164,7 @@ async def test_torch_s_workflow_says_which_class_a_file_of_another_library_needs
         ({"path": "model.dat", "engine": "onxruntime"}, "did you mean 'onnxruntime'"),
         ({"path": "model.onnx", "safe_classes": ["a.B"]}, "files of onnxruntime hold no classes"),
         ({"path": "model.onnx", "modle": 1}, "no such argument: 'modle'"),
+        ({"path": "model.txt", "mmap": True}, "mmap: lightgbm copies what files hold"),
         ({"model_source": "BUILT_IN", "model_args": {"name": "iris"}}, "is torch's"),
     ],
 )
@@ -525,4 +527,71 @@ async def test_a_file_that_would_end_its_library_does_not_end_the_service(
     path.write_bytes(content)
     message = rf"{path.name}: cannot be loaded as .* damaged: it ends its library by SIGSEGV"
     with pytest.raises(ConfigurationError, match=message):
+        await loaded(path)
+
+
+# --- weights beside an ONNX file --------------------------------------------------------------
+
+
+def with_weights_beside(folder: Path, location: str = "weights.bin") -> Path:
+    """Save a linear layer whose weights are in a file of their own."""
+    weights = np.eye(256, dtype=np.float32) * 2
+    path = onnx_graph(
+        folder / "large.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [onnx_tensor("x", ["n", 256])],
+        [onnx_tensor("y", ["n", 256])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=location)
+    return path
+
+
+def mapped_files() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+async def test_weights_stay_in_the_file_beside_where_that_is_asked_for(
+    mmap: bool, tmp_path: Path
+) -> None:
+    workflow = await loaded(with_weights_beside(tmp_path), mmap=mmap)
+    answer = await infer(workflow, {"dtype": "float", "values": [[1.5] * 256]})
+    assert answer["values"] == [[3.0] * 256]
+    weights = tmp_path / "weights.bin"
+    assert (str(weights) in mapped_files()) is mmap
+    assert workflow.model_bytes() > weights.stat().st_size == 4 * 256 * 256
+
+
+async def test_a_file_that_has_its_weights_in_it_is_not_mapped(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"mmap: .*save_as_external_data=True"):
+        await loaded(MODELS["onnxruntime"](tmp_path).path, mmap=True)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such model file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "git lfs pull"),
+    ],
+    ids=["missing", "pointer"],
+)
+async def test_weights_that_are_not_beside_their_file_are_missed_by_name(
+    engine: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    path = with_weights_beside(tmp_path)
+    (tmp_path / "weights.bin").unlink()
+    if content is not None:
+        (tmp_path / "weights.bin").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=rf"weights\.bin: .*{message}"):
+        await loaded(path, engine=engine)
+
+
+async def test_weights_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
+    path = with_weights_beside(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../" * 9 + "etc/passwd"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ConfigurationError, match=r"etc/passwd', outside of its folder"):
         await loaded(path)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 from ml.errors import ConfigurationError, did_you_mean
 from ml.extras import how_to_install, is_installed
 from ml.models.formats.catboost_file import load_catboost
 from ml.models.formats.lightgbm_file import load_lightgbm
-from ml.models.formats.onnx_file import load_onnx
-from ml.models.formats.openvino_file import load_openvino
+from ml.models.formats.onnx_file import load_mapped_onnx, load_onnx
+from ml.models.formats.onnx_weights import weight_files
+from ml.models.formats.openvino_file import files_of_openvino, load_openvino
 from ml.models.formats.skops_file import load_skops
 from ml.models.formats.xgboost_file import load_xgboost
 from ml.models.tensor_model import Load
@@ -30,7 +31,8 @@ class Engine:
         module: what is imported of it.
         extra: the extra of this distribution that brings it.
         load: imports it, and loads a file.
-        beside: the ending of a second file that models have, by that of the first.
+        beside: the names of the further files that a model has, relative to the folder of its own.
+        load_mapped: as `load`, with weights that stay in their file, if it can that.
         takes_classes: whether a file may hold classes that have to be allowed.
     """
 
@@ -38,13 +40,16 @@ class Engine:
     module: str
     extra: str
     load: Load
-    beside: Mapping[str, str] = field(default_factory=dict)
+    beside: Callable[[Path], Sequence[str]] = lambda _: ()
+    load_mapped: Load | None = None
     takes_classes: bool = False
 
 
 ENGINES = {
-    "onnxruntime": Engine((".onnx",), "onnxruntime", "onnx", load_onnx),
-    "openvino": Engine((".xml",), "openvino", "openvino", load_openvino, {".xml": ".bin"}),
+    "onnxruntime": Engine(
+        (".onnx",), "onnxruntime", "onnx", load_onnx, weight_files, load_mapped_onnx
+    ),
+    "openvino": Engine((".xml",), "openvino", "openvino", load_openvino, files_of_openvino),
     "sklearn": Engine((".skops",), "skops", "sklearn", load_skops, takes_classes=True),
     "xgboost": Engine((".json", ".ubj"), "xgboost", "xgboost", load_xgboost),
     "lightgbm": Engine((".txt",), "lightgbm", "lightgbm", load_lightgbm),

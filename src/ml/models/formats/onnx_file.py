@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError
+from ml.models.formats.onnx_weights import weight_files
 from ml.models.tensor_model import Label, TensorModel, TensorSpec, math_threads, unreadable
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["load_onnx"]
+__all__ = ["load_mapped_onnx", "load_onnx"]
 
 Array = npt.NDArray[Any]
 
@@ -68,6 +69,23 @@ def load_onnx(path: Path, classes: Sequence[str] = ()) -> TensorModel:
     Raises `ConfigurationError` for a file that cannot be loaded, and for a model whose inputs are
     no tensors of numbers.
     """
+    return _load(path, is_mapped=False)
+
+
+def load_mapped_onnx(path: Path, classes: Sequence[str] = ()) -> TensorModel:
+    """Load an ONNX file whose weights stay in the files beside it, mapped into memory.
+
+    Raises `ConfigurationError` as `load_onnx` does, and where no file is beside it.
+    """
+    if not weight_files(path):
+        raise ConfigurationError(
+            f"{path.name}: mmap: its weights are in the file itself, which onnxruntime copies; "
+            "save them beside it: onnx.save_model(model, path, save_as_external_data=True)"
+        )
+    return _load(path, is_mapped=True)
+
+
+def _load(path: Path, *, is_mapped: bool) -> TensorModel:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -76,6 +94,8 @@ def load_onnx(path: Path, classes: Sequence[str] = ()) -> TensorModel:
     options.log_severity_level = _FATAL
     # Threads that wait for the next run would take the cores from those who answer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if is_mapped:  # else it copies them in an order that large batches are faster with
+        options.add_session_config_entry("session.disable_prepacking", "1")
     there = onnxruntime.get_available_providers()
     due = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
     try:

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError
+from ml.models.formats.onnx_weights import weight_files
 from ml.models.tensor_model import Label, TensorModel, TensorSpec, math_threads, unreadable
 
 if TYPE_CHECKING:
     import openvino  # type: ignore[import-untyped]
 
-__all__ = ["load_openvino"]
+__all__ = ["files_of_openvino", "load_openvino"]
 
 Array = npt.NDArray[Any]
 
@@ -55,6 +56,11 @@ class _OpenVINOModel:
 
     def labels(self, output: str) -> Sequence[Label] | None:
         return None
+
+
+def files_of_openvino(path: Path) -> list[str]:
+    """Return the names of the files beside a model's, which hold its weights."""
+    return weight_files(path) if path.suffix.lower() == ".onnx" else [f"{path.stem}.bin"]
 
 
 def load_openvino(path: Path, classes: Sequence[str] = ()) -> TensorModel:

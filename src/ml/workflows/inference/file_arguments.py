@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ml.models.formats.engines import Engine, engine_for
 from ml.models.source import BuiltInSource, ModelSource
-from ml.workflows.arguments import DottedPath, Location, checked_arguments
+from ml.workflows.arguments import DottedPath, Flag, Location, checked_arguments
 from ml.workflows.faults import Faults
 from ml.workflows.inference.model_arguments import ModelArguments, checked_source
 
@@ -26,6 +26,11 @@ class FileArguments(ModelArguments):
     )
     outputs: tuple[Location, ...] = Field(
         default=(), description="The names of those that are answered; all by default"
+    )
+    mmap: Flag = Field(
+        default=False,
+        description="The weights stay in the files beside an ONNX file, so that workers share "
+        "their memory",
     )
     safe_classes: tuple[DottedPath, ...] = Field(
         default=(), description="Classes that a file of skops may hold beside those it knows"
@@ -47,6 +52,8 @@ def read_file_arguments(
     name, engine = _engine(source, arguments.engine, faults)
     if arguments.safe_classes and not engine.takes_classes:
         faults.add(f"safe_classes: files of {name} hold no classes")
+    if arguments.mmap and engine.load_mapped is None:
+        faults.add(f"mmap: {name} copies what files hold; ONNX files have a way")
     faults.tell()
     return arguments, source, name, engine
 

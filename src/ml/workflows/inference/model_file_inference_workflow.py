@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from ml.errors import ConfigurationError, InvalidInput, OutOfMemory, ServiceError
 from ml.json_text import JsonObject
-from ml.models.source import HubSource, LocalSource, ModelSource, file_bytes
+from ml.models.source import HubSource, LocalSource, ModelSource
 from ml.models.tensor_model import Array, TensorModel, TensorSpec
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
@@ -69,7 +69,7 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
 
     def model_bytes(self) -> int:
         """Return the size of the model's files."""
-        return sum(map(file_bytes, self._fetch()))
+        return sum(path.stat().st_size for path in self._fetch())
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository or its file."""
@@ -186,13 +186,14 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
 
     def _fetch(self) -> list[Path]:
         path = self.source.fetch()
-        if second := self._engine.beside.get(path.suffix.lower()):
-            return [path, _beside(self.source, path, second).fetch()]
-        return [path]
+        beside = (_beside(self.source, path, name) for name in self._engine.beside(path))
+        return [path, *(source.fetch() for source in beside)]
 
     def _load(self, path: Path) -> TensorModel:
+        mapped = self._engine.load_mapped if self._arguments.mmap else None
+        load = mapped or self._engine.load
         try:
-            return self._engine.load(path, self._arguments.safe_classes)
+            return load(path, self._arguments.safe_classes)
         except (ImportError, OSError) as error:  # such as a library of the system that is missing
             raise ConfigurationError(
                 f"{path.name}: {self._engine.module} cannot load it: {error}"
@@ -208,11 +209,12 @@ def _taken_by(spec: TensorSpec) -> TakenTensor:
     return TakenTensor(tuple(dtype_name(dtype) for dtype in spec.dtypes), spec.shape)
 
 
-def _beside(source: ModelSource, path: Path, ending: str) -> HubSource | LocalSource:
+def _beside(source: ModelSource, path: Path, name: str) -> HubSource | LocalSource:
     """Return the source of a file that lies beside a model's."""
     if isinstance(source, HubSource):
-        return replace(source, filename=source.filename.rpartition(".")[0] + ending)
-    return LocalSource(path.with_suffix(ending), "")
+        folder, slash, _ = source.filename.rpartition("/")
+        return replace(source, filename=f"{folder}{slash}{name}")
+    return LocalSource(path.parent / name, "")
 
 
 def _require_names(given: Mapping[str, TensorInput], specs: Sequence[TensorSpec]) -> None:

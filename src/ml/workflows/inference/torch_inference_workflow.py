@@ -12,7 +12,6 @@ import structlog
 
 from ml.errors import ConfigurationError, InvalidInput
 from ml.json_text import JsonObject
-from ml.models.source import file_bytes
 from ml.models.tensor_model import Array
 from ml.models.torch_file import TorchFile
 from ml.proving.model_proofs import ModelProof
@@ -116,7 +115,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
 
     def model_bytes(self) -> int:
         """Return the size of the model's file."""
-        return file_bytes(self.source.fetch())
+        return self.source.fetch().stat().st_size
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository, its file or its built-in name."""
