@@ -9,12 +9,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, field_validator
 from quart import request
-from quart_schema import document_response
+from quart_schema import document_querystring, document_response
 
 from ml.errors import Forbidden, InvalidInput, NotFound, PayloadTooLarge
 from ml.serving.adapters import Adapter
 from ml.serving.media_types import takes
+from ml.serving.query import Query
 
 if TYPE_CHECKING:
     from ml.generation.adapter_leases import AdapterLeases
@@ -23,7 +25,27 @@ if TYPE_CHECKING:
 __all__ = ["add_adapter_uploads"]
 
 _WRITTEN_BYTES = 1 << 20
+
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class UploadQuery(Query):
+    """How an adapter is handed over."""
+
+    sha256: str | None = Field(
+        default=None, description="That of the zip: one that arrives otherwise is refused"
+    )
+    replace: bool = Field(
+        default=False, description="Whether it takes the place of another adapter of its name"
+    )
+
+    @field_validator("sha256")
+    @classmethod
+    def _is_one(cls, value: str | None) -> str | None:
+        if value is not None and not _SHA256.fullmatch(value):
+            raise ValueError("give 64 hexadecimal digits in lower case")
+        return value
 
 
 def add_adapter_uploads(app: ServiceApp, most_bytes: int) -> None:
@@ -39,27 +61,24 @@ def add_adapter_uploads(app: ServiceApp, most_bytes: int) -> None:
         return model.adapters
 
     @app.put("/v1/adapters/<name>")
+    @document_querystring(UploadQuery)
     @document_response(Adapter)
     @takes("application/zip")
     async def upload_adapter(name: str) -> dict[str, Any]:
-        """Keep an adapter, a zip of its folder, and load it.
-
-        `?sha256=` is that of the zip. Another one of the name stays, unless `?replace=true`.
-        """
+        """Keep an adapter, a zip of its folder, and load it."""
         from ml.generation.adapter_archive import unpack_adapter  # brings torch
 
-        leases = adapters()
+        query, leases = UploadQuery.asked(), adapters()
         leases.folder.check_name(name)
         _require_fitting(request.content_length or 0, most_bytes)
-        replaces = request.args.get("replace") == "true"
         scratch = await asyncio.to_thread(leases.folder.scratch)
         try:
             archive = scratch / ".zip"
             digest = await _write(archive, most_bytes)
-            _require_digest(digest)
+            _require_digest(digest, query.sha256)
             await asyncio.to_thread(unpack_adapter, archive, scratch, most_bytes=most_bytes)
             await asyncio.to_thread(archive.unlink)
-            await asyncio.to_thread(leases.add, name, scratch, replaces=replaces)
+            await asyncio.to_thread(leases.add, name, scratch, replaces=query.replace)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         async with leases.hold(name):
@@ -83,13 +102,8 @@ async def _write(target: Path, most_bytes: int) -> str:
     return digest.hexdigest()
 
 
-def _require_digest(digest: str) -> None:
-    due = request.args.get("sha256")
-    if due is None:
-        return
-    if not _SHA256.fullmatch(due):
-        raise InvalidInput("sha256: give 64 hexadecimal digits in lower case")
-    if due != digest:
+def _require_digest(digest: str, due: str | None) -> None:
+    if due is not None and due != digest:
         raise InvalidInput(f"sha256: the body that came has {digest}; send it again")
 
 

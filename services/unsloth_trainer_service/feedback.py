@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from quart_schema import document_request, document_response
 
 from ml.errors import InvalidInput, describe_faults
-from ml.finetuning.feedback import Feedback, FeedbackCounts, FeedbackFile
+from ml.finetuning.feedback import Feedback, FeedbackCounts, RunFeedback
 from ml.serving.json_body import json_body
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def add_feedback(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
     """Register the addresses."""
 
-    def file_of(job_id: str) -> FeedbackFile:
-        return FeedbackFile(workflow.job_engine.jobs_folder / job_id)
+    def feedback_of(job_id: str) -> RunFeedback:
+        return RunFeedback(workflow.job_engine.jobs_folder / job_id, workflow.shared_files)
 
     @app.post("/v1/models/<path:name>/feedback")
     @document_request(Feedback)
@@ -32,13 +32,13 @@ def add_feedback(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
             feedback = Feedback.model_validate(body)
         except ValidationError as error:
             raise InvalidInput(describe_faults(error)) from None
-        file = file_of((await workflow.exports.run_of(name)).id)
-        await workflow.in_thread(file.add, feedback)
-        return (await workflow.in_thread(file.counts)).model_dump()
+        given = feedback_of((await workflow.exports.run_of(name)).id)
+        await workflow.in_thread(given.add, feedback)
+        return (await workflow.in_thread(given.counts)).model_dump()
 
     @app.get("/jobs/<job_id>/feedback")
     @document_response(FeedbackCounts)
     async def feedback_of_run(job_id: str) -> dict[str, Any]:
         """Return how many answers of the run's model were found good, and how many bad."""
         job = await workflow.jobs.get(job_id)
-        return (await workflow.in_thread(file_of(job.id).counts)).model_dump()
+        return (await workflow.in_thread(feedback_of(job.id).counts)).model_dump()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart_schema import document_request, document_response
+from pydantic import Field
+from quart_schema import document_querystring, document_request, document_response
 
 from ml.finetuning.request import FinetuningRequest
 from ml.finetuning.request_body import read_request
@@ -12,7 +13,7 @@ from ml.jobs.job import Job, new_job_id
 from ml.serving.job_views import JobRecord
 from ml.serving.jobs import JobForm, add_job_routes, cancelled
 from ml.serving.json_body import json_body
-from ml.serving.paging import page_limit
+from ml.serving.query import Query
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.answers import JobLogs, Queued
 from unsloth_trainer_service.dashboard import dashboard_url
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 _RECENT_LOGS = 50
 #: More than any training has.
 _ALL_LOGS = 10**9
+
+
+class LogsQuery(Query):
+    """How much of a log is wanted."""
+
+    limit: int = Field(
+        default=_ALL_LOGS, ge=1, le=_ALL_LOGS, description="How many of the newest, at most"
+    )
 
 
 class LoggedForm(JobForm):
@@ -66,9 +75,10 @@ def add_finetune(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
         return await cancelled(form, job_id)
 
     @app.get("/logs/<job_id>")
+    @document_querystring(LogsQuery)
     @document_response(JobLogs)
     async def logs(job_id: str) -> dict[str, Any]:
-        """Return a job's log entries; `?limit=` the newest of them."""
+        """Return a job's log entries, oldest first."""
+        limit = LogsQuery.asked().limit
         job = await workflow.jobs.get(job_id)
-        limit = page_limit(_ALL_LOGS, most=_ALL_LOGS)
         return {"job_id": job.id, "logs": await workflow.in_thread(workflow.logs, job.id, limit)}

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from quart import request
-from quart_schema import document_response
+from pydantic import Field
+from quart_schema import document_querystring, document_response
 
 from ml.finetuning.tuned_models import TunedModel
 from ml.serving.job_views import timestamp
 from ml.serving.pages.page import Page, add_page
-from ml.serving.paging import page_limit
+from ml.serving.paging import MOST_ENTRIES, PageQuery
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.answers import ModelPage
 
 if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
 
-_PAGE_SIZE = 50
+
+class ModelsQuery(PageQuery):
+    """A page of models, all or some."""
+
+    limit: int = Field(default=50, ge=1, le=MOST_ENTRIES, description="How many models, at most")
+    after: str | None = Field(default=None, description="The name of the last one that you have")
+    search: str = Field(
+        default="", description="Words that are in a model's name, its base or its run"
+    )
 
 
 def add_models_page(app: ServiceApp, workflow: UnslothTrainerWorkflow, *, serves: bool) -> None:
     """Register the page and the list; `serves` says whether an LLM service is known."""
 
+    @document_querystring(ModelsQuery)
     @document_response(ModelPage)
     async def tuned_models() -> dict[str, Any]:
         """Return the tuned models, newest first; a page to browsers.
 
-        `?search=` words of their names, bases and runs; `?limit=` of them behind `?after=`.
         `loaded` says whether one is in memory to answer, and is null where nothing answers.
         """
         app.health.require_loaded()
-        limit, after = page_limit(_PAGE_SIZE), request.args.get("after")
-        words = request.args.get("search", "")
-        page = await workflow.in_thread(workflow.tuned.page, words, after, limit)
+        query = ModelsQuery.asked()
+        page = await workflow.in_thread(workflow.tuned.page, query.search, query.after, query.limit)
         return {
             "models": [_view(workflow, model) for model in page.models],
             "total": page.total,

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from quart import Response, request
-from quart_schema import DataSource, document_request, document_response
+from quart import Response
+from quart_schema import (
+    DataSource,
+    document_querystring,
+    document_request,
+    document_response,
+)
 
 from ml.errors import InvalidInput, NotFound
 from ml.finetuning.uploads import TRAINING_DATA, check_name
@@ -17,7 +22,7 @@ from ml.serving.openai.answers import Deleted
 from ml.serving.openai.errors import error_reply
 from ml.serving.openai.page import list_page
 from ml.serving.openai.routes import OPENAI_PATHS
-from ml.serving.paging import page_limit
+from ml.serving.paging import PageQuery
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.answers import FileEntry, FileList
 from unsloth_trainer_service.run_files import stored_file_reply
@@ -39,6 +44,16 @@ class Upload(BaseModel):
         description="A file of training data", json_schema_extra={"format": "binary"}
     )
     purpose: Literal["fine-tune"] = "fine-tune"
+
+
+class FilesQuery(PageQuery):
+    """A page of files."""
+
+    limit: int = Field(
+        default=_MOST_FILES, ge=1, le=_MOST_FILES, description="How many files, at most"
+    )
+    order: Literal["asc", "desc"] = Field(default="desc", description="desc: the newest first")
+    purpose: str | None = Field(default=None, description="Only files that are there for this")
 
 
 def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
@@ -65,21 +80,22 @@ def add_files(app: ServiceApp, workflow: UnslothTrainerWorkflow) -> None:
             scratch.unlink(missing_ok=True)
 
     @app.get("/v1/files")
+    @document_querystring(FilesQuery)
     @document_response(FileList)
     async def list_files() -> dict[str, Any]:
-        """Return the files, newest first; `?purpose=`, `?after=`, `?order=asc` and `?limit=`."""
+        """Return the files, newest first, a page at a time."""
+        query = FilesQuery.asked()
         entries = await workflow.in_thread(uploads.list)
-        if request.args.get("order") == "asc":
+        if query.order == "asc":
             entries.reverse()
-        if purpose := request.args.get("purpose"):
-            entries = [entry for entry in entries if entry["purpose"] == purpose]
-        if after := request.args.get("after"):
+        if query.purpose:
+            entries = [entry for entry in entries if entry["purpose"] == query.purpose]
+        if query.after:
             ids = [entry["id"] for entry in entries]
-            if after not in ids:
-                raise NotFound(f"There is no file {after!r}.")
-            entries = entries[ids.index(after) + 1 :]
-        limit = page_limit(_MOST_FILES, most=_MOST_FILES)
-        return list_page(entries[:limit], len(entries) > limit)
+            if query.after not in ids:
+                raise NotFound(f"There is no file {query.after!r}.")
+            entries = entries[ids.index(query.after) + 1 :]
+        return list_page(entries[: query.limit], len(entries) > query.limit)
 
     @app.get("/v1/files/<file_id>")
     @document_response(FileEntry)

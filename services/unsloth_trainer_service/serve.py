@@ -8,14 +8,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from quart import request
-from quart_schema import document_response
+from pydantic import Field
+from quart_schema import document_querystring, document_response
 
 from ml.errors import NotReady, ServiceError, UnprocessableInput, UpstreamError, UpstreamRefused
 from ml.finetuning.run_files import RunFile
 from ml.generation.request import AdapterTaken
 from ml.jobs.stored_file import StoredFile
 from ml.serving.json_body import refuse_body
+from ml.serving.query import Query
 from ml.workflows.training.unsloth_trainer_workflow import UnslothTrainerWorkflow
 from unsloth_trainer_service.answers import Served
 
@@ -29,6 +30,14 @@ __all__ = ["LLMService", "add_serve"]
 
 _PART_BYTES = 1 << 20
 _CONNECT_SECONDS, _SEND_SECONDS, _LOAD_SECONDS = 5.0, 60.0, 300.0
+
+
+class ServeQuery(Query):
+    """How a model is handed over."""
+
+    replace: bool = Field(
+        default=False, description="Whether it takes the place of another model of its name"
+    )
 
 
 class LLMService:
@@ -96,9 +105,11 @@ def add_serve(app: ServiceApp, workflow: UnslothTrainerWorkflow, llm: LLMService
     """Register the address; without an LLM service, it says what to set."""
 
     @app.post("/v1/models/<name>/serve")
+    @document_querystring(ServeQuery)
     @document_response(Served)
     async def serve_model(name: str) -> dict[str, Any]:
-        """Hand a tuned model to the LLM service; `?replace=true` takes the place of another."""
+        """Hand a tuned model to the LLM service."""
+        query = ServeQuery.asked()
         await refuse_body()
         archive = _archive(await workflow.tuned.files(name), name)
         if llm is None:
@@ -107,8 +118,7 @@ def add_serve(app: ServiceApp, workflow: UnslothTrainerWorkflow, llm: LLMService
                 "asks for a key."
             )
         digest = await workflow.in_thread(workflow.tuned.hashes.sha256, archive)
-        replaces = request.args.get("replace") == "true"
-        await llm.take(name, archive, digest, replaces=replaces)
+        await llm.take(name, archive, digest, replaces=query.replace)
         return {"id": name, "object": "model", "served": True}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from ml.errors import NotFound
-from ml.finetuning.feedback import FEEDBACK_FILE
+from ml.finetuning.feedback import FEEDBACK_FILE, FEEDBACK_FOLDER
 from ml.finetuning.manifest import MANIFEST_FILE
 from ml.finetuning.names import is_output_name, output_name
 from ml.finetuning.output import ADAPTER_CONFIG, OWNER_FILE, Output, owner_of
@@ -122,9 +122,13 @@ class RunFiles:
         """Return files with those that a job has whatever became of it."""
         found = {file.name: file for file in left}
         for name, kind in _TOLD.items():
-            stored = (place.look(f"{job_id}/{name}") for place in self._jobs)
-            if name not in found and (first := next(filter(None, stored), None)):
+            copies = (place.look(f"{job_id}/{name}") for place in self._jobs)
+            if name not in found and (first := next(filter(None, copies), None)):
                 found[name] = RunFile(name, kind, first)
+        for place in self._jobs:
+            for stored in place.below(f"{job_id}/{FEEDBACK_FOLDER}"):
+                name = stored.name.removeprefix(f"{job_id}/")
+                found.setdefault(name, RunFile(name, "feedback", stored))
         return _sorted(found.values())
 
     def _left(self, name: str, owner: str | None, job: Job | None) -> builtins.list[RunFile]:

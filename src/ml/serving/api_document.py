@@ -116,6 +116,23 @@ class ApiDocument(OpenAPIProvider):
                     self._add_bytes(path, operation)
         return paths, components
 
+    def build_querystring_parameters(
+        self, model: type[Any]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return an address's parameters; what may be left out of a query is no null in it."""
+        parameters, components = super().build_querystring_parameters(model)
+        for one in parameters:
+            schema = one["schema"]
+            ways = [way for way in schema.get("anyOf", ()) if way.get("type") != "null"]
+            if len(ways) == 1:
+                del schema["anyOf"]
+                schema.update(ways[0])
+            if any(way.get("type") == "object" for way in ways):
+                one.update(style="deepObject", explode=True)
+            if schema.get("default", "") is None:
+                del schema["default"]
+        return parameters, components
+
     def build_response_object(
         self, model: type[Any], headers_model: type[Any] | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:

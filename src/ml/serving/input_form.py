@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
-from quart import request
-from quart_schema import document_response
+from quart_schema import document_querystring, document_response
 
 from ml.errors import InvalidInput, ServiceError
 from ml.infernet.json_text import to_json
 from ml.infernet.message import InfernetInput, InfernetInputSource, parse_message
 from ml.serving.availability import needs_no_workflow
 from ml.serving.endpoint import Headers, add_endpoint
-from ml.serving.models import models_of
+from ml.serving.models import ModelQuery, models_of
 from ml.serving.reply import Reply, error_reply
 from ml.serving.service_output import SERVICE_OUTPUT_PATH
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -79,15 +78,16 @@ def add_input_form(app: ServiceApp) -> None:
     workflow = app.workflow
 
     @app.get(FORM_PATH)
+    @document_querystring(ModelQuery)
     @document_response(WhatIsTaken)
     @needs_no_workflow
     async def input_form() -> dict[str, Any]:
         """Return the JSON Schema of a message's `data`, an example, and what can be asked for.
 
-        A model's own shape and an example of it are known once it is loaded. Of several models,
-        `?model_id=…` says of which; else it is the default one.
+        A model's own shape and an example of it are known once it is loaded. Of several models, it
+        is the default one's, or that which `model_id` names.
         """
-        models, model_id = models_of(workflow), request.args.get("model_id")
+        models, model_id = models_of(workflow), ModelQuery.asked().model_id
         told = models.for_model(model_id) if models is not None and model_id else workflow
         return {
             "schema": told.input_schema(),
@@ -113,7 +113,7 @@ def example_messages(
 ) -> dict[str, dict[str, Any]]:
     """Return messages that the workflow answers, by what they show; none if no input is known."""
     data = workflow.example_input()
-    if data is None:
+    if data is None or not (has_all or workflow.has_onchain_input):
         return {}
     messages = {"a web client": {"source": 1, "data": data}}
     if not has_all:

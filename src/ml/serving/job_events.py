@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from pydantic import Field
 from quart import Response, request
 
 from ml.errors import InvalidInput
@@ -15,25 +16,43 @@ from ml.jobs.job import Job, JobEvent
 from ml.jobs.thinning import thinned_events
 from ml.serving.event_stream import with_heartbeats
 from ml.serving.job_views import event_view
-from ml.serving.paging import asked_number
+from ml.serving.query import Query
 from ml.serving.reply import STREAM_HEADERS
 
 if TYPE_CHECKING:
     from ml.jobs.store import JobStore
     from ml.jobs.tail import Tails
 
-__all__ = ["event_history", "stream_events"]
+__all__ = ["EventsQuery", "HistoryQuery", "event_history", "stream_events"]
 
 #: The most events of a history's page.
 _MOST_EVENTS = 1000
-#: The fewest and the most events of progress that a stream can be thinned to.
-_POINTS = (500, 10_000)
+
+
+class HistoryQuery(Query):
+    """Where a job's events begin."""
+
+    after: int = Field(
+        default=0, ge=0, le=10**18, description="The id of the last event that you have"
+    )
+
+
+class EventsQuery(HistoryQuery):
+    """Where a stream of a job's events begins, and how many there are."""
+
+    points: int | None = Field(
+        default=None,
+        ge=500,
+        le=10_000,
+        description="Of the `progress` that was, as many events as that, with the peaks and dips "
+        "of each stretch; by default all",
+    )
 
 
 async def event_history(store: JobStore, job_id: str) -> dict[str, Any]:
     """Return a job's events behind those that the client has, a thousand at most."""
     job = await store.get(job_id)
-    events = await store.events(job_id, _last_event_id(), _MOST_EVENTS)
+    events = await store.events(job_id, _last_event_id(HistoryQuery.asked()), _MOST_EVENTS)
     return {
         "job_id": job.id,
         "status": job.state.value,
@@ -46,10 +65,11 @@ async def stream_events(
 ) -> Response:
     """Return a job's events as server-sent ones, behind those that the client has.
 
-    The first is an `init` event without an id: the job as it is now. With `?points=`, those that
+    The first is an `init` event without an id: the job as it is now. With `points`, those that
     were are thinned to so many of progress; those that come are not.
     """
-    after, points = _last_event_id(), asked_number("points", *_POINTS)
+    query = EventsQuery.asked()
+    after, points = _last_event_id(query), query.points
     state, last = await store.last_event(job_id)
     if state.is_final and after and after >= last:
         return Response(status=204)  # which tells an EventSource not to come again
@@ -84,14 +104,16 @@ def _event(event: JobEvent) -> bytes:
     return head + orjson.dumps(event.data) + b"\n\n"
 
 
-def _last_event_id() -> int:
-    """Return the id of the last event that the client has: `Last-Event-ID` or `?after=`.
+def _last_event_id(query: HistoryQuery) -> int:
+    """Return the id of the last event that the client has.
 
-    An EventSource that comes again still has the `?after=` with which it came first.
+    An EventSource that comes again still has the `after` with which it came first.
     """
-    text = request.headers.get("Last-Event-ID") or request.args.get("after") or "0"
+    text = request.headers.get("Last-Event-ID")
+    if not text:
+        return query.after
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InvalidInput("after: give the id of an event, a whole number")
+        raise InvalidInput("Last-Event-ID: give the id of an event, a whole number")
     return int(text)
 
 

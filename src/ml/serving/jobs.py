@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import BaseModel
-from quart import Response, request
-from quart_schema import document_response
+from pydantic import BaseModel, Field
+from quart import Response
+from quart_schema import document_querystring, document_response
 
-from ml.errors import InvalidInput, NotFound
+from ml.errors import NotFound
 from ml.jobs.job import Job, JobState
-from ml.serving.job_events import event_history, stream_events
+from ml.serving.job_events import EventsQuery, HistoryQuery, event_history, stream_events
 from ml.serving.job_views import EventHistory, JobEvents, JobList, JobRecord, job_view
 from ml.serving.json_body import refuse_body
-from ml.serving.paging import MOST_ENTRIES, page_limit
+from ml.serving.paging import MOST_ENTRIES, PageQuery
 
 if TYPE_CHECKING:
     from ml.jobs.store import JobStore
@@ -49,6 +49,14 @@ class Jobs(Protocol):
         """Queue a job again; raises `NotFound` or `IllegalTransition`."""
 
 
+class JobsQuery(PageQuery):
+    """A page of jobs."""
+
+    status: list[JobState] = Field(
+        default=[], description="Only jobs in this state; it may be given several times"
+    )
+
+
 class JobForm:
     """How jobs look at addresses of our own. Those of others' protocols derive their form."""
 
@@ -59,8 +67,8 @@ class JobForm:
     #: What a job, and a list of them, is described as.
     described: ClassVar[type[BaseModel]] = JobRecord
     listed: ClassVar[type[BaseModel]] = JobList
-    #: Jobs of a list without `?limit=`.
-    page_size: ClassVar[int] = MOST_ENTRIES
+    #: What the query of a list may ask for.
+    query: ClassVar[type[PageQuery]] = JobsQuery
     #: What a client is told of a running job that it cancels.
     stopping: ClassVar[str] = "Job saves and stops"
     resumed_status: ClassVar[int] = 202
@@ -96,10 +104,11 @@ class JobForm:
         """Return what `GET path/ID` tells of a job."""
         return await self.view(job)
 
-    async def found(self, limit: int) -> tuple[Sequence[Job], bool]:
+    async def found(self) -> tuple[Sequence[Job], bool]:
         """Return the jobs that the request's query asks for, and whether there are more."""
-        states = [_state(name) for name in request.args.getlist("status")] or None
-        return await page_of_jobs(self.jobs.store, limit, states=states, kind=self.kind)
+        query = JobsQuery.asked()
+        states = query.status or None
+        return await page_of_jobs(self.jobs.store, query, states=states, kind=self.kind)
 
     def page(self, views: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
         """Return a list of jobs."""
@@ -112,17 +121,17 @@ class JobForm:
 
 async def page_of_jobs(
     store: JobStore,
-    limit: int,
+    query: PageQuery,
     *,
     states: Collection[JobState] | None = None,
     is_wanted: Callable[[Job], bool] | None = None,
     kind: str | None = None,
 ) -> tuple[Sequence[Job], bool]:
-    """Return the jobs behind `?after=`, newest first, and whether there are more; all or of a kind.
+    """Return a page of jobs, newest first, and whether there are more; all or of a kind.
 
     `is_wanted` is asked here, so that the store is read a page at a time until there are enough.
     """
-    after = request.args.get("after")
+    limit, after = query.limit, query.after
     number = limit + 1 if is_wanted is None else MOST_ENTRIES
     found: list[Job] = []
     while len(found) <= limit:
@@ -148,10 +157,11 @@ def add_job_routes(app: ServiceApp, path: str, form: JobForm) -> None:
     jobs, one = form.jobs, f"{path}/<job_id>"
 
     @app.get(path, endpoint=f"list {path}")
+    @document_querystring(form.query)
     @document_response(form.listed)
     async def list_jobs() -> dict[str, Any]:
-        """Return the jobs, newest first; `?limit=` of them behind the job `?after=`."""
-        found, has_more = await form.found(page_limit(form.page_size))
+        """Return the jobs, newest first, a page at a time."""
+        found, has_more = await form.found()
         return form.page(await form.views(found), has_more)
 
     @app.get(one, endpoint=f"state {path}")
@@ -183,26 +193,20 @@ def _add_events(app: ServiceApp, one: str, form: JobForm) -> None:
     jobs = form.jobs
 
     @app.get(f"{one}/events", endpoint=f"events {one}")
+    @document_querystring(EventsQuery)
     @document_response(JobEvents)
     async def events(job_id: str) -> Response:
         """Stream the events that were and that come; ends when the job has ended.
 
-        With `Last-Event-ID` or `?after=`, those behind that event alone. With `?points=2000`, of
-        the `progress` that was, as many as that, with the peaks and dips of each stretch.
+        With `Last-Event-ID` or `after`, those behind that event alone.
         """
         await form.get(job_id)
         return await stream_events(jobs.store, jobs.tails, job_id, form.view)
 
     @app.get(f"{one}/events/history", endpoint=f"history {one}")
+    @document_querystring(HistoryQuery)
     @document_response(EventHistory)
     async def history(job_id: str) -> dict[str, Any]:
-        """Return the events behind `?after=`, a thousand at most."""
+        """Return the events that were, a thousand at most."""
         await form.get(job_id)
         return await event_history(jobs.store, job_id)
-
-
-def _state(name: str) -> JobState:
-    try:
-        return JobState(name)
-    except ValueError:
-        raise InvalidInput(f"status: {name!r} is none of {', '.join(JobState)}") from None

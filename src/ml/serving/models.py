@@ -11,6 +11,7 @@ from ml.errors import NotReady
 from ml.infernet.message import InfernetInput, InfernetInputSource
 from ml.serving.endpoint import Headers
 from ml.serving.hiding import hide_in_text
+from ml.serving.query import Query
 from ml.serving.reply import Reply
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 from ml.serving.wanted import Wanted
@@ -21,11 +22,19 @@ if TYPE_CHECKING:
     from ml.serving.app import ServiceApp
     from ml.workflows.inference.body_formats.body_format import BodyFormat
 
-__all__ = ["ModelsOutput", "add_models", "models_of"]
+__all__ = ["ModelQuery", "ModelsOutput", "add_models", "models_of"]
 
 _HEADER = b"x-model-id"
 #: A contract's bytes up to this length are looked at on the event loop.
 _SMALL_HEX = 64 * 1024
+
+
+class ModelQuery(Query):
+    """Names a model."""
+
+    model_id: str | None = Field(
+        default=None, description="The model that is asked about, where there are several"
+    )
 
 
 class ModelHeader(BaseModel):

@@ -8,7 +8,7 @@ import orjson
 import structlog
 from pydantic import RootModel
 from quart import Response, request
-from quart_schema import document_response, hide
+from quart_schema import document_querystring, document_response, hide
 from werkzeug.exceptions import HTTPException
 
 from ml.errors import (
@@ -28,7 +28,7 @@ from ml.serving.availability import needs_no_workflow
 from ml.serving.endpoint import add_endpoint
 from ml.serving.health import State
 from ml.serving.input_form import add_input_form
-from ml.serving.models import models_of
+from ml.serving.models import ModelQuery, models_of
 from ml.serving.pages.page import Page, add_page
 from ml.serving.service_output import SERVICE_OUTPUT_PATH, ServiceOutput
 
@@ -93,10 +93,11 @@ def add_routes(app: ServiceApp) -> None:
         return await _readiness(app)
 
     @app.get("/service-resources")
+    @document_querystring(ModelQuery)
     @document_response(Resources)
     async def resources() -> dict[str, Any]:
-        """What this container can do; with ?model_id=…, whether it answers for that model."""
-        if model_id := request.args.get("model_id"):
+        """What this container can do, or whether it answers for a model."""
+        if model_id := ModelQuery.asked().model_id:
             return {"supported": app.workflow.supports_model(model_id)}
         return service_resources(app.name, app.workflow.compute_capability())
 

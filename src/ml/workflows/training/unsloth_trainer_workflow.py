@@ -31,6 +31,7 @@ from ml.jobs.engine import JobEngine
 from ml.jobs.executors.choice import EXECUTORS
 from ml.jobs.job import IllegalTransition, Job, new_job_id
 from ml.json_text import JsonObject, read_json
+from ml.models.embedded_llm import EMBEDDED_LLM
 from ml.models.gpu import gpus_in_sight
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 from ml.workflows.training.trainer_arguments import read_trainer_arguments
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ml.finetuning.data.report import DataReport
     from ml.finetuning.offer import Offer
     from ml.finetuning.shared_files import SharedFiles
+    from ml.jobs.remote_files import RemoteFiles
     from ml.jobs.store import JobStore
 
 __all__ = ["FINETUNING", "UnslothTrainerWorkflow"]
@@ -99,6 +101,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         """The records of all jobs. Raises `NotReady` before the workflow is set up."""
         return self.job_engine.store
 
+    @property
+    def shared_files(self) -> RemoteFiles | None:
+        """The files that its hosts share, if they do."""
+        return None if self._shared is None else self._shared.files
+
     @cached_property
     def uploads(self) -> Uploads:
         """The files that are known by an id."""
@@ -126,6 +133,15 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         await self.job_engine.close()
         if self._language_model is not None:
             await self.in_thread(self._language_model.close)
+
+    def example_input(self) -> JsonObject:
+        """Return a training of a file under INPUT_PATH."""
+        return {
+            "model_name": EMBEDDED_LLM,
+            "dataset_name": "rows.jsonl",
+            "output_dir": "my-model",
+            "max_steps": 20,
+        }
 
     async def do_run_model(self, preprocessed_data: object) -> JsonObject:
         """Return the state of a job: of the one that is asked for, or of a new one."""
