@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from ml.models.embedded_llm import EMBEDDED_LLM
 from tests.services.trainer import trainer
 from tests.support.finetuning import save_small_llm
+from tests.support.processes import ROOT
 
 
 async def test_it_queues_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_small_llm(tmp_path / "models" / EMBEDDED_LLM)
     async with trainer(tmp_path, tmp_path / "models", monkeypatch) as service:
+        shutil.copy(ROOT / "examples" / "finetuning" / "ostwick_harbour.jsonl", tmp_path / "input")
         client = service.app.test_client()
         paths = (await (await client.get("/openapi.json")).get_json())["paths"]
         [example] = examples(paths["/service_output"]["post"])

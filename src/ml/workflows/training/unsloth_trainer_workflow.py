@@ -135,10 +135,10 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
             await self.in_thread(self._language_model.close)
 
     def example_input(self) -> JsonObject:
-        """Return a training of a file under INPUT_PATH."""
+        """Return a training of the example's file, which README.md puts under INPUT_PATH."""
         return {
             "model_name": EMBEDDED_LLM,
-            "dataset_name": "rows.jsonl",
+            "dataset_name": "ostwick_harbour.jsonl",
             "output_dir": "my-model",
             "max_steps": 20,
         }
