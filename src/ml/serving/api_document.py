@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+from pydantic.json_schema import JsonSchemaValue
 from quart_schema.openapi import OpenAPIProvider
 
 from ml.errors import InvalidInput
@@ -82,13 +83,15 @@ _FAILURES = {
 _LATER = "The answer takes longer: the job that makes it, whose address is in `Location`."
 #: Of all that read a body, and those that run the model beside.
 _OF_BODIES, _OF_MODELS = (400, 404, 413, 415, 422), (429, 500, 504)
+#: Of the document, which is nested at will.
+Part = dict[str, Any]
 _PARAMETER = re.compile(r"[^a-zA-Z0-9]+")
 
 
 class ApiDocument(OpenAPIProvider):
     """The document of a service's API."""
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> Part:
         """Return the document, with the groups that its operations are in."""
         document = super().schema()
         operations = [one for path in document["paths"].values() for one in path.values()]
@@ -100,11 +103,11 @@ class ApiDocument(OpenAPIProvider):
         ]
         return document
 
-    def operation_id(self, method: str, path: str, func: Callable[..., Any]) -> str:
+    def operation_id(self, method: str, path: str, func: Callable[..., object]) -> str:
         """Return a name that no other operation has."""
         return f"{method.lower()}_{_PARAMETER.sub('_', path).strip('_') or 'root'}"
 
-    def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
+    def build_paths(self, rule: Rule) -> tuple[Part, Part]:
         """Return a rule's operations with all that is known of them."""
         paths, components = super().build_paths(rule)
         for path, operations in paths.items():
@@ -116,9 +119,7 @@ class ApiDocument(OpenAPIProvider):
                     self._add_bytes(path, operation)
         return paths, components
 
-    def build_querystring_parameters(
-        self, model: type[Any]
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def build_querystring_parameters(self, model: type[Any]) -> tuple[list[Part], Part]:
         """Return an address's parameters; what may be left out of a query is no null in it."""
         parameters, components = super().build_querystring_parameters(model)
         for one in parameters:
@@ -133,9 +134,7 @@ class ApiDocument(OpenAPIProvider):
                 del schema["default"]
         return parameters, components
 
-    def build_response_object(
-        self, model: type[Any], headers_model: type[Any] | None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def build_response_object(self, model: type, headers_model: type | None) -> tuple[Part, Part]:
         """Return an answer in each of the forms that it may be written in."""
         response, components = super().build_response_object(model, headers_model)
         [content] = response["content"].values()
@@ -145,7 +144,7 @@ class ApiDocument(OpenAPIProvider):
         }
         return response, components
 
-    def _responses(self, rule: Rule, method: str, operation: dict[str, Any]) -> dict[str, Any]:
+    def _responses(self, rule: Rule, method: str, operation: Part) -> Part:
         app = cast("ServiceApp", self._app)
         said = {str(status): response for status, response in operation["responses"].items()}
         if method == "post" and rule.rule == SERVICE_OUTPUT_PATH:
@@ -172,13 +171,13 @@ class ApiDocument(OpenAPIProvider):
         }
         return dict(sorted({**failures, **said}.items()))
 
-    def _failure(self, path: str) -> dict[str, Any]:
+    def _failure(self, path: str) -> Part:
         """Return what failures look like at an address: as its clients know them."""
         reply = cast("ServiceApp", self._app).error_form(path)(InvalidInput("field: what is wrong"))
         example = orjson.loads(cast(bytes, reply.body))
         return {"application/json": {"schema": _schema_of(example), "example": example}}
 
-    def _add_bytes(self, path: str, operation: dict[str, Any]) -> None:
+    def _add_bytes(self, path: str, operation: Part) -> None:
         """Add the forms beside JSON in which an address takes a body, and answers it."""
         forms = cast("ServiceApp", self._app).types_besides_json.get(path, ())
         binary = {
@@ -187,11 +186,11 @@ class ApiDocument(OpenAPIProvider):
         for told in (operation["requestBody"], operation["responses"]["200"]) if forms else ():
             told["content"] = {**told["content"], **binary}
 
-    def _describe_body(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _describe_body(self, path: str, body: Part) -> Part:
         """Add a body's examples, and return the components that it refers to."""
         body["required"] = True
         workflow = cast("ServiceApp", self._app).workflow
-        components: dict[str, Any] = {}
+        components: Part = {}
         for media in body["content"].values():
             media["schema"] = schema = dict(media["schema"])
             examples = {f"example {n}": one for n, one in enumerate(schema.pop("examples", []), 1)}
@@ -213,20 +212,20 @@ def _group(method: str, path: str) -> str:
     return next((_GROUPS[one] for one in begins if one in _GROUPS), parts[0].capitalize())
 
 
-def _describe_data(schema: dict[str, Any], data: dict[str, Any] | None) -> dict[str, Any]:
+def _describe_data(schema: JsonSchemaValue, data: JsonSchemaValue | None) -> Part:
     """Let the schema of a message say what the workflow reads; returns what that refers to."""
     if data is None:
         return {}
     text = orjson.dumps(data).replace(b"#/$defs/", b"#/components/schemas/")
     data = orjson.loads(text)
-    components: dict[str, Any] = data.pop("$defs", {})
+    components: Part = data.pop("$defs", {})
     own = schema["properties"]["data"]
     forms = [own["anyOf"][0], data]
     schema["properties"] = {**schema["properties"], "data": {**own, "anyOf": forms}}
     return components
 
 
-def _schema_of(example: Any) -> dict[str, Any]:
+def _schema_of(example: object) -> JsonSchemaValue:
     """Return the JSON Schema of failures in the form of this one: objects and texts, or null."""
     if not isinstance(example, dict):
         return {"type": ["integer" if isinstance(example, int) else "string", "null"]}
