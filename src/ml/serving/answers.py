@@ -5,9 +5,11 @@ A model is written as JSON unless its `media_types` say otherwise.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, RootModel
+
+from ml.json_text import JsonObject
 
 __all__ = [
     "EVENTS",
@@ -51,7 +53,7 @@ class FileContent(RootModel[str]):
     media_types: ClassVar[tuple[str, ...]] = ("application/octet-stream",)
 
 
-class AnyObject(RootModel[dict[str, Any]]):
+class AnyObject(RootModel[JsonObject]):
     """An object of which each service has its own fields."""
 
 
@@ -98,8 +100,8 @@ class ResourcesDocument(BaseModel):
 
     version: str
     service_id: str
-    hardware_capabilities: list[dict[str, Any]]
-    compute_capability: list[dict[str, Any]]
+    hardware_capabilities: list[JsonObject]
+    compute_capability: list[JsonObject]
 
 
 class Supported(BaseModel):

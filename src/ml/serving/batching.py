@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,8 +31,8 @@ _SWITCH_SECONDS = 0.001
 
 @dataclass(slots=True, eq=False)
 class _Item:
-    before: Callable[[], Any]
-    after: Callable[[Any], Any]
+    before: Callable[[], object]
+    after: Callable[[object], object]
     result: asyncio.Future[Any]
     arrived: float
 
@@ -57,7 +57,7 @@ class MicroBatcher:
         metrics: Metrics,
     ) -> None:
         self._workflow = workflow
-        self._run_batch: Callable[[list[Any]], Any] = workflow.do_run_batch  # type: ignore[attr-defined]
+        self._run_batch: Callable[[list[object]], Any] = workflow.do_run_batch  # type: ignore[attr-defined]
         self._max_size = max_size
         self._window_seconds = window_seconds
         self._in_flight = in_flight
@@ -74,7 +74,7 @@ class MicroBatcher:
         sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=self._work, name="inference", daemon=True).start()
 
-    async def submit(self, before: Callable[[], Any], after: Callable[[Any], T]) -> T:
+    async def submit(self, before: Callable[[], object], after: Callable[[object], T]) -> T:
         """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
         result: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append(_Item(before, after, result, time.perf_counter()))
@@ -122,7 +122,7 @@ class MicroBatcher:
         self._told_depth = len(self._waiting)
         return batch
 
-    def _finish(self, batch: list[_Item], outcomes: list[Any], seconds: float) -> None:
+    def _finish(self, batch: list[_Item], outcomes: list[object], seconds: float) -> None:
         self._is_running = False
         self._metrics.batch_seconds.observe(seconds)
         self._metrics.batch_size.observe(len(batch))
@@ -152,7 +152,7 @@ class MicroBatcher:
             seconds = time.perf_counter() - started
             self._loop.call_soon_threadsafe(self._finish, batch, outcomes, seconds)
 
-    def _run_in_thread(self, batch: list[_Item]) -> list[Any]:
+    def _run_in_thread(self, batch: list[_Item]) -> list[object]:
         outcomes = _attempt_all([item.before for item in batch])
         positions = _succeeded(outcomes)
         results = self._run_plain([outcomes[i] for i in positions]) if positions else []
@@ -177,7 +177,7 @@ class MicroBatcher:
         finally:
             self._finish(batch, outcomes, time.perf_counter() - started)
 
-    def _run_plain(self, inputs: list[Any]) -> list[Any]:
+    def _run_plain(self, inputs: list[object]) -> list[object]:
         try:
             return _checked(self._run_batch(inputs), inputs)
         except Exception as error:
@@ -185,7 +185,7 @@ class MicroBatcher:
                 return [error]
             return [self._run_plain([one])[0] for one in inputs]
 
-    async def _run_async(self, inputs: list[Any]) -> list[Any]:
+    async def _run_async(self, inputs: list[object]) -> list[object]:
         try:
             return _checked(await self._run_batch(inputs), inputs)
         except Exception as error:
@@ -194,12 +194,12 @@ class MicroBatcher:
             return [(await self._run_async([one]))[0] for one in inputs]
 
 
-def _succeeded(outcomes: list[Any]) -> list[int]:
+def _succeeded(outcomes: list[object]) -> list[int]:
     return [i for i, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
 
 
-def _attempt_all(functions: list[Callable[[], Any]]) -> list[Any]:
-    results: list[Any] = []
+def _attempt_all(functions: list[Callable[[], object]]) -> list[object]:
+    results: list[object] = []
     for function in functions:
         try:
             results.append(function())
@@ -208,8 +208,8 @@ def _attempt_all(functions: list[Callable[[], Any]]) -> list[Any]:
     return results
 
 
-def _finish_all(batch: list[_Item], outputs: list[Any]) -> list[Any]:
-    results: list[Any] = []
+def _finish_all(batch: list[_Item], outputs: list[object]) -> list[object]:
+    results: list[object] = []
     for item, output in zip(batch, outputs, strict=True):
         try:
             results.append(output if isinstance(output, Exception) else item.after(output))
@@ -218,7 +218,7 @@ def _finish_all(batch: list[_Item], outputs: list[Any]) -> list[Any]:
     return results
 
 
-def _checked(outputs: Any, inputs: list[Any]) -> list[Any]:
+def _checked(outputs: Collection[object], inputs: list[object]) -> list[object]:
     if len(outputs) != len(inputs):
         raise RuntimeError(f"do_run_batch returned {len(outputs)} outputs for {len(inputs)} inputs")
     return list(outputs)

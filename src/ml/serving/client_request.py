@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -23,7 +23,7 @@ class ClientRequest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     #: Fields of the protocol that we take only with one of these values, which change nothing.
-    neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     #: Fields of the protocol that have no influence on the answer.
     ignored: ClassVar[frozenset[str]] = frozenset()
 
@@ -37,7 +37,7 @@ class ClientRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_what_is_not_done(cls, data: Any) -> Any:
+    def _refuse_what_is_not_done(cls, data: object) -> object:
         if not isinstance(data, dict):
             return data
         known = [field.alias or name for name, field in cls.model_fields.items()]
@@ -51,6 +51,6 @@ class ClientRequest(BaseModel):
         return {name: value for name, value in data.items() if name in known}
 
 
-def _same(value: Any, other: Any) -> bool:
+def _same(value: object, other: object) -> bool:
     """Return whether two JSON values are equal; true is no 1, nor false a 0."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)

@@ -10,6 +10,7 @@ from quart_schema import document_querystring, document_response
 from ml.errors import InvalidInput, ServiceError
 from ml.infernet.json_text import to_json
 from ml.infernet.message import InfernetInput, InfernetInputSource, parse_message
+from ml.json_text import JsonObject
 from ml.serving.availability import needs_no_workflow
 from ml.serving.endpoint import Headers, add_endpoint
 from ml.serving.models import ModelQuery, models_of
@@ -38,7 +39,7 @@ class EncodedMessage(BaseModel):
 class WhatIsTaken(BaseModel):
     """What a message to the workflow may say."""
 
-    json_schema: dict[str, Any] | None = Field(
+    json_schema: JsonObject | None = Field(
         alias="schema", description="Of `data`; null where anything is taken"
     )
     example: Any = Field(description="A `data` that is answered; null if none is known")
@@ -81,7 +82,7 @@ def add_input_form(app: ServiceApp) -> None:
     @document_querystring(ModelQuery)
     @document_response(WhatIsTaken)
     @needs_no_workflow
-    async def input_form() -> dict[str, Any]:
+    async def input_form() -> JsonObject:
         """Return the JSON Schema of a message's `data`, an example, and what can be asked for.
 
         A model's own shape and an example of it are known once it is loaded. Of several models, it
@@ -108,9 +109,7 @@ def add_input_form(app: ServiceApp) -> None:
     )
 
 
-def example_messages(
-    workflow: BaseInferenceWorkflow, *, has_all: bool
-) -> dict[str, dict[str, Any]]:
+def example_messages(workflow: BaseInferenceWorkflow, *, has_all: bool) -> dict[str, JsonObject]:
     """Return messages that the workflow answers, by what they show; none if no input is known."""
     data = workflow.example_input()
     if data is None or not (has_all or workflow.has_onchain_input):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from pydantic import Field
@@ -14,6 +14,7 @@ from ml.errors import InvalidInput
 from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobEvent
 from ml.jobs.thinning import thinned_events
+from ml.json_text import JsonObject
 from ml.serving.event_stream import with_heartbeats
 from ml.serving.job_views import event_view
 from ml.serving.query import Query
@@ -49,7 +50,7 @@ class EventsQuery(HistoryQuery):
     )
 
 
-async def event_history(store: JobStore, job_id: str) -> dict[str, Any]:
+async def event_history(store: JobStore, job_id: str) -> JsonObject:
     """Return a job's events behind those that the client has, a thousand at most."""
     job = await store.get(job_id)
     events = await store.events(job_id, _last_event_id(HistoryQuery.asked()), _MOST_EVENTS)
@@ -61,7 +62,7 @@ async def event_history(store: JobStore, job_id: str) -> dict[str, Any]:
 
 
 async def stream_events(
-    store: JobStore, tails: Tails, job_id: str, view: Callable[[Job], Awaitable[dict[str, Any]]]
+    store: JobStore, tails: Tails, job_id: str, view: Callable[[Job], Awaitable[JsonObject]]
 ) -> Response:
     """Return a job's events as server-sent ones, behind those that the client has.
 

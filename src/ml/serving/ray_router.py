@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from ray.serve.request_router import (
     LocalityMixin,
@@ -19,12 +18,13 @@ from ray.serve.request_router import (
 )
 
 from ml.generation.adapter_leases import AdapterLeases
+from ml.json_text import JsonObject
 from ml.serving.adapter_places import Place, in_order
 
 __all__ = ["AdapterRouter", "routing_stats"]
 
 
-def routing_stats(adapters: AdapterLeases | None) -> dict[str, Any]:
+def routing_stats(adapters: AdapterLeases | None) -> JsonObject:
     """Return what a replica tells `AdapterRouter` of itself every few seconds."""
     if adapters is None:
         return {}

@@ -20,6 +20,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 
 from ml.errors import CONFIGURATION_EXIT_CODE, ConfigurationError
+from ml.json_text import JsonObject
 from ml.serving.factory import build_app
 from ml.serving.output import say
 from ml.serving.ray_hand_over import Asked, answer_asked, hand_over_adapters
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Replica", "application", "run_on_ray"]
 
 #: Of every replica, unless a config says otherwise. Ray's own would cut what a node waits for.
-_OPTIONS: dict[str, Any] = {
+_OPTIONS: JsonObject = {
     "max_ongoing_requests": 128,  # as many as a worker has places
     "max_queued_requests": 256,
     "graceful_shutdown_timeout_s": 200,
@@ -67,7 +68,7 @@ class Replica:
         if fault := await self.app.workflow_check.fault():
             raise RuntimeError(fault)
 
-    def record_routing_stats(self) -> dict[str, Any]:
+    def record_routing_stats(self) -> JsonObject:
         """Tell those that choose a replica which adapters are loaded here."""
         model = self.app.workflow.text_generation
         return routing_stats(None if model is None else model.adapters)
@@ -150,11 +151,9 @@ def _variables(service: str) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+def _scaling(options: argparse.Namespace) -> JsonObject:
     least, most = options.replicas
-    found: dict[str, Any] = {
-        "ray_actor_options": {"num_cpus": options.cpus, "num_gpus": options.gpus}
-    }
+    found: JsonObject = {"ray_actor_options": {"num_cpus": options.cpus, "num_gpus": options.gpus}}
     if least == most:
         return found | {"num_replicas": least}
     scaling = {

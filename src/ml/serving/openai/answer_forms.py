@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from ml.generation.closed_schema import closed
 from ml.generation.response_format import ANY_OBJECT, ResponseFormat
 from ml.generation.sampling_options import SamplingOptions
 from ml.generation.schema_bounds import Regex, SchemaOrText, compact
+from ml.json_text import JsonObject
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["AnswerForms"]
@@ -91,7 +92,7 @@ class AnswerForms(SamplingOptions):
 
 
 def _forms(
-    schema: dict[str, Any] | None, regex: str | None, choices: list[str] | None
+    schema: JsonObject | None, regex: str | None, choices: list[str] | None
 ) -> list[AnswerForm]:
     forms: list[AnswerForm] = []
     if schema is not None:

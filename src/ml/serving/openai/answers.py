@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, RootModel
 
+from ml.json_text import JsonObject
 from ml.serving.answers import Streamable
 
 __all__ = [
@@ -35,7 +36,7 @@ class SaidMessage(BaseModel):
 
     role: Literal["assistant"]
     content: str | None = Field(description="null where the model calls functions alone")
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[JsonObject] | None = None
 
 
 class ChatAnswer(BaseModel):
@@ -44,7 +45,7 @@ class ChatAnswer(BaseModel):
     index: int
     message: SaidMessage
     finish_reason: str = Field(description="stop, length or tool_calls")
-    logprobs: dict[str, Any] | None = None
+    logprobs: JsonObject | None = None
 
 
 class TextAnswer(BaseModel):
@@ -53,7 +54,7 @@ class TextAnswer(BaseModel):
     index: int
     text: str
     finish_reason: str = Field(description="stop or length")
-    logprobs: dict[str, Any] | None = None
+    logprobs: JsonObject | None = None
 
 
 class _Completion(Streamable):
@@ -82,7 +83,7 @@ class EmbeddingList(BaseModel):
     """A vector for each text, in their order."""
 
     object: Literal["list"]
-    data: list[dict[str, Any]] = Field(description="Each with `index` and `embedding`")
+    data: list[JsonObject] = Field(description="Each with `index` and `embedding`")
     model: str
     usage: dict[str, int]
 
@@ -96,17 +97,17 @@ class ResponseObject(Streamable):
     completed_at: int | None
     status: Literal["in_progress", "incomplete", "completed"]
     model: str
-    output: list[dict[str, Any]] = Field(description="Messages, and calls of functions")
+    output: list[JsonObject] = Field(description="Messages, and calls of functions")
     incomplete_details: dict[str, str] | None
     instructions: str | None
     max_output_tokens: int | None
-    tools: list[dict[str, Any]]
-    tool_choice: str | dict[str, Any]
-    text: dict[str, Any]
+    tools: list[JsonObject]
+    tool_choice: str | JsonObject
+    text: JsonObject
     temperature: float | None
     top_p: float | None
     metadata: dict[str, str]
-    usage: dict[str, Any] | None
+    usage: JsonObject | None
 
 
 class Tokens(BaseModel):

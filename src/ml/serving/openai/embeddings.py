@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from ml.errors import InvalidInput, NotFound, ServiceError
 from ml.generation.request import ModelNotFound
 from ml.generation.sampling_options import NUMERIC
+from ml.json_text import JsonObject
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.models.text_embedder import TextEmbedder
 from ml.serving.client_request import ClientRequest
@@ -68,7 +69,7 @@ class Embeddings:
         return json_reply(await self._in_thread(_embedded, self._embedder, request))
 
 
-def _embedded(embedder: TextEmbedder, request: EmbeddingRequest) -> dict[str, Any]:
+def _embedded(embedder: TextEmbedder, request: EmbeddingRequest) -> JsonObject:
     name = embedder.served_name
     if request.model not in (None, name, *NAMES_OF_ANY_MODEL):
         raise ModelNotFound(f"There is no embedding model {request.model!r} here, but {name}.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ml import __version__
 from ml.errors import ServiceError
 from ml.generation.language_model import LanguageModel
 from ml.generation.request import Finished, FinishReason, Prompt, Token
+from ml.json_text import JsonObject
 from ml.serving.endpoint import Headers, InThread
 from ml.serving.event_stream import event, event_stream
 from ml.serving.openai.choices import ChatChoice, Choice, TextChoice, grow
@@ -67,7 +68,7 @@ class _Endpoint:
     def _grow(self, choices: Sequence[Choice]) -> AsyncGenerator[tuple[int, Choice], None]:
         return grow(self._model, [] if all(one.finished for one in choices) else choices)
 
-    def _error_data(self, error: ServiceError) -> dict[str, Any]:
+    def _error_data(self, error: ServiceError) -> JsonObject:
         return error_data(error, self._input)
 
 

@@ -5,7 +5,7 @@ Source: OpenAI's API reference, "Chat completions".
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,7 @@ from pydantic import (
 
 from ml.errors import describe_faults
 from ml.generation.tools import ToolName
-from ml.json_text import read_json
+from ml.json_text import JsonObject, read_json
 from ml.serving.client_request import ClientRequest
 
 __all__ = ["Message", "joined_text", "read_arguments"]
@@ -35,7 +35,7 @@ class TextPart(ClientRequest):
     text: str
 
 
-def joined_text(content: Any) -> Any:
+def joined_text(content: object) -> object:
     """Return the text of a content that is given in parts."""
     if not isinstance(content, list):
         return content
@@ -44,7 +44,7 @@ def joined_text(content: Any) -> Any:
     return "".join(_text_of(number, part) for number, part in enumerate(content))
 
 
-def _text_of(number: int, part: Any) -> str:
+def _text_of(number: int, part: object) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if isinstance(kind, str) and kind not in ("text", "input_text", "output_text"):
         raise ValueError(f'part {number}: {kind!r} is not supported, only {{"type": "text"}}')
@@ -54,7 +54,7 @@ def _text_of(number: int, part: Any) -> str:
         raise ValueError(f"part {number}: {describe_faults(error)}") from None
 
 
-def read_arguments(text: str) -> dict[str, Any]:
+def read_arguments(text: str) -> JsonObject:
     """Return the arguments of a call from their JSON; none of nothing."""
     try:
         arguments = read_json(text or "{}")
@@ -88,7 +88,7 @@ class ToolCall(ClientRequest):
     type: Literal["function"] = "function"
     function: CalledFunction
 
-    def for_template(self) -> dict[str, Any]:
+    def for_template(self) -> JsonObject:
         """Return the call as chat templates know it."""
         arguments = read_arguments(self.function.arguments)
         function = {"name": self.function.name, "arguments": arguments}
@@ -131,10 +131,10 @@ class Message(ClientRequest):
             raise ValueError("give a text, or parts of one")
         return content
 
-    def for_template(self) -> dict[str, Any]:
+    def for_template(self) -> JsonObject:
         """Return the turn as chat templates know it."""
         role = "system" if self.role == "developer" else self.role
-        turn: dict[str, Any] = {"role": role, "content": self.content or ""}
+        turn: JsonObject = {"role": role, "content": self.content or ""}
         if self.tool_calls:
             turn["tool_calls"] = [call.for_template() for call in self.tool_calls]
         if self.role == "tool":

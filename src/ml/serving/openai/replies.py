@@ -6,9 +6,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ml.generation.request import Prompt
+from ml.json_text import JsonObject
 from ml.serving.openai.choices import Choice
 
 __all__ = ["CompletionForm", "model_list", "model_object", "usage"]
@@ -28,18 +28,18 @@ class CompletionForm:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, choices: Sequence[Choice], usage: dict[str, Any]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Choice], usage: JsonObject) -> JsonObject:
         """Return the reply in one object."""
         told = [choice.whole(index) for index, choice in enumerate(choices)]
         kind = "chat.completion" if self.is_chat else "text_completion"
         return self._object(kind, told) | {"usage": usage}
 
-    def chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def chunk(self, choice: JsonObject) -> JsonObject:
         """Return one piece of a choice; its last has the finish reason."""
         chunk = self._object(self._kind_of_chunks, [choice])
         return chunk | {"usage": None} if self.with_usage else chunk
 
-    def usage_chunk(self, usage: dict[str, Any]) -> dict[str, Any]:
+    def usage_chunk(self, usage: JsonObject) -> JsonObject:
         """Return the chunk behind the last that has the numbers of tokens."""
         return self._object(self._kind_of_chunks, []) | {"usage": usage}
 
@@ -47,7 +47,7 @@ class CompletionForm:
     def _kind_of_chunks(self) -> str:
         return "chat.completion.chunk" if self.is_chat else "text_completion"
 
-    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _object(self, kind: str, choices: list[JsonObject]) -> JsonObject:
         prefix = "chatcmpl" if self.is_chat else "cmpl"
         return {
             "id": f"{prefix}-{self.id}",
@@ -59,7 +59,7 @@ class CompletionForm:
         }
 
 
-def usage(prompts: Sequence[Prompt], choices: Sequence[Choice]) -> dict[str, Any]:
+def usage(prompts: Sequence[Prompt], choices: Sequence[Choice]) -> JsonObject:
     """Return the numbers of tokens: each prompt counts once, however many answers it has."""
     prompt = sum(len(one.ids) for one in prompts)
     ends = [choice.finished for choice in choices if choice.finished is not None]
@@ -71,11 +71,11 @@ def usage(prompts: Sequence[Prompt], choices: Sequence[Choice]) -> dict[str, Any
     }
 
 
-def model_object(name: str) -> dict[str, Any]:
+def model_object(name: str) -> JsonObject:
     """Return a model's entry."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "operator"}
 
 
-def model_list(names: list[str]) -> dict[str, Any]:
+def model_list(names: list[str]) -> JsonObject:
     """Return the body of `GET /v1/models`."""
     return {"object": "list", "data": [model_object(name) for name in names]}

@@ -7,7 +7,7 @@ fields under `_OF_OTHER_SERVERS`, are none of theirs; other servers of this API 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -31,7 +31,7 @@ __all__ = ["ChatCompletionRequest", "CompletionRequest", "texts_or_ids"]
 
 _MOST_BIASES = 1024
 #: Of vLLM, SGLang and Text Generation Inference, with the values that change nothing.
-_OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
+_OF_OTHER_SERVERS: dict[str, tuple[object, ...]] = {
     "add_special_tokens": (),
     "allowed_token_ids": ([],),
     "bad_words": ([],),
@@ -56,11 +56,11 @@ _OF_OTHER_SERVERS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _one_or_more(value: Any) -> Any:
+def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def texts_or_ids(value: Any) -> Any:
+def texts_or_ids(value: object) -> object:
     """Return a list of what is given: a text, token ids, or a list of either."""
     if isinstance(value, str) or _are_ids(value):
         return [value]
@@ -69,11 +69,11 @@ def texts_or_ids(value: Any) -> Any:
     raise ValueError("give a text, token ids, or a list of texts or of lists of token ids")
 
 
-def _none_for_false(value: Any) -> Any:
+def _none_for_false(value: object) -> object:
     return None if value is False else value
 
 
-def _are_ids(value: Any) -> bool:
+def _are_ids(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(one) is int for one in value)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quart_schema import document_response
 
+from ml.json_text import JsonObject
 from ml.models.local_models import NAMES_OF_ANY_MODEL
 from ml.serving.endpoint import add_endpoint
 from ml.serving.openai.answers import (
@@ -106,14 +107,14 @@ def _add_models(
 ) -> None:
     @app.get("/v1/models")
     @document_response(ModelList)
-    async def models() -> dict[str, Any]:
+    async def models() -> JsonObject:
         """Return the names that `model` may have, the embedding model's last."""
         embedders = [] if embedder is None else [embedder.served_name]
         return model_list([*language_model.model_names(), *embedders])
 
     @app.get("/v1/models/<path:name>")
     @document_response(Model)
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: str) -> JsonObject:
         """Return one model, or 404; names that stand for the service's own are found, too."""
         if name not in NAMES_OF_ANY_MODEL and not (embedder and name == embedder.served_name):
             await app.workflow.in_thread(language_model.require_model, name)

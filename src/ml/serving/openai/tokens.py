@@ -6,7 +6,7 @@ Inference does.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -93,7 +93,7 @@ class Tokenize(_Endpoint):
         request = TokenizeRequest.read(body)
         return json_reply(await self._in_thread(self._told, request))
 
-    def _told(self, request: TokenizeRequest) -> Any:
+    def _told(self, request: TokenizeRequest) -> object:
         model, reader = self._model, self._model.reader
         request.require_model(model)
         special = request.add_special_tokens is not False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, RootModel
 
+from ml.json_text import JsonObject
 from ml.serving.answers import EVENTS, JSON, EventStream
 
 __all__ = ["Generated", "GeneratedEither", "GeneratedEvents", "Information"]
@@ -15,7 +16,7 @@ class Generated(BaseModel):
     """How a text goes on."""
 
     generated_text: str
-    details: dict[str, Any] | None = Field(default=None, description="Where they are asked for")
+    details: JsonObject | None = Field(default=None, description="Where they are asked for")
 
 
 class GeneratedEither(RootModel[list[Generated]]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ml.errors import (
     DeadlineExceeded,
@@ -17,6 +16,7 @@ from ml.errors import (
 )
 from ml.generation.request import Finished, FinishReason, Piece, PromptTooLong, Token
 from ml.generation.token_texts import TokenTexts
+from ml.json_text import JsonObject
 from ml.serving.reply import Reply, error_headers, json_reply
 
 __all__ = ["Answer", "Details", "error_data", "error_reply", "prefill", "stream_event"]
@@ -61,10 +61,10 @@ class Details:
     """Writes the `details` of answers to one prompt; `prefill` are its tokens, if asked for."""
 
     texts: TokenTexts
-    prefill: Sequence[dict[str, Any]]
+    prefill: Sequence[JsonObject]
     with_top: bool
 
-    def of(self, best: Answer, others: Sequence[Answer], before: str) -> dict[str, Any]:
+    def of(self, best: Answer, others: Sequence[Answer], before: str) -> JsonObject:
         """Return those of the best answer, with the others in them; `before` begins their texts."""
         details = self._sequence(best)
         if others:
@@ -73,8 +73,8 @@ class Details:
             ]
         return details
 
-    def _sequence(self, answer: Answer) -> dict[str, Any]:
-        details: dict[str, Any] = {
+    def _sequence(self, answer: Answer) -> JsonObject:
+        details: JsonObject = {
             "finish_reason": _FINISH_REASONS[answer.finished.reason],
             "generated_tokens": answer.finished.completion_tokens,
             "seed": answer.seed,
@@ -86,7 +86,7 @@ class Details:
         return details
 
 
-def prefill(ids: Sequence[int], scored: Sequence[Token], texts: TokenTexts) -> list[dict[str, Any]]:
+def prefill(ids: Sequence[int], scored: Sequence[Token], texts: TokenTexts) -> list[JsonObject]:
     """Return the tokens of a prompt; nothing tells how likely the first one is."""
     logprobs = [None, *(token.logprob for token in scored)]
     return [
@@ -97,7 +97,7 @@ def prefill(ids: Sequence[int], scored: Sequence[Token], texts: TokenTexts) -> l
 
 def stream_event(
     index: int, piece: Piece, whole_text: str, seed: int | None, top: TokenTexts | None
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the event of one token; the last has the whole text and the details.
 
     `top` tells the texts of the likeliest tokens, if they are asked for.
@@ -118,7 +118,7 @@ def stream_event(
     }
 
 
-def _token(piece: Piece) -> dict[str, Any]:
+def _token(piece: Piece) -> JsonObject:
     return {
         "id": piece.token.id,
         "text": piece.text,
@@ -127,7 +127,7 @@ def _token(piece: Piece) -> dict[str, Any]:
     }
 
 
-def _top(piece: Piece, texts: TokenTexts) -> list[dict[str, Any]]:
+def _top(piece: Piece, texts: TokenTexts) -> list[JsonObject]:
     return [
         {
             "id": id_,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from quart_schema import document_response
 
 from ml.generation.sampling_options import MOST_ANSWERS, MOST_STOP_STRINGS
+from ml.json_text import JsonObject
 from ml.serving.endpoint import add_endpoint
 from ml.serving.tgi.answers import Generated, GeneratedEither, GeneratedEvents, Information
 from ml.serving.tgi.endpoints import Generate, GenerateEither, GenerateStream
@@ -52,7 +53,7 @@ def add_tgi(app: ServiceApp, language_model: LanguageModel) -> None:
 
     @app.get("/info")
     @document_response(Information)
-    async def info() -> dict[str, Any]:
+    async def info() -> JsonObject:
         """Return what is served, and its limits."""
         return {
             "model_id": language_model.served_name,
