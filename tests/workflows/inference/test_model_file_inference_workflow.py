@@ -335,6 +335,13 @@ async def test_the_dtypes_of_onnx_go_through_a_model(dtype: str, tmp_path: Path)
     assert await infer(await loaded(path), request) == {**request, "shape": [1, 2]}
 
 
+async def test_a_dimension_without_a_readable_name_is_a_damaged_file(tmp_path: Path) -> None:
+    path = MODELS["onnxruntime"](tmp_path).path
+    path.write_bytes(path.read_bytes().replace(b"rows", b"\xffows"))
+    with pytest.raises(ConfigurationError, match=r"model\.onnx: cannot be loaded as"):
+        await loaded(path)
+
+
 # --- OpenVINO, scikit-learn and boosters ------------------------------------------------------
 
 

@@ -100,11 +100,11 @@ def _load(path: Path, *, is_mapped: bool) -> TensorModel:
     due = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in there]
     try:
         session = onnxruntime.InferenceSession(path, options, providers=due)
+        if (fault := _fault(session)) is None:
+            return _ONNXModel(session)
     except _exceptions() as error:
         raise unreadable(path, "an ONNX model", error) from error
-    if fault := _fault(session):
-        raise ConfigurationError(f"{path.name}: {fault}")
-    return _ONNXModel(session)
+    raise ConfigurationError(f"{path.name}: {fault}")
 
 
 @cache
