@@ -283,6 +283,21 @@ async def test_requests_at_once_for_a_model_load_it_once_while_others_answer(
     assert Seen.loads == {1: 1, 2: 1}
 
 
+async def test_those_who_wait_for_a_model_leave_places_to_others(make_app: MakeApp) -> None:
+    app = await make_app(SEVERAL, workflow_kw_args={"models": listed(2)}, max_in_flight=8)
+    assert await ask(app, 2) == (200, 12)
+    gate = Seen.loading[1]
+    waiting = [asyncio.create_task(ask(app, 1)) for _ in range(6)]
+    await eventually(lambda: app.admission.in_flight == 6)
+    refused = await post(app, {"model_id": "m1", **ROW})
+    assert "'m1' is not loaded yet" in await is_error(refused, 503)
+    assert refused.headers["Retry-After"] == "5"
+    assert await ask(app, 2) == (200, 12)
+    gate.set()
+    assert await asyncio.gather(*waiting) == [(200, 11)] * 6
+    assert await ask(app, 1) == (200, 11)
+
+
 async def test_the_one_whose_last_use_is_longest_ago_makes_room(make_app: MakeApp) -> None:
     arguments = {"models": listed(4), "max_loaded_models": 2}
     app = await make_app(SEVERAL, workflow_kw_args=arguments)
@@ -354,7 +369,7 @@ async def test_many_requests_that_alternate_at_the_limit_are_all_answered(
     make_app: MakeApp, limit: dict[str, int]
 ) -> None:
     arguments = {"models": listed(5), **limit}
-    app = await make_app(SEVERAL, workflow_kw_args=arguments, max_in_flight=64)
+    app = await make_app(SEVERAL, workflow_kw_args=arguments, max_in_flight=80)
     places = asyncio.Semaphore(60)
 
     async def one(number: int) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ModelQuery", "ModelsOutput", "add_models", "models_of"]
 
 _HEADER = b"x-model-id"
+#: Of the places for requests; the others are for models that are loaded.
+_SHARE_WAITING = 0.75
 #: A contract's bytes up to this length are looked at on the event loop.
 _SMALL_HEX = 64 * 1024
 
@@ -92,6 +94,7 @@ def models_of(workflow: BaseInferenceWorkflow) -> ModelsInferenceWorkflow | None
 def add_models(app: ServiceApp, workflow: ModelsInferenceWorkflow) -> None:
     """Let each request to an application go to the model that it names."""
     workflow.new_batcher = app.new_batcher
+    workflow.most_waiting = max(1, int(_SHARE_WAITING * app.settings.max_in_flight))
     app.endpoints[SERVICE_OUTPUT_PATH] = ModelsOutput(workflow)
     document_headers(ModelHeader)(app.view_functions[f"post {SERVICE_OUTPUT_PATH}"])
 

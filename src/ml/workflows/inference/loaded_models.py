@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
+from typing import Self
 
 import structlog
 
@@ -34,8 +36,9 @@ __all__ = ["LoadedModels", "ModelsObserver", "Prepare"]
 log = structlog.get_logger(__name__)
 
 _LOADS_AT_ONCE = 4
-#: A load that failed is not tried again for so long: callers may ask many times a second.
-_RETRY_SECONDS = 5
+#: A load that failed is not tried again for so long, and twice as long each time that it fails
+#: again: callers may ask many times a second, and others have to make room for each try.
+_RETRY_SECONDS, _MOST_RETRY_SECONDS = 5, 60
 
 #: Makes a loaded model run as the service's requests do; the function counts those at work.
 Prepare = Callable[[BaseClassicMLInferenceWorkflow, Callable[[], int]], Batcher | None]
@@ -69,8 +72,52 @@ class _Model:
     has_room: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a load failed, without the exception: its traceback would hold what was loaded."""
+
+    kind: type[ServiceError]
+    description: str
+    retry_seconds: int
+    until: float
+
+    @classmethod
+    def of(cls, name: str, error: Exception, before: _Failure | None) -> Self:
+        if isinstance(error, ImportError):
+            error = ConfigurationError(why_not_imported(error))
+        known = isinstance(error, ConfigurationError | ServiceError)
+        reason = "; ".join(str(error).splitlines()) if known else "see the log"
+        if isinstance(error, MemoryError):
+            reason = "it does not fit into the machine's memory"
+        seconds = min(2 * before.retry_seconds, _MOST_RETRY_SECONDS) if before else _RETRY_SECONDS
+        return cls(
+            OutOfMemory if isinstance(error, MemoryError) else NotReady,
+            f"model_id: {name!r} cannot be loaded: {reason}",
+            seconds,
+            time.monotonic() + seconds,
+        )
+
+    def refusal(self) -> ServiceError:
+        seconds = math.ceil(self.until - time.monotonic())
+        return self.kind(self.description, retry_after_seconds=max(1, seconds))
+
+
+class _LoadFailed(Exception):
+    def __init__(self, why: _Failure) -> None:
+        super().__init__(why.description)
+        self.why = why
+
+
+class _NotWanted(Exception):
+    """All who waited for a model have left."""
+
+
 class LoadedModels:
-    """The models of which at most `most_bytes` and `most_models` are loaded at a time."""
+    """The models of which at most `most_bytes` and `most_models` are loaded at a time.
+
+    At most `most_waiting` requests wait for those that are not: the places of a service are not all
+    theirs.
+    """
 
     def __init__(
         self,
@@ -80,17 +127,19 @@ class LoadedModels:
         *,
         most_bytes: int | None,
         most_models: int | None,
+        most_waiting: int | None = None,
     ) -> None:
         self._observer = observer
         self._new = new
         self._prepare = prepare
         self._most_bytes = most_bytes
         self._most_models = most_models
+        self._most_waiting = most_waiting
         #: The one whose last use is longest ago comes first; those that leave are not among them.
         self._models: dict[str, _Model] = {}
         self._leaving: set[_Model] = set()
-        self._failed: dict[str, tuple[float, Exception]] = {}
-        self._count = self._bytes = 0
+        self._failed: dict[str, _Failure] = {}
+        self._count = self._bytes = self._waiting = 0
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +149,8 @@ class LoadedModels:
     async def hold(self, name: str) -> AsyncIterator[BaseClassicMLInferenceWorkflow]:
         """Have a model loaded and keep it so.
 
-        Raises `NotReady` that says why it cannot be, and `OutOfMemory`.
+        Raises `NotReady` that says why it cannot be, `OutOfMemory`, and `Overloaded` where too many
+        wait.
         """
         model = self._models.pop(name, None) or self._begin(name)
         self._models[name] = model
@@ -140,9 +190,9 @@ class LoadedModels:
     # --- loading ------------------------------------------------------------------------------
 
     def _begin(self, name: str) -> _Model:
-        until, error = self._failed.get(name, (0.0, None))
-        if error is not None and time.monotonic() < until:
-            raise _refusal(name, error)
+        failure = self._failed.get(name)
+        if failure is not None and time.monotonic() < failure.until:
+            raise failure.refusal()
         model = _Model(name, asyncio.get_running_loop().create_future())
         self._start(self._load(model))
         return model
@@ -160,10 +210,19 @@ class LoadedModels:
         task.add_done_callback(self._tasks.discard)
 
     async def _loaded(self, model: _Model) -> BaseClassicMLInferenceWorkflow:
+        if self._most_waiting is not None and self._waiting >= self._most_waiting:
+            raise Overloaded(
+                f"model_id: {model.name!r} is not loaded yet, and {self._waiting} requests wait "
+                "for models already",
+                retry_after_seconds=_RETRY_SECONDS,
+            )
+        self._waiting += 1
         try:
             return await asyncio.shield(model.loading)
-        except Exception as error:
-            raise _refusal(model.name, error) from error
+        except _LoadFailed as failed:
+            raise failed.why.refusal() from failed.__cause__
+        finally:
+            self._waiting -= 1
 
     async def _load(self, model: _Model) -> None:
         started = time.perf_counter()
@@ -175,6 +234,9 @@ class LoadedModels:
             await self._make_room(model)
             await _set_up(workflow)
             model.batcher = self._prepare(workflow, lambda: model.uses)
+        except _NotWanted:
+            self._end_load(model)
+            return
         except (Exception, SystemExit) as error:
             self._fail(model, error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
@@ -187,17 +249,21 @@ class LoadedModels:
         log.info("model_loaded", model=model.name, seconds=round(seconds, 3), bytes=model.size)
 
     def _fail(self, model: _Model, error: Exception) -> None:
-        del self._models[model.name]
-        model.loading.set_exception(error)
+        self._end_load(model)
+        why = _Failure.of(model.name, error, before=self._failed.get(model.name))
+        self._failed[model.name] = why
+        failed = _LoadFailed(why)
+        failed.__cause__ = error
+        model.loading.set_exception(failed)
         model.loading.exception()  # which nobody may wait for any more
-        self._give_room_back(model)
-        if isinstance(error, Overloaded):  # nobody waited for it
-            return
-        self._failed[model.name] = (time.monotonic() + _RETRY_SECONDS, error)
         self._observer.failed()
         known = isinstance(error, ConfigurationError | ServiceError | ImportError)
         details = {"error": str(error)} if known else {"exc_info": error}
         log.error("model_not_loaded", model=model.name, **details)
+
+    def _end_load(self, model: _Model) -> None:
+        del self._models[model.name]
+        self._give_room_back(model)
 
     # --- room ---------------------------------------------------------------------------------
 
@@ -211,8 +277,8 @@ class LoadedModels:
                 self._let_leave(model)
                 self._changed.clear()
                 await self._changed.wait()
-            if not model.uses:  # all who wanted it have left
-                raise Overloaded
+            if not model.uses:
+                raise _NotWanted
             model.has_room = True
             self._count += 1
             self._bytes += model.size
@@ -283,14 +349,3 @@ def _return_memory() -> None:
     """Let the C library return what was freed; it would keep it for the thread that had it."""
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has this
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _refusal(name: str, error: Exception) -> ServiceError:
-    if isinstance(error, ImportError):
-        error = ConfigurationError(why_not_imported(error))
-    known = isinstance(error, ConfigurationError | ServiceError)
-    reason = "; ".join(str(error).splitlines()) if known else "see the log"
-    if isinstance(error, MemoryError):
-        return OutOfMemory(f"model_id: {name!r} does not fit into the machine's memory")
-    text = f"model_id: {name!r} cannot be loaded: {reason}"
-    return NotReady(text, retry_after_seconds=_RETRY_SECONDS)

@@ -71,6 +71,8 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._loaded: LoadedModels | None = None
         self.observer = ModelsObserver()
         self.new_batcher: NewBatcher = lambda workflow, at_work: None
+        #: How many requests may wait for models to be loaded; None for any number.
+        self.most_waiting: int | None = None
 
     @contextlib.asynccontextmanager
     async def hold(self, model_id: str) -> AsyncIterator[BaseClassicMLInferenceWorkflow]:
@@ -125,6 +127,7 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
             self.observer,
             most_bytes=self._arguments.max_memory_bytes,
             most_models=self._arguments.max_loaded_models,
+            most_waiting=self.most_waiting,
         )
         if self._default is None:
             return

@@ -21,6 +21,8 @@ _OF_TORCH = "ml.workflows.inference.torch_inference_workflow.TorchInferenceWorkf
 _OF_FILES = "ml.workflows.inference.model_file_inference_workflow.ModelFileInferenceWorkflow"
 #: What a refusal lists at most.
 _MOST_NAMES = 20
+#: Comparing takes longer the longer they are; callers may send what they like.
+_LONGEST_COMPARED = 50
 
 
 class OfferedModels:
@@ -57,9 +59,10 @@ class OfferedModels:
             return name
         names = self.names()
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        hint = did_you_mean(model_id, names) if len(model_id) <= _LONGEST_COMPARED else ""
         raise NotFound(
             f"model_id: {model_id[:200]!r} is not served here; "
-            f"there are {', '.join(names[:_MOST_NAMES])}{more}{did_you_mean(model_id[:200], names)}"
+            f"there are {', '.join(names[:_MOST_NAMES])}{more}{hint}"
         )
 
     def new(self, name: str) -> BaseClassicMLInferenceWorkflow:
