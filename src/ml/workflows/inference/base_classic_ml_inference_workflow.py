@@ -50,13 +50,13 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         """
         return 0
 
-    def do_preprocessing(self, input_data: object) -> Any:
+    def do_preprocessing(self, input_data: Any) -> Any:
         """Return the array of a tensor; scripts may give a dict with `dtype` and `values`."""
         if isinstance(input_data, TensorInput):
             return input_data.values
         return self.decode_offchain(input_data).values
 
-    def do_postprocessing(self, input_data: object, output_data: Any) -> object:
+    def do_postprocessing(self, input_data: Any, output_data: Any) -> object:
         """Return the model's output with each array as a `TensorOutput`."""
         return self._tensors(output_data)
 
@@ -66,7 +66,7 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
             return TensorOutput.of(np.asarray(value))
         return None
 
-    def encode_offchain(self, output: Any, input_data: object) -> object:
+    def encode_offchain(self, output: Any, input_data: Any) -> object:
         """Return the output with each tensor in its JSON form.
 
         Raises `UnprocessableOutput` for NaN and infinities, which JSON cannot hold; a vector for a
@@ -113,7 +113,7 @@ class BaseClassicMLInferenceWorkflow(BaseInferenceWorkflow):
         taken = self.taken_tensor()
         return None if taken is None else taken.example()
 
-    def encode_onchain(self, output: Any, input_data: object) -> bytes:
+    def encode_onchain(self, output: Any, input_data: Any) -> bytes:
         """Return a tensor as a vector, in the arithmetic that the request asked for, IEEE if none.
 
         Raises `UnprocessableOutput` for several tensors and for what does not fit fixed point.

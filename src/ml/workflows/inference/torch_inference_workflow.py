@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -156,7 +156,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         del self._model
         self._first_layer = None
 
-    def do_preprocessing(self, input_data: object) -> torch.Tensor:
+    def do_preprocessing(self, input_data: Any) -> torch.Tensor:
         """Return the tensor of an input, on the CPU.
 
         Raises `InvalidInput` that says expected and given where a first layer is known to want
@@ -200,7 +200,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """
         return self._batching.run_all([(tensor,) for tensor in batch])
 
-    def do_generate_proof(self, input_data: object, output: object) -> object:
+    def do_generate_proof(self, input_data: Any, output: Any) -> object:
         """Return the circuit's answer with its proof, and how far it is from the model's.
 
         Raises `InvalidInput` for an input that the circuit does not take, and
