@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,8 @@ from typing import Any
 
 from playwright.async_api import Browser, async_playwright
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record, recording
 from ml.jobs.process import Process
 from ml.jobs.scheduler import lease_name
 from ml.jobs.store import JobStore
@@ -26,6 +27,14 @@ from tests.browser.conftest import CHROMIUM, FLAGS, Trainer
 from tests.support.many_runs import LONGEST, fill_store
 
 _PATIENCE_SECONDS = 300
+#: Of what is measured; of all else, numbers.
+_UNITS = {
+    "list drawn": "ms",
+    "first chart drawn": "ms",
+    "its newest step drawn": "ms",
+    "received in all": "KiB",
+    "heap": "MiB",
+}
 #: Sets the times, in milliseconds since the navigation, as the page gets there.
 _WATCH = """
 const times = window.times = {};
@@ -65,18 +74,19 @@ async def measure(browser: Browser, url: str, job_id: str, steps: int) -> dict[s
     nodes = await page.evaluate("document.querySelectorAll('*').length")
     await context.close()
     return {
-        "list drawn, ms": times["list"],
-        "first chart drawn, ms": times["chart"],
-        "its newest step drawn, ms": times["newest"],
+        "list drawn": times["list"],
+        "first chart drawn": times["chart"],
+        "its newest step drawn": times["newest"],
         "points of the chart": float(points or 0),
-        "received in all, KiB": received / 1024,
+        "received in all": received / 1024,
         "elements": nodes,
-        "heap, MiB": measured["usedSize"] / 2**20,
+        "heap": measured["usedSize"] / 2**20,
     }
 
 
-async def answers(browser: Browser, url: str) -> None:
-    """Print the time and size of each answer that the page asks for."""
+async def answers(browser: Browser, url: str, record: Record) -> None:
+    """Measure each answer that the page asks for, once."""
+    table = record.table("answer", "time", "size")
     page = await browser.new_page()
     await page.goto(f"{url}/health")
     for path in ("/jobs", "/jobs?status=running", f"/jobs/{LONGEST}"):
@@ -84,32 +94,35 @@ async def answers(browser: Browser, url: str) -> None:
         size = await page.evaluate(
             "path => fetch(path).then(r => r.text()).then(t => t.length)", path
         )
-        print(f"| {path} | {1e3 * (time.perf_counter() - began):.0f} ms, {size / 1024:.0f} KiB |")
+        took = Figure.of(1e3 * (time.perf_counter() - began), places=0, unit="ms")
+        table.row(f"`{path}`", took, Figure.of(size / 1024, places=0, unit="KiB"))
     await page.close()
 
 
-async def run(options: argparse.Namespace, root: Path) -> None:
+async def run(options: argparse.Namespace, root: Path, record: Record) -> None:
     trainer = Trainer(root / "trainer")
     file = Path(trainer.store_url.removeprefix("sqlite:///"))
-    began = time.perf_counter()
     fill_store(file, runs=options.runs, events=options.events, longest=options.longest)
-    print(f"The store was written in {time.perf_counter() - began:.1f} s.\n")
     async with JobStore(trainer.store_url) as store, async_playwright() as playwright:
         process = Process.numbered(os.getpid())  # this process leads, so that no run is started
         await store.acquire_lease(lease_name(process.host), f"{process}/benchmark", 3600)
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with trainer.server() as server:
             await asyncio.to_thread(server.wait_ready)
-            print("| | |\n|---|---|")
-            await answers(browser, trainer.url)
+            await answers(browser, trainer.url, record)
             rounds = [
                 await measure(browser, trainer.url, LONGEST, options.longest)
                 for _ in range(options.rounds)
             ]
+            table = record.table("page", "opened first", "opened again")
             for name in rounds[0]:
-                values = [one[name] for one in rounds]
-                row = f"{rounds[0][name]:.0f}, then {statistics.median(values):.0f} in the median"
-                print(f"| {name} | {row} |", flush=True)
+                first, *others = (one[name] for one in rounds)
+                unit = _UNITS.get(name, "")
+                table.row(
+                    name,
+                    Figure.of(first, places=0, unit=unit),
+                    Figure.of(*others, places=0, unit=unit),
+                )
         await browser.close()
 
 
@@ -118,10 +131,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--events", type=int, default=1_000_000, help="of all runs together")
     parser.add_argument("--longest", type=int, default=200_000, help="events of the newest run")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6, help="two at least")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        asyncio.run(run(options, Path(name)))
+    with tempfile.TemporaryDirectory() as name, recording("dashboard") as record:
+        asyncio.run(run(options, Path(name), record))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 
+from benchmarks.figures import Figure
+from benchmarks.results import Record, Table, recording
 from ml.jobs.event_type import EventType
 from ml.jobs.job import JobState
 from ml.jobs.memory import resident_bytes
@@ -31,6 +33,8 @@ _SHORT_STEPS = range(1, 13)
 _PATIENCE_SECONDS = 120
 _QUARTERS = 4
 _MIB = 2**20
+#: Of each page.
+_HELD = ("heap", "nodes", "listeners")
 
 
 class Watched:
@@ -52,7 +56,7 @@ class Watched:
             await page.locator("#log-steps").check()
         return cls(page, devtools)
 
-    async def held(self, step: int) -> list[str]:
+    async def held(self, step: int) -> list[Figure]:
         """Return the heap, nodes and listeners, once it has drawn this step."""
         legend = self._page.locator("#loss-chart .step")
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -61,8 +65,11 @@ class Watched:
         await self._devtools.send("HeapProfiler.collectGarbage")
         told = (await self._devtools.send("Performance.getMetrics"))["metrics"]
         metrics = {one["name"]: one["value"] for one in told}
-        heap = f"{metrics['JSHeapUsedSize'] / _MIB:.1f}"
-        return [heap, f"{metrics['Nodes']:.0f}", f"{metrics['JSEventListeners']:.0f}"]
+        heap = Figure.of(metrics["JSHeapUsedSize"] / _MIB, places=1, unit="MiB")
+        return [
+            heap,
+            *(Figure.of(metrics[name], places=0) for name in ("Nodes", "JSEventListeners")),
+        ]
 
 
 async def tell(jobs: Jobs, first: int, last: int, total: int, seconds_a_step: float) -> None:
@@ -82,22 +89,19 @@ async def tell(jobs: Jobs, first: int, last: int, total: int, seconds_a_step: fl
             await jobs.end(f"short-{step}", JobState.SUCCEEDED)
 
 
-async def report(pages: list[Watched], step: int, pid: int) -> None:
-    """Print a line of what all hold once this step is drawn."""
-    held = [cell for page in pages for cell in await page.held(step)]
-    print(
-        f"| {step // _STEPS_A_MINUTE} |",
-        " | ".join(held),
-        f"| {resident_bytes(pid) / _MIB:.0f} |",
-        flush=True,
-    )
+async def report(table: Table, pages: list[Watched], step: int, pid: int) -> None:
+    """Add a line of what all hold once this step is drawn."""
+    held = [figure for page in pages for figure in await page.held(step)]
+    server = Figure.of(resident_bytes(pid) / _MIB, places=0, unit="MiB")
+    table.row(str(step // _STEPS_A_MINUTE), *held, server)
 
 
-async def run(options: argparse.Namespace, root: Path) -> None:
+async def run(options: argparse.Namespace, root: Path, record: Record) -> None:
     trainer = Trainer(root / "trainer")
     total = options.minutes * _STEPS_A_MINUTE
     quarter = total // _QUARTERS
     seconds_a_step = 60 / _STEPS_A_MINUTE / options.speed
+    columns = [f"{page}: {what}" for page in ("each step", "as opened") for what in _HELD]
     async with jobs_of(trainer) as jobs, async_playwright() as playwright:
         await jobs.start(_LONG)
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -107,28 +111,22 @@ async def run(options: argparse.Namespace, root: Path) -> None:
                 await Watched.open(browser, trainer.url, with_steps=shown)
                 for shown in (True, False)
             ]
-            columns = [
-                f"page {n}: {what}" for n in (1, 2) for what in ("heap, MiB", "nodes", "listeners")
-            ]
-            print("| minute |", " | ".join(columns), "| server, MiB |")
-            print("|---" * (len(columns) + 2) + "|")
-            done = min(total, _STEPS_A_MINUTE)
-            await tell(jobs, 1, done, total, seconds_a_step)
-            await report(pages, done, server.process.pid)
-            for end in range(quarter, total + 1, quarter):
+            table = record.table("minute", *columns, "server")
+            done = 0
+            for end in (_STEPS_A_MINUTE, *range(quarter, total + 1, quarter)):
                 await tell(jobs, done + 1, end, total, seconds_a_step)
-                await report(pages, end, server.process.pid)
+                await report(table, pages, end, server.process.pid)
                 done = end
             await browser.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.dashboard_hour")
-    parser.add_argument("--minutes", type=int, default=60, help="of the training")
+    parser.add_argument("--minutes", type=int, default=60, help="of the training; more than 4")
     parser.add_argument("--speed", type=float, default=10, help="how many times as fast it is told")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        asyncio.run(run(options, Path(name)))
+    with tempfile.TemporaryDirectory() as name, recording("dashboard_hour") as record:
+        asyncio.run(run(options, Path(name), record))
 
 
 if __name__ == "__main__":
