@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.finetuning import save_small_llm
 from tests.support.processes import ROOT, Server, clean_environment, free_port
 
 ServeExample = Callable[..., Server]
@@ -32,6 +33,14 @@ def serve_example() -> Iterator[ServeExample]:
             return stack.enter_context(server).wait_ready(workers)
 
         yield serve
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of models that has one, named `small`."""
+    root = tmp_path_factory.mktemp("models")
+    save_small_llm(root / "small")
+    return root
 
 
 def curls_of_readme(readme: Path, url: str) -> list[str]:

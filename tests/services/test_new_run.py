@@ -11,14 +11,13 @@ import pytest
 
 from ml.finetuning.data.input_files import input_files
 from ml.finetuning.request import FinetuningRequest
-from tests.services.test_trainer_data import models, upload  # noqa: F401 (a fixture)
-from tests.services.trainer import Trainer, trainer
+from tests.services.trainer import Trainer, trainer, upload
 
 
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     async with trainer(tmp_path, models, monkeypatch) as running:
@@ -83,7 +82,7 @@ async def test_models_to_tune_are_those_here_and_the_tuned_ones_that_can_be_tune
 
 async def test_where_models_are_allowed_those_are_offered_and_what_was_made_of_them(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, base in {"good": "owner/model", "other": "small"}.items():

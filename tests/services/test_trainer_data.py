@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,15 +9,7 @@ from pathlib import Path
 import pytest
 
 from ml.jobs.job import JobState
-from tests.services.trainer import Trainer, trainer
-from tests.support.finetuning import save_small_llm
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    save_small_llm(root / "small")
-    return root
+from tests.services.trainer import Trainer, trainer, upload
 
 
 @pytest.fixture
@@ -56,22 +47,6 @@ async def test_a_file_that_a_waiting_job_needs_is_not_deleted(service: Trainer) 
     await client.delete(f"/jobs/{job}")
     assert (await service.jobs.get(job)).state is JobState.CANCELLED
     assert (await client.delete(f"/v1/files/{file_id}")).status_code == 200
-
-
-async def upload(service: Trainer, content: bytes, *, status: int = 200) -> str:
-    """Upload a file and return its id, or with another status why not."""
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--x\r\n'
-        b'Content-Disposition: form-data; name="file"; filename="rows.jsonl"\r\n\r\n'
-        + content
-        + b"\r\n--x--\r\n"
-    )
-    reply = await service.app.test_client().post(
-        "/v1/files", data=body, headers={"Content-Type": "multipart/form-data; boundary=x"}
-    )
-    answer = json.loads(await reply.get_data())
-    assert reply.status_code == status, answer
-    return str(answer["id"] if status == 200 else answer["error"]["message"])
 
 
 @pytest.mark.parametrize("path", ["/jobs/counting/resume"])

@@ -44,25 +44,13 @@ async def make(
     service: Trainer, job_id: str, name: str, *, base: str = "small", ends: bool = True
 ) -> None:
     """Leave a tuned model of a run, without training."""
-    store = service.jobs
-    await counting(service)
-    request = {"model_name": base, "output_dir": name, "max_seq_length": 64}
-    await store.create("ml.finetuning.job", request, job_id)
-    assert (await store.claim_next("test")).id == job_id
-    output = Output(service.root / "output", name, job_id)
+    output = await service.begin(job_id, name, model_name=base, max_seq_length=64)
     output.claim([])
     config = {"peft_type": "LORA", "base_model_name_or_path": base}
     (output.folder / "adapter_config.json").write_text(json.dumps(config))
     (output.folder / "adapter_model.safetensors").write_bytes(b"weights")
     if ends:
-        await store.transition(job_id, JobState.SUCCEEDED, result={"model": name})
-
-
-async def counting(service: Trainer) -> None:
-    """Wait until the job that only counts has the slot: nothing that comes next is run."""
-    async with asyncio.timeout(60):
-        while (await service.jobs.get("counting")).state is not JobState.RUNNING:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await service.jobs.transition(job_id, JobState.SUCCEEDED, result={"model": name})
 
 
 async def export(service: Trainer, name: str = "houses", body: Any = MERGED) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from ml.finetuning.feedback import FEEDBACK_FILE
-from tests.services.test_trainer_data import models  # noqa: F401 (a fixture)
 from tests.services.trainer import Trainer, trainer
 
 PATH = "/v1/models/houses/feedback"
@@ -25,7 +24,7 @@ FEEDBACK: dict[str, Any] = {
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     async with trainer(tmp_path, models, monkeypatch) as running:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.test_trainer_data import models, upload  # noqa: F401 (a fixture)
-from tests.services.trainer import Trainer, trainer
+from tests.services.trainer import Trainer, trainer, upload
 
 BASE = '["small"]'
 
@@ -16,7 +15,7 @@ BASE = '["small"]'
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     there = tmp_path / "there"

@@ -15,33 +15,32 @@ from ml.finetuning.run_log import LOG_FILE
 from ml.finetuning.shared_models import SharedOutput
 from ml.jobs.job import JobState
 from ml.jobs.remote_files import RemoteFiles
-from tests.services.test_trainer_data import models, upload  # noqa: F401 (a fixture)
-from tests.services.test_trainer_run_files import WEIGHTS, _run, get, listed
-from tests.services.trainer import Trainer, trainer
+from tests.services.left_run import WEIGHTS, get, leave_run, listed
+from tests.services.trainer import Trainer, trainer, upload
 
 
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     async with trainer(tmp_path, models, monkeypatch) as running:
-        await _run(running, "ft-1", "houses")
+        await leave_run(running, "ft-1", "houses")
         yield running
 
 
 @pytest.fixture
 async def sharing(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     """A service whose files are at an address, with a run of another host there."""
     (tmp_path / "there").mkdir()
     url = f"file://{tmp_path / 'there'}"
     async with trainer(tmp_path, models, monkeypatch, TRAINER_FILES_URL=url) as running:
-        await _run(running, "ft-1", "houses")
+        await leave_run(running, "ft-1", "houses")
         _share(running, url)
         yield running
 

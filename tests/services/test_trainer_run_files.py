@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ml.finetuning.manifest import files_of, write_manifest
-from ml.finetuning.output import Output
-from ml.jobs.job import JobState
-from tests.services.test_trainer_data import models  # noqa: F401 (a fixture)
+from tests.services.left_run import WEIGHTS, get, leave_run, listed
 from tests.services.trainer import Trainer, trainer
-
-#: Larger than what is read at once.
-WEIGHTS = os.urandom((1 << 20) + 4321)
 
 
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     async with trainer(tmp_path, models, monkeypatch) as running:
-        await _run(running, "ft-1", "houses")
+        await leave_run(running, "ft-1", "houses")
         yield running
-
-
-async def _run(service: Trainer, job_id: str, name: str) -> None:
-    """Leave what a run leaves, without training."""
-    store = service.jobs
-    async with asyncio.timeout(60):  # it keeps the service from running what comes next
-        while (await store.get("counting")).state is not JobState.RUNNING:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    await store.create("ml.finetuning.job", {"output_dir": name}, job_id)
-    assert (await store.claim_next("test")).id == job_id
-    output = Output(service.root / "output", name, job_id)
-    output.claim(["gguf"])
-    (output.folder / "adapter_model.safetensors").write_bytes(WEIGHTS)
-    (output.folder / "adapter_config.json").write_text("{}")
-    (output.folder / "metrics.csv").write_text("step,loss\n1,2.0\n")
-    scratch = output.begin_export("gguf")
-    (scratch / f"{name}.bf16.gguf").write_bytes(b"GGUF")
-    exported = files_of(output.publish_export("gguf", scratch))
-    files = files_of(output.folder)
-    write_manifest(output.folder, {"files": files})
-    archive = {"name": f"{name}.zip", "sha256": output.write_archive([*files, "manifest.json"])}
-    folder = service.root / "working" / "jobs" / job_id
-    folder.mkdir(parents=True)
-    (folder / "metrics.csv").write_text("step,loss\n1,2.0\n")
-    (folder / "log.txt").write_text("it ran\n")
-    result = {"model": name, "archive": archive, "exports": {"gguf": {"files": exported}}}
-    await store.transition(job_id, JobState.SUCCEEDED, result=result)
-
-
-async def get(service: Trainer, path: str, **headers: str) -> Any:
-    return await service.app.test_client().get(path, headers=headers)
-
-
-async def listed(service: Trainer, job_id: str = "ft-1") -> dict[str, dict[str, Any]]:
-    reply = await get(service, f"/jobs/{job_id}/files")
-    assert reply.status_code == 200, await reply.get_data()
-    return {file["name"]: file for file in (await reply.get_json())["files"]}
 
 
 async def test_all_of_a_run_is_listed_and_comes_with_the_hash_that_is_told(
@@ -204,11 +159,11 @@ async def test_a_file_that_was_changed_is_not_told_by_the_manifests_hash(service
 
 async def test_files_need_the_key(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with trainer(tmp_path, models, monkeypatch, TRAINER_API_KEYS="sesame") as service:
-        await _run(service, "ft-1", "houses")
+        await leave_run(service, "ft-1", "houses")
         for path in ("/jobs/ft-1/files", "/jobs/ft-1/files/houses.zip"):
             assert (await get(service, path)).status_code == 401
             assert (await get(service, path, Authorization="Bearer sesame")).status_code == 200

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from ml.finetuning.output import Output
-from tests.services.test_trainer_data import models  # noqa: F401 (a fixture)
 from tests.services.trainer import Trainer, trainer
 from tests.support.processes import Server, clean_environment, free_port
 from tests.support.tiny_llm import save_adapter, save_tiny_llm
@@ -56,7 +55,7 @@ def llm(tiny: Path) -> Iterator[Server]:
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     llm: Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
@@ -170,7 +169,7 @@ def test_nothing_but_an_adapter_that_fits_is_taken_and_nothing_else_is_written(
 
 async def test_an_llm_service_that_is_away_or_refuses_the_key_is_a_502_without_its_address(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     llm: Server,
     made: list[Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -198,7 +197,7 @@ async def test_an_llm_service_that_is_away_or_refuses_the_key_is_a_502_without_i
 
 async def test_without_an_llm_service_the_call_says_what_to_set(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     made: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

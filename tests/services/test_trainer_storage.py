@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.test_trainer_data import models, upload  # noqa: F401 (a fixture)
-from tests.services.trainer import Trainer, trainer
+from tests.services.trainer import Trainer, trainer, upload
 from tests.support.disks import fill, locked, small_disk
 
 
 @pytest.fixture
 async def service(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Trainer]:
     """A trainer on a disk of its own."""
