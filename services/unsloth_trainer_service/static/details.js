@@ -5,8 +5,8 @@ import { nameOf, numbersOf, progressOf, subtitleOf, titleOf } from "./dashboard_
 import { Exports } from "./exports.js";
 import { drawFeedback } from "./feedback.js";
 import { drawFiles, filesOf } from "./files.js";
-import { setStatus } from "./job_list.js";
 import { FINAL } from "./run.js";
+import { setStatus } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
 

@@ -1,18 +1,13 @@
 // The list of jobs: a card for each.
 
 import { setText } from "../assets/pages/words.js";
-import { comparison, nameOf, statusOf, stepsOf, summary, timesOf, whenOf } from "./dashboard_words.js";
+import { comparison, nameOf, stepsOf, summary, timesOf, whenOf } from "./dashboard_words.js";
 import { COLORS } from "./state.js";
+import { setStatus } from "./status.js";
 
 const NARROW = "(max-width: 899px)"; // the details stand below the list
 
 const $ = (id) => document.getElementById(id);
-
-/** Show the status of a job; `stopping` of one that was asked to. */
-export function setStatus(node, job, stopping) {
-  node.className = `status ${job.status}`;
-  setText(node, statusOf(job, stopping));
-}
 
 export class JobList {
   #state;
