@@ -26,7 +26,7 @@ ASKED: dict[str, Callable[[JobStore], Awaitable[Any]]] = {
     "events": lambda store: store.events(LONGEST, 500),
     "some events": lambda store: store.events_by_id(LONGEST, [5, 500]),
     "a stretch of events": lambda store: store.raw_events(LONGEST, "progress", 100, 200),
-    "stretches of events": lambda store: store.stretches(LONGEST, 100, 1900),
+    "stretches of events": lambda store: store.raw_stretches(LONGEST, 100, 1900),
     "the next job": lambda store: store.claim_next("me", 3),
 }
 

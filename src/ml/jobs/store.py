@@ -20,7 +20,7 @@ from ml.jobs.figures import Figures, figures
 from ml.jobs.job import Job, JobEvent, JobState, StopRequest
 from ml.jobs.migration import migrate
 from ml.jobs.shielded import ShieldedTasks
-from ml.jobs.stretches import Stretch, list_stretches
+from ml.jobs.stretches import Texts, raw_stretches
 from ml.tracing import goes_with
 
 __all__ = ["JobStore"]
@@ -156,9 +156,9 @@ class JobStore:
         """
         return await self._read(lambda c: events.raw_events(c, id, type, after, last))
 
-    async def stretches(self, id: str, after: int, last: int) -> Sequence[Stretch]:  # noqa: A002
+    async def raw_stretches(self, id: str, after: int, last: int) -> Texts:  # noqa: A002
         """Return those stretches of which all events are behind `after` and up to `last`."""
-        return await self._read(lambda c: list_stretches(c, id, after, last))
+        return await self._read(lambda c: raw_stretches(c, id, after, last))
 
     async def events_by_id(self, id: str, ids: Sequence[int]) -> Sequence[JobEvent]:  # noqa: A002
         """Return these events, oldest first."""

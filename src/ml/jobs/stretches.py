@@ -20,13 +20,25 @@ from sqlalchemy import Connection, Text, cast, func, insert, select
 from ml.jobs import schema
 from ml.jobs.event_type import EventType
 
-__all__ = ["CURVES", "LENGTH", "STEP", "Stretch", "add_stretches", "list_stretches"]
+__all__ = [
+    "CURVES",
+    "LENGTH",
+    "STEP",
+    "Stretch",
+    "Texts",
+    "add_stretches",
+    "raw_stretches",
+    "read_stretches",
+]
 
 #: Events of a stretch: number 0 has those with the ids from 1 on.
 LENGTH = 100
 #: The numbers of progress that are drawn over the steps.
 CURVES = ("loss", "eval_loss", "grad_norm", "memory_bytes", "gpu_memory_bytes")
 STEP = "step"
+
+#: Numbers, points and others of stretches as JSON, comma-separated, in the same order: any.
+Texts = tuple[str, str, str]
 
 _events, _stretches = schema.events.c, schema.stretches.c
 
@@ -61,9 +73,11 @@ def add_stretches(connection: Connection, job_id: str, before: int, last: int) -
         connection.execute(insert(schema.stretches), values)
 
 
-def list_stretches(connection: Connection, job_id: str, after: int, last: int) -> list[Stretch]:
-    """Return those stretches of which all events are behind `after` and up to `last`."""
-    # Joined by the database, in the same order: rows of their own would take most of the time.
+def raw_stretches(connection: Connection, job_id: str, after: int, last: int) -> Texts:
+    """Return, for `read_stretches`, those of which all events are behind `after` and up to `last`.
+
+    The database joins them, as in `ml.jobs.events.raw_events`.
+    """
     query = select(
         func.aggregate_strings(cast(_stretches.number, Text), ","),
         func.aggregate_strings(cast(_stretches.points, Text), ","),
@@ -73,8 +87,15 @@ def list_stretches(connection: Connection, job_id: str, after: int, last: int) -
         _stretches.number >= -(-after // LENGTH),
         _stretches.number < last // LENGTH,
     )
-    columns = [orjson.loads(f"[{text or ''}]") for text in connection.execute(query).one()]
-    return [Stretch(*row) for row in zip(*columns, strict=True)]
+    numbers, points, others = connection.execute(query).one()
+    return numbers or "", points or "", others or ""
+
+
+def read_stretches(texts: Texts) -> list[Stretch]:
+    """Return the stretches in their order; a job of many steps has thousands."""
+    columns = [orjson.loads(f"[{text}]") for text in texts]
+    stretches = [Stretch(*row) for row in zip(*columns, strict=True)]
+    return sorted(stretches, key=lambda one: one.number)
 
 
 def _points(rows: Iterable[Any]) -> Iterable[dict[str, Any]]:

@@ -13,7 +13,7 @@ is read; events that are in none, and the newest ones, are read one by one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ml.jobs.event_type import EventType
 from ml.jobs.job import JobEvent
-from ml.jobs.stretches import CURVES, LENGTH, STEP, Stretch
+from ml.jobs.stretches import CURVES, LENGTH, STEP, Stretch, Texts, read_stretches
 
 if TYPE_CHECKING:
     from ml.jobs.store import JobStore
@@ -51,18 +51,18 @@ async def thinned_events(
     steps because it was resumed: whoever draws them forgets the steps from there on.
     """
     width = _width(last - after, most)
-    stretches = await store.stretches(job_id, after, last) if width >= LENGTH else []
-    stretches = _before_recent(stretches)
+    stretches: list[Stretch] = []
+    if width >= LENGTH:
+        texts = await store.raw_stretches(job_id, after, last)
+        stretches = await asyncio.to_thread(_before_recent, texts)
     pages = [await asyncio.to_thread(_progress_of, stretches)]
     others = [np.array([id_ for one in stretches for id_ in one.others], dtype=np.int64)]
     for first, end in _pages(after, last, [one.number for one in stretches]):
-        texts = await store.raw_events(job_id, EventType.PROGRESS, first, end)
-        pages.append(await asyncio.to_thread(_read, *texts))
+        page = await store.raw_events(job_id, EventType.PROGRESS, first, end)
+        pages.append(await asyncio.to_thread(_read, *page))
         others.append(np.setdiff1d(np.arange(first + 1, end + 1), pages[-1][0]))
-    ids, columns = (np.concatenate(parts, axis=-1) for parts in zip(*pages, strict=True))
-    order = np.argsort(ids)
     told = np.sort(np.concatenate(others))
-    shown = _shown(ids[order], columns[:, order], most, width)
+    shown = await asyncio.to_thread(_shown, pages, most, width)
     kept = [shown, told[:_FIRST], told[_FIRST:][-_NEWEST:]]
     return list(await store.events_by_id(job_id, np.concatenate(kept).tolist()))
 
@@ -74,9 +74,9 @@ def _width(events: int, most: int) -> int:
     return width if width < LENGTH else LENGTH * -(-width // LENGTH)
 
 
-def _before_recent(stretches: Collection[Stretch]) -> list[Stretch]:
+def _before_recent(texts: Texts) -> list[Stretch]:
     """Return the stretches without those at the end that have the events which all stay."""
-    before = sorted(stretches, key=lambda one: one.number)
+    before = read_stretches(texts)
     recent = 0
     while before and recent < _RECENT:
         recent += LENGTH - len(before.pop().others)
@@ -113,10 +113,11 @@ def _column(values: list[Any]) -> NDArray[np.float64]:
         return np.array([one if isinstance(one, int | float) else np.nan for one in values])
 
 
-def _shown(
-    ids: NDArray[np.int64], columns: NDArray[np.float64], most: int, width: int
-) -> NDArray[np.int64]:
+def _shown(pages: list[_Progress], most: int, width: int) -> NDArray[np.int64]:
     """Return the ids of the events of progress that stay, without an order."""
+    ids, columns = (np.concatenate(parts, axis=-1) for parts in zip(*pages, strict=True))
+    order = np.argsort(ids)
+    ids, columns = ids[order], columns[:, order]
     if len(ids) <= most:
         return ids
     *curves, steps = columns
