@@ -3,8 +3,7 @@
     python -m benchmarks.dashboard [--runs 200] [--events 1000000] [--longest 200000]
 
 A service on a store with as many events, and Chromium: from the navigation until the list is drawn
-and until the first chart has its curve; the bytes that came; what is in the page. Each round waits
-for a moment in which nothing else runs.
+and until the first chart has its curve; the bytes that came; what is in the page.
 """
 
 from __future__ import annotations
@@ -28,8 +27,6 @@ from tests.browser.conftest import CHROMIUM, FLAGS, Trainer
 from tests.support.many_runs import LONGEST, fill_store
 
 _PATIENCE_SECONDS = 300
-#: A round begins once other work leaves so much of the processors, but waits no longer than that.
-_IDLE_SHARE, _MOST_REST_SECONDS = 0.9, 60
 #: Of what is measured; of all else, numbers.
 _UNITS = {
     "list drawn": "ms",
@@ -102,22 +99,6 @@ async def answers(browser: Browser, url: str, record: Record) -> None:
     await page.close()
 
 
-async def others_rest() -> None:
-    """Wait until the processors have had little to do for a second, but no longer than a minute."""
-    for _ in range(_MOST_REST_SECONDS):
-        before = _processor_ticks()
-        await asyncio.sleep(1)
-        idle, all_ticks = (b - a for a, b in zip(before, _processor_ticks(), strict=True))
-        if idle > _IDLE_SHARE * all_ticks:
-            return
-
-
-def _processor_ticks() -> tuple[int, int]:
-    """Return how long the processors were idle until now, and how long in all; see proc_stat(5)."""
-    ticks = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
-
-
 async def run(options: argparse.Namespace, root: Path, record: Record) -> None:
     trainer = Trainer(root / "trainer")
     file = Path(trainer.store_url.removeprefix("sqlite:///"))
@@ -129,10 +110,10 @@ async def run(options: argparse.Namespace, root: Path, record: Record) -> None:
         with trainer.server() as server:
             await asyncio.to_thread(server.wait_ready)
             await answers(browser, trainer.url, record)
-            rounds = []
-            for _ in range(options.rounds):
-                await others_rest()
-                rounds.append(await measure(browser, trainer.url, LONGEST, options.longest))
+            rounds = [
+                await measure(browser, trainer.url, LONGEST, options.longest)
+                for _ in range(options.rounds)
+            ]
             table = record.table("page", "opened first", "opened again")
             for name in rounds[0]:
                 first, *others = (one[name] for one in rounds)

@@ -99,7 +99,7 @@ async def test_a_run_keeps_no_more_than_a_bounded_file(service: Trainer) -> None
 
 async def test_where_hosts_share_files_each_sees_what_was_thought_at_the_others(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = tmp_path / "there"
@@ -130,7 +130,7 @@ async def test_where_hosts_share_files_each_sees_what_was_thought_at_the_others(
 
 async def test_what_cannot_be_shared_is_not_kept_here_alone(
     tmp_path: Path,
-    models: Path,  # noqa: F811
+    models: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = tmp_path / "there"
