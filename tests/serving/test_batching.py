@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import MakeApp
 from tests.support.requests import OFFCHAIN, ONCHAIN, body, eventually, is_error, open_post, post
-from tests.support.workflows import Batched, BatchedAsync
+from tests.support.workflows import Batched, BatchedAsync, Quick
 
 BOTH = pytest.mark.parametrize("workflow", [Batched, BatchedAsync])
 HOLD = 1001  # the workflow keeps this one's batch until its gate is open
@@ -156,3 +156,45 @@ async def test_a_size_of_one_turns_batching_off(make_app: MakeApp) -> None:
     app = await make_app(Batched, max_batch_size=1)
     await is_error(await post(app, 1), 500)  # its model hook says that it wants batches
     assert app.workflow.sizes == []
+
+
+async def until_it_runs_without_the_thread(app: Any) -> None:
+    async with asyncio.timeout(60):
+        while "MainThread" not in app.workflow.threads[-1:]:
+            assert await value(await post(app, 21)) == 42
+
+
+async def test_quick_requests_that_come_alone_wait_for_no_thread(make_app: MakeApp) -> None:
+    app = await make_app(Quick)
+    await until_it_runs_without_the_thread(app)
+    assert "not -1" in await is_error(await post(app, -1), 400)
+    assert "whole number" in await is_error(await post(app, "text"), 400)
+    assert app.workflow.threads[-1] == "MainThread"
+
+
+async def test_large_request_is_never_read_on_the_event_loop(make_app: MakeApp) -> None:
+    app = await make_app(Quick)
+    await until_it_runs_without_the_thread(app)
+    metrics = app.metrics.registry.get_sample_value
+    queued = metrics("inference_queue_seconds_count")
+    assert "whole number" in await is_error(await post(app, "text" * 4000), 400)
+    assert metrics("inference_queue_seconds_count") == queued + 1
+
+
+async def test_model_that_becomes_slow_leaves_the_event_loop(make_app: MakeApp) -> None:
+    app = await make_app(Quick)
+    await until_it_runs_without_the_thread(app)
+    app.workflow.seconds = 0.05
+    for _ in range(3):
+        assert await value(await post(app, 21)) == 42
+    assert app.workflow.threads[-2:] == ["inference", "inference"]
+
+
+async def test_requests_that_come_together_form_batches_also_where_they_are_quick(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(Quick)
+    await until_it_runs_without_the_thread(app)
+    replies = await asyncio.gather(*(post(app, number) for number in range(40)))
+    assert [await value(reply) for reply in replies] == [number * 2 for number in range(40)]
+    assert max(app.workflow.sizes) > 5

@@ -372,6 +372,22 @@ class BatchedAsync(Batched):
         return self._outputs(batch)
 
 
+class Quick(Batched):
+    """Batches whose items are alike, and which remembers the threads that ran them."""
+
+    runs_alike = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self.seconds = 0.0
+
+    def do_run_batch(self, batch: list[int]) -> list[Any]:
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self.seconds)
+        return super().do_run_batch(batch)
+
+
 def _sleep_until_cancelled(seconds: float) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -27,6 +27,9 @@ _DEKKER = 134217729.0  # 2**27 + 1 splits a float64 into two halves whose produc
 # 2**-96 cannot change the rounding, it is the correctly rounded result (Ziv's test).
 _QUOTIENT_ERROR = 2.0**-96
 
+#: 10**22 is the largest power of ten that is a float64.
+_EXACT_DECIMALS = 22
+
 # Rows at a time: the dozens of temporaries stay in the processor's cache.
 _BLOCK = 4096
 
@@ -67,11 +70,39 @@ def words_from_integers(values: npt.NDArray[np.int64 | np.uint64], decimals: int
 
 def floats_from_words(words: Words, decimals: int) -> Floats:
     """Return float64 values, shape `(n,)`, of int256 words, shape `(n, 4)`; never fails."""
+    if decimals <= _EXACT_DECIMALS and (numbers := _exact_floats(words)) is not None:
+        return numbers / float(10**decimals)
     floats = np.empty(len(words), np.float64)
     for start in range(0, len(words), _BLOCK):
         block = slice(start, start + _BLOCK)
         floats[block] = _floats_of_block(words[block], decimals)
     return floats
+
+
+def _exact_floats(words: Words) -> Floats | None:
+    """Return int256 words as float64 values if all of them have such a value, else None.
+
+    So do those that were scaled in float64. Sums of a multiple of some power of two and a smaller
+    number are exact if taking the first away again leaves the second.
+    """
+    high, low = words[:, 2].view(np.int64), words[:, 3].view(np.int64)
+    sign = (high >> 63).tobytes()
+    wide = words[:, 0].tobytes() != sign or words[:, 1].tobytes() != sign
+    if wide or (high >> 53).tobytes() != sign:
+        return None
+    # With a low limb from -2**63 on, small negative numbers keep their digits.
+    top = (high - (low >> 63)).astype(np.float64) * 2.0**64
+    middle = (low >> 32).astype(np.float64) * 2.0**32
+    bottom = (low & 0xFFFF_FFFF).astype(np.float64)
+    limb = middle + bottom
+    numbers = top + limb
+    is_exact = _same(limb - middle, bottom) and _same(numbers - top, limb)
+    return numbers if is_exact else None
+
+
+def _same(one: Floats, other: Floats) -> bool:
+    """Return whether all bits are the same: for a few values, quicker than to compare them."""
+    return one.tobytes() == other.tobytes()
 
 
 def _floats_of_block(words: Words, decimals: int) -> Floats:

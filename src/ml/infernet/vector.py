@@ -33,6 +33,7 @@ from ml.infernet.words import (
     Words,
     pack,
     read_offset,
+    read_uint,
     read_uint8,
     read_words,
     require_width,
@@ -185,15 +186,14 @@ def decode_vector(data: bytes) -> Vector:
     arithmetic = _member(Arithmetic, data, 0, "arithmetic")
     decimals = read_uint8(data, WORD_BYTES, "decimals")
     dtype = _member(DataType, data, 2 * WORD_BYTES, "dtype")
-    shape_words = read_words(data, read_offset(data, 3 * WORD_BYTES, _HEAD_WORDS, "shape"), "shape")
-    require_width(shape_words, 16, signed=False, field="shape")
+    shape = _read_shape(data, read_offset(data, 3 * WORD_BYTES, _HEAD_WORDS, "shape"))
     words = read_words(data, read_offset(data, 4 * WORD_BYTES, _HEAD_WORDS, "values"), "values")
     require_width(words, _FORMS[dtype].bits, signed=_FORMS[dtype].signed, field="values")
     if arithmetic == Arithmetic.FIXED_POINT and dtype.numpy_dtype.kind in "fc":
         flat = _unscale(words, dtype, decimals)
     else:
         flat = _bits_of_words(words, dtype)
-    return Vector(_shaped(flat, shape_words), dtype, arithmetic, decimals)
+    return Vector(_shaped(flat, shape), dtype, arithmetic, decimals)
 
 
 def _member(kind: type[Member], data: bytes, position: int, field: str) -> Member:
@@ -281,10 +281,20 @@ def _halves(limbs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
     return np.stack((limbs >> 32, limbs & 0xFFFF_FFFF), axis=1).astype(np.uint32)
 
 
-def _shaped(flat: Array, shape_words: Words) -> Array:
-    if len(shape_words) > _MAX_RANK:
-        raise InvalidInput(f"shape: it has {len(shape_words)} dimensions, over {_MAX_RANK}.")
-    shape = shape_words[:, 3].tolist()
+def _read_shape(data: bytes, offset: int) -> list[int]:
+    count = read_uint(data, offset, "shape")
+    start = offset + WORD_BYTES
+    if count * WORD_BYTES > len(data) - start:
+        raise InvalidInput("shape: the ABI length exceeds the data.")
+    if count > _MAX_RANK:
+        raise InvalidInput(f"shape: it has {count} dimensions, over {_MAX_RANK}.")
+    shape = [read_uint(data, start + WORD_BYTES * place, "shape") for place in range(count)]
+    if any(length > 0xFFFF for length in shape):
+        raise InvalidInput("shape: a value does not fit ABI type uint16.")
+    return shape
+
+
+def _shaped(flat: Array, shape: list[int]) -> Array:
     if math.prod(shape) != flat.size:
         raise InvalidInput(f"shape: {shape} does not hold the {flat.size} values.")
     try:

@@ -121,13 +121,11 @@ def require_width(words: Words, bits: int, *, signed: bool, field: str) -> None:
         InvalidInput: a word is zero- or sign-extended wrongly, that is, its value does not fit.
     """
     upper_limbs = 3 if bits <= 64 else 4 - bits // 64
-    lead = words[:, upper_limbs].view(np.int64) if signed else words[:, upper_limbs]
-    extension = (lead >> 63).view(np.uint64) if signed else np.uint64(0)
-    fits = all(bool((words[:, limb] == extension).all()) for limb in range(upper_limbs))
-    if bits < 64 and signed:
-        fits = fits and bool((lead >> (bits - 1) == lead >> 63).all())
-    elif bits < 64:
-        fits = fits and not (lead >> bits).any()
+    lead = words[:, upper_limbs].view(np.int64)
+    extension = (lead >> 63).tobytes() if signed else bytes(8 * len(words))
+    fits = all(words[:, limb].tobytes() == extension for limb in range(upper_limbs))
+    if bits < 64:
+        fits = fits and (lead >> (bits - signed)).tobytes() == extension
     if not fits:
         kind = "int" if signed else "uint"
         raise InvalidInput(f"{field}: a value does not fit ABI type {kind}{bits}.")

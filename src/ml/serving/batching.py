@@ -1,7 +1,8 @@
 """Gathers the model runs of concurrent requests into batches.
 
 A batch starts as soon as every request in flight waits in the queue: a lone request never waits
-for company that is not there, which a fixed window would make it do.
+for company that is not there, which a fixed window would make it do. Where the model is quick, it
+does not wait for a thread either, which would take longer than the model.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ __all__ = ["MicroBatcher"]
 T = TypeVar("T")
 
 _SWITCH_SECONDS = 0.001
+#: A run that takes less than a turn of the thread is quick. Of items that come alone, so many in a
+#: row have to be quick, but for one that the machine held up now and then.
+_QUICK_SECONDS, _QUICK_RUNS, _FORGIVEN_RUNS = _SWITCH_SECONDS, 16, 4
+#: One that others would notice is never forgiven.
+_LONG_SECONDS = 0.02
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +64,7 @@ class MicroBatcher:
     ) -> None:
         self._workflow = workflow
         self._run_batch: Callable[[list[object]], Any] = workflow.do_run_batch  # type: ignore[attr-defined]
+        self._is_async = inspect.iscoroutinefunction(self._run_batch)
         self._max_size = max_size
         self._window_seconds = window_seconds
         self._in_flight = in_flight
@@ -68,14 +75,28 @@ class MicroBatcher:
         self._is_running = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Of one item, with no other in flight.
+        self._quick_runs = 0
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         # The event loop and the thread take turns with the GIL; at Python's 5 ms a batch of many
         # small operations waits longer for its turns than it computes.
         sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=self._work, name="inference", daemon=True).start()
 
-    async def submit(self, before: Callable[[], object], after: Callable[[object], T]) -> T:
-        """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
+    async def submit(
+        self, before: Callable[[], object], after: Callable[[object], T], *, is_alike: bool = False
+    ) -> T:
+        """Run `before()`, the model on its result as part of a batch, and `after(output)`.
+
+        An item that `is_alike`, which takes about as long as those before it, runs on the event
+        loop where it is alone and they were quick.
+        """
+        if is_alike and not self._is_async and self._quick_runs >= _QUICK_RUNS:
+            await asyncio.sleep(0)  # whoever came at the same moment is in flight then
+            if self._in_flight() <= 1 and not self._is_running:
+                return self._run_here(before, after)
+        if self._in_flight() > 1:
+            self._quick_runs = 0
         result: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append(_Item(before, after, result, time.perf_counter()))
         if not self._is_running:
@@ -87,6 +108,25 @@ class MicroBatcher:
         self._batches.put(None)
         while self._waiting:
             self._waiting.popleft().result.cancel()
+
+    def _run_here(self, before: Callable[[], object], after: Callable[[object], T]) -> T:
+        started = time.perf_counter()
+        try:
+            [output] = self._run_plain([before()])
+            if isinstance(output, Exception):
+                raise output
+            return after(output)
+        finally:
+            self._note_run(1, time.perf_counter() - started)
+
+    def _note_run(self, size: int, seconds: float) -> None:
+        if size == 1 and seconds < _QUICK_SECONDS:
+            self._quick_runs = min(self._quick_runs + 1, _QUICK_RUNS + _FORGIVEN_RUNS)
+        else:
+            forgiven = _FORGIVEN_RUNS if seconds < _LONG_SECONDS else _QUICK_RUNS + _FORGIVEN_RUNS
+            self._quick_runs = max(self._quick_runs - forgiven, 0)
+        self._metrics.batch_seconds.observe(seconds)
+        self._metrics.batch_size.observe(size)
 
     def _run_or_wait(self) -> None:
         if len(self._waiting) >= min(self._max_size, self._in_flight()):
@@ -102,7 +142,7 @@ class MicroBatcher:
         if not batch:
             return
         self._is_running = True
-        if inspect.iscoroutinefunction(self._run_batch):
+        if self._is_async:
             task = self._loop.create_task(self._work_async(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -124,8 +164,7 @@ class MicroBatcher:
 
     def _finish(self, batch: list[_Item], outcomes: list[object], seconds: float) -> None:
         self._is_running = False
-        self._metrics.batch_seconds.observe(seconds)
-        self._metrics.batch_size.observe(len(batch))
+        self._note_run(len(batch), seconds)
         for item, outcome in zip(batch, outcomes, strict=True):
             if item.result.done():
                 continue

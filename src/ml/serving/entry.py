@@ -51,6 +51,8 @@ __all__ = ["Entry", "NoWebSocket"]
 
 log = structlog.get_logger(__name__)
 
+#: Most requests are answered before it pays to look whether their clients are there still.
+_WATCH_AFTER_SECONDS = 0.01
 #: The status that is logged and counted when the client left before the reply (nginx's 499).
 _CLIENT_LEFT = 499
 #: Who asks these gives up soon, and then restarts the service or sends its users elsewhere.
@@ -238,7 +240,11 @@ class Entry(ASGIHTTPConnection):
                 left = True
                 task.cancel()
 
-        watch = asyncio.create_task(watch_client())
+        watches: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        soon = loop.call_later(
+            _WATCH_AFTER_SECONDS, lambda: watches.append(loop.create_task(watch_client()))
+        )
         try:
             try:
                 reply = await self._answer(endpoint, self.exchange.take_body())
@@ -252,7 +258,9 @@ class Entry(ASGIHTTPConnection):
             task.uncancel()
             self._note_client_left()
         finally:
-            watch.cancel()
+            soon.cancel()
+            for watch in watches:
+                watch.cancel()
 
     async def _answer(self, endpoint: Endpoint, body: bytes) -> Reply:
         if self.app.settings.log_payloads:

@@ -38,6 +38,8 @@ SERVICE_OUTPUT_PATH = "/service_output"
 NO_PROOF = (b"x-proof", b"none")
 #: Bodies up to this size are parsed on the event loop: a thread hop would take longer.
 _SMALL_BODY_BYTES = 32 * 1024
+#: What is made of bodies up to this size takes no time either.
+_TINY_BODY_BYTES = 8 * 1024
 _NO_PROOFS = (
     "requires_proof: this workflow makes no proofs; ask without one, or configure one that does: "
     "TorchInferenceWorkflow with proof_artifact, or EZKLProofWorkflow"
@@ -88,11 +90,13 @@ class ServiceOutput:
 
     async def run(self, message: InfernetInput, wanted: Wanted, headers: Headers) -> Reply:
         """Return the reply to a message."""
+        is_small = _is_tiny(headers)
         match message.goes_to:
             case JobLocation.OFFCHAIN:
-                return await self._run_offchain(message, wanted)
+                return await self._run_offchain(message, wanted, is_small=is_small)
             case JobLocation.ONCHAIN:
-                return Reply(200, to_json((await self._run_onchain(message)).to_json()))
+                output = await self._run_onchain(message, is_small=is_small)
+                return Reply(200, to_json(output.to_json()))
             case JobLocation.STREAM:
                 return await self._stream(message)
 
@@ -113,7 +117,9 @@ class ServiceOutput:
         )
         return await self.accepted(reply) if isinstance(reply, Accepted) else reply
 
-    async def _run_offchain(self, message: InfernetInput, wanted: Wanted) -> Reply:
+    async def _run_offchain(
+        self, message: InfernetInput, wanted: Wanted, *, is_small: bool
+    ) -> Reply:
         workflow, decode = self._workflow, partial(self._decode, message)
         reply: Reply | Accepted
         if self._proves(message):
@@ -124,12 +130,13 @@ class ServiceOutput:
                 answer = proof.answer_with(answer)
             reply = await workflow.in_thread(_written, answer, wanted.is_text)
         else:
-            reply = await workflow.run(decode, partial(self._reply, wanted))
+            encode = partial(self._reply, wanted)
+            reply = await workflow.run(decode, encode, is_small=is_small)
             if message.requires_proof and isinstance(reply, Reply):
                 reply.headers.append(NO_PROOF)
         return await self.accepted(reply) if isinstance(reply, Accepted) else reply
 
-    async def _run_onchain(self, message: InfernetInput) -> OnchainOutput:
+    async def _run_onchain(self, message: InfernetInput, *, is_small: bool) -> OnchainOutput:
         workflow, decode = self._workflow, partial(self._decode, message)
 
         def encode(input_data: Any, output: Any) -> OnchainOutput:
@@ -137,7 +144,7 @@ class ServiceOutput:
             return OnchainOutput(raw_input=message.input_bytes(), raw_output=raw_output)
 
         if not self._proves(message):
-            return await workflow.run(decode, encode)
+            return await workflow.run(decode, encode, is_small=is_small)
         answer, proof = await workflow.run_with_proof(decode, encode)
         return answer if proof is None else replace(answer, proof=proof.calldata)
 
@@ -187,6 +194,11 @@ class ServiceOutput:
         if message.source == InfernetInputSource.CHAIN:
             return self._workflow.decode_onchain(bytes.fromhex(message.data))
         return self._workflow.decode_offchain(message.data)
+
+
+def _is_tiny(headers: Headers) -> bool:
+    length = headers.get(b"content-length", b"")
+    return length.isdigit() and int(length) <= _TINY_BODY_BYTES
 
 
 def _written(answer: Any, prefers_text: bool) -> Reply | Accepted:

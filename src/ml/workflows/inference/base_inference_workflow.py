@@ -52,8 +52,13 @@ _preprocessed: ContextVar[object] = ContextVar("preprocessed")
 class Batcher(Protocol):
     """Gathers the model runs of concurrent requests into calls of `do_run_batch`."""
 
-    async def submit(self, before: Callable[[], object], after: Callable[[object], T]) -> T:
-        """Run `before()`, the model on its result as part of a batch, and `after(output)`."""
+    async def submit(
+        self, before: Callable[[], object], after: Callable[[object], T], *, is_alike: bool = False
+    ) -> T:
+        """Run `before()`, the model on its result as part of a batch, and `after(output)`.
+
+        Say `is_alike` of an item that takes about as long as others of which that was said.
+        """
 
     def close(self) -> None:
         """Stop; what still waits is cancelled."""
@@ -107,15 +112,24 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         return await self.run(lambda: input_data, lambda _, output: output)
 
     @final
-    async def run(self, decode: Callable[[], object], encode: Callable[[object, object], T]) -> T:
+    async def run(
+        self,
+        decode: Callable[[], object],
+        encode: Callable[[object, object], T],
+        *,
+        is_small: bool = False,
+    ) -> T:
         """Return `encode(input, output)` for `input = decode()`.
 
         Like `inference`, with the reading of the request and the writing of the reply in the same
-        thread as the plain hooks, because both take time for large tensors.
+        thread as the plain hooks, because both take time for large tensors. Say `is_small` of an
+        input whose reading takes none.
         """
         with tracing.span(type(self).__name__):
             return await self._run_hooks(
-                decode, lambda input_data, _, output: encode(input_data, output)
+                decode,
+                lambda input_data, _, output: encode(input_data, output),
+                is_small=is_small,
             )
 
     @final
@@ -211,6 +225,14 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         return callable(getattr(self, "do_run_batch", None))
 
     @property
+    def runs_alike(self) -> bool:
+        """Whether every small input takes the model about the same time, whatever it holds.
+
+        A service runs such a model, where it is quick, without a thread.
+        """
+        return False
+
+    @property
     def text_generation(self) -> LanguageModel | None:
         """The language model that answers what OpenAI's and TGI's clients ask, if there is one."""
         return None
@@ -304,7 +326,11 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         return any(inspect.iscoroutinefunction(hook) for hook in hooks)
 
     async def _run_hooks(
-        self, decode: Callable[[], object], encode: Callable[[object, object, object], T]
+        self,
+        decode: Callable[[], object],
+        encode: Callable[[object, object, object], T],
+        *,
+        is_small: bool = False,
     ) -> T:
         """Return `encode(input, what the model ran on, output)`."""
         self._require_setup()
@@ -323,7 +349,8 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
             input_data, preprocessed = known[0]
             return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
 
-        return await self._batcher.submit(before, after)
+        is_alike = is_small and self.runs_alike
+        return await self._batcher.submit(before, after, is_alike=is_alike)
 
     def _run_plain(
         self, decode: Callable[[], object], encode: Callable[[object, object, object], T]

@@ -100,6 +100,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._device_name = checked.device
         self._proofs = checked.proofs()
         self._first_layer: torch.nn.Linear | None = None
+        self._is_plain_chain = False
         self._float_dtype: torch.dtype | None = None
 
     @property
@@ -116,6 +117,11 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     def model_bytes(self) -> int:
         """Return the size of the model's file."""
         return self.source.fetch().stat().st_size
+
+    @property
+    def runs_alike(self) -> bool:
+        """Whether the hooks are these and the model is a plain chain of torch's own layers."""
+        return type(self) is TorchInferenceWorkflow and self._is_plain_chain
 
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository, its file or its built-in name."""
@@ -142,6 +148,7 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         self._device = _find_device(self._device_name)
         self._model = self._file.load(self.source.fetch(), self._device)
         self._first_layer = _find_first_layer(self._model)
+        self._is_plain_chain = _is_plain_chain(self._model)
         floats = (p.dtype for p in self._model.parameters() if p.dtype.is_floating_point)
         self._float_dtype = next(floats, None)
         self._batching = self._new_batching()
@@ -290,6 +297,15 @@ def _find_first_layer(model: torch.nn.Module) -> torch.nn.Linear | None:
     while type(layer) is nn.Sequential and len(layer):
         layer = layer[0]
     return layer if type(layer) is nn.Linear else None
+
+
+def _is_plain_chain(model: torch.nn.Module) -> bool:
+    """Return whether nothing in a model can depend on the values that it is given."""
+    from torch import nn
+
+    if type(model) is nn.Sequential:
+        return all(map(_is_plain_chain, model))
+    return type(model).__module__.startswith("torch.nn.modules.")
 
 
 def _to_cpu(output: object) -> object:
