@@ -240,7 +240,6 @@ def test_a_connection_that_its_client_closed_is_given_back(start_server: StartSe
     until(lambda: len(list(sockets.iterdir())) < before + 5, "the connections are closed", 10)
 
 
-@pytest.mark.parametrize("start_server", EVERY_SERVER, indirect=True)
 def test_head_and_body_of_a_reply_come_at_once(start_server: StartServer) -> None:
     server = start_server(Echo).wait_ready()
     with connected(server, whole(body("hello"))) as sock:

@@ -6,27 +6,24 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import httpx
+import aiohttp
 import pytest
-from huggingface_hub.errors import (
-    GenerationError,
-    IncompleteGenerationError,
-    OverloadedError,
-    ValidationError,
-)
 
 from ml.caller import set_deadline
-from ml.upstream.failures import is_transient
+from ml.upstream.failures import BrokenAnswer, Refused, is_transient
 from ml.upstream.retries import with_retries
 from ml.upstream.retry_parameters import RetryParameters
 
-REQUEST = httpx.Request("POST", "http://127.0.0.1/")
 QUICK = RetryParameters(delay=0.01, jitter=0.0)
 
 
-def status_error(status: int, **headers: str) -> httpx.HTTPStatusError:
-    response = httpx.Response(status, request=REQUEST, headers=headers)
-    return httpx.HTTPStatusError("", request=REQUEST, response=response)
+def refused(status: int, retry_after: str = "") -> Refused:
+    return Refused({}, status, retry_after)
+
+
+def failed(kind: str) -> Refused:
+    """Return what TGI says in the middle of a stream."""
+    return Refused({"error": "no", "error_type": kind})
 
 
 class Server:
@@ -44,19 +41,19 @@ class Server:
 
 
 TRANSIENT = [
-    *(status_error(status) for status in (429, 502, 503, 504)),
-    OverloadedError("full"),
-    httpx.ConnectError("refused"),
-    httpx.ConnectTimeout("slow"),
-    httpx.ReadTimeout("slow"),
-    httpx.RemoteProtocolError("cut"),
+    *(refused(status) for status in (429, 502, 503, 504)),
+    failed("overloaded"),
+    aiohttp.ClientConnectionError("refused"),
+    aiohttp.ConnectionTimeoutError("slow"),
+    aiohttp.SocketTimeoutError("slow"),
+    aiohttp.ServerDisconnectedError("cut"),
+    aiohttp.ClientPayloadError("cut"),
 ]
 FINAL = [
-    *(status_error(status) for status in (400, 401, 403, 404, 413, 422, 424, 500)),
-    ValidationError("bad"),
-    GenerationError("no"),
-    IncompleteGenerationError("no"),
-    httpx.UnsupportedProtocol("ftp"),
+    *(refused(status) for status in (400, 401, 403, 404, 413, 422, 424, 500)),
+    *(failed(kind) for kind in ("validation", "generation", "incomplete_generation")),
+    BrokenAnswer("no JSON"),
+    aiohttp.InvalidURL("ftp"),
     KeyError("bug"),
 ]
 
@@ -78,11 +75,11 @@ async def test_what_does_not_pass_is_raised_at_once(error: Exception) -> None:
 
 
 async def test_the_last_failure_is_raised_after_all_tries() -> None:
-    failures = [status_error(503), status_error(429), status_error(502), status_error(504)]
+    failures = [refused(503), refused(429), refused(502), refused(504)]
     server = Server(failures)
-    with pytest.raises(httpx.HTTPStatusError) as raised:
+    with pytest.raises(Refused) as raised:
         await with_retries(server.ask, QUICK)
-    assert raised.value.response.status_code == 502
+    assert raised.value.status == 502
     assert server.asked == 3
 
 
@@ -103,7 +100,7 @@ def test_jitter_may_be_a_number_and_the_wait_has_a_limit() -> None:
 
 
 async def test_a_longer_retry_after_is_honoured() -> None:
-    server = Server([status_error(503, **{"retry-after": "1"})])
+    server = Server([refused(503, "1")])
     started = time.monotonic()
     await with_retries(server.ask, QUICK)
     assert time.monotonic() - started >= 1
@@ -111,11 +108,11 @@ async def test_a_longer_retry_after_is_honoured() -> None:
 
 async def test_no_wait_ends_behind_the_deadline() -> None:
     """The failure is raised at once, and not after a wait for nothing."""
-    server = Server([status_error(503, **{"retry-after": "600"})])
+    server = Server([refused(503, "600")])
 
     async def ask() -> None:
         set_deadline(5)
-        with pytest.raises(httpx.HTTPStatusError):
+        with pytest.raises(Refused):
             await with_retries(server.ask, QUICK)
 
     async with asyncio.timeout(2):

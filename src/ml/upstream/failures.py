@@ -1,20 +1,14 @@
-"""What goes wrong between us and a text generation server, as errors of ours."""
+"""What goes wrong between us and a text generation server, as errors of ours.
+
+Exception
+├── Refused          the server's own words: an answer other than 2xx, or an event of a stream
+├── BrokenAnswer     an answer that is none
+└── aiohttp.ClientError, TimeoutError     no connection, one that broke off, or silence
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 import aiohttp
-import httpx
-from huggingface_hub.errors import (
-    GenerationError,
-    HfHubHTTPError,
-    IncompleteGenerationError,
-    InferenceTimeoutError,
-    OverloadedError,
-    TextGenerationError,
-    ValidationError,
-)
 
 from ml.errors import (
     DeadlineExceeded,
@@ -25,100 +19,114 @@ from ml.errors import (
     UpstreamError,
     UpstreamRefused,
 )
+from ml.json_text import JsonObject
 
-__all__ = ["FAILURES", "as_service_error", "is_transient", "lacks_chat", "retry_after_seconds"]
-
-#: What the client raises.
-FAILURES = (TextGenerationError, HfHubHTTPError, InferenceTimeoutError, httpx.HTTPError)
+__all__ = [
+    "FAILURES",
+    "BrokenAnswer",
+    "Refused",
+    "as_service_error",
+    "is_transient",
+    "lacks_chat",
+    "retry_after_seconds",
+]
 
 _TRANSIENT = frozenset({429, 502, 503, 504})
 
 
-def is_transient(error: BaseException | None) -> bool:
+class Refused(Exception):
+    """What the server says instead of an answer.
+
+    Attributes:
+        document: in TGI's or OpenAI's form; empty where there is none, as of a proxy.
+        status: None in the middle of a stream.
+        retry_after: that header.
+    """
+
+    def __init__(
+        self, document: JsonObject, status: int | None = None, retry_after: str = ""
+    ) -> None:
+        super().__init__(document, status)
+        self.document = document
+        self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def kind(self) -> object:
+        """TGI's or OpenAI's name of the error."""
+        error = self.document.get("error")
+        return error.get("type") if isinstance(error, dict) else self.document.get("error_type")
+
+    @property
+    def message(self) -> str:
+        """The server's message and error type, never a proxy's page."""
+        error = self.document.get("error")
+        message = error.get("message") if isinstance(error, dict) else error
+        if message is None:
+            return f"HTTP {self.status}"
+        return f"{message} ({self.kind})" if self.kind else str(message)
+
+
+class BrokenAnswer(Exception):
+    """What the server sent is no answer."""
+
+
+#: What a request may raise.
+FAILURES = (Refused, BrokenAnswer, aiohttp.ClientError, TimeoutError)
+
+
+def is_transient(error: BaseException) -> bool:
     """Return whether the same request may succeed a little later.
 
     That is overload, a rate limit, a shard or server that is not ready, a time-out, or a broken
     connection; never a refusal of the request itself.
     """
-    if isinstance(error, OverloadedError | httpx.TransportError | InferenceTimeoutError):
-        return not isinstance(error, httpx.UnsupportedProtocol)
-    return _status(error) in _TRANSIENT
+    if isinstance(error, Refused):
+        return error.status in _TRANSIENT or error.kind == "overloaded"
+    if isinstance(error, aiohttp.InvalidURL):
+        return False
+    return isinstance(error, aiohttp.ClientError | TimeoutError)
 
 
-def retry_after_seconds(error: BaseException | None) -> int | None:
+def retry_after_seconds(error: BaseException) -> int | None:
     """Return the seconds of the server's `Retry-After`, if it gave one in seconds."""
-    response = _response(error)
-    value = response.headers.get("retry-after", "") if response is not None else ""
+    value = error.retry_after if isinstance(error, Refused) else ""
     return int(value) if value.isascii() and value.isdigit() else None
 
 
-def lacks_chat(error: Exception) -> bool:
+def lacks_chat(error: Refused) -> bool:
     """Return whether a server has no chat route, or its model no chat template."""
-    document, status = _json(_response(error)), _status(error)
-    if status == 404:  # unless the route itself says that it has no such model
-        refusal = document.get("error")
+    if error.status == 404:  # unless the route itself says that it has no such model
+        refusal = error.document.get("error")
         return not isinstance(refusal, dict) or refusal.get("code") != "model_not_found"
-    return status == 405 or (status == 422 and document.get("error_type") == "template_error")
+    return error.status == 405 or (error.status == 422 and error.kind == "template_error")
 
 
 def as_service_error(error: Exception) -> ServiceError:
-    """Return the error of ours for what the client raised, with the server's own words."""
-    status, message = _status(error), _message(error)
-    if isinstance(error, InferenceTimeoutError) or _is_timeout(error) or status == 504:
+    """Return the error of ours for a failure, with the server's own words."""
+    if isinstance(error, Refused):
+        return _of_refusal(error)
+    if isinstance(error, TimeoutError):
         return DeadlineExceeded("The model server behind this service took too long.")
-    if isinstance(error, httpx.TransportError):
-        if isinstance(error.__cause__, aiohttp.ClientConnectorError):
-            return UpstreamError("The model server behind this service cannot be reached.")
-        return UpstreamError("The model server behind this service broke the connection off.")
-    if isinstance(error, OverloadedError) or status in (429, 503):
-        kind = Overloaded if status == 503 else TooManyRequests
+    if isinstance(error, BrokenAnswer):
+        return UpstreamError(str(error))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamError("The model server behind this service cannot be reached.")
+    return UpstreamError("The model server behind this service broke the connection off.")
+
+
+def _of_refusal(refused: Refused) -> ServiceError:
+    status, kind, message = refused.status, refused.kind, refused.message
+    if status == 504:
+        return DeadlineExceeded("The model server behind this service took too long.")
+    if kind == "overloaded" or status in (429, 503):
+        of_ours = Overloaded if status == 503 else TooManyRequests
         text = f"The model server is at its limit: {message}"
-        return kind(text, retry_after_seconds=retry_after_seconds(error))
-    if isinstance(error, ValidationError) or status in (400, 413, 422):
+        return of_ours(text, retry_after_seconds=retry_after_seconds(refused))
+    if kind == "validation" or status in (400, 413, 422):
         return UpstreamRefused(f"The model server refuses the request: {message}")
-    if isinstance(error, GenerationError | IncompleteGenerationError) or status == 424:
+    if kind in ("generation", "incomplete_generation") or status == 424:
         return GenerationFailed(f"The model server failed to generate: {message}")
     if status in (401, 403):
         return UpstreamError("The model server refuses this service's token.")
     return UpstreamError(f"The model server failed: {message}")
-
-
-def _is_timeout(error: Exception) -> bool:
-    """Return whether the server was too slow; httpx-aiohttp calls any lost connection a timeout."""
-    return isinstance(error, httpx.TimeoutException) and isinstance(error.__cause__, TimeoutError)
-
-
-def _response(error: BaseException | None) -> httpx.Response | None:
-    """Return the HTTP reply behind an error; text generation errors have it as their cause."""
-    for candidate in (error, getattr(error, "__cause__", None)):
-        response = getattr(candidate, "response", None)
-        if isinstance(response, httpx.Response):
-            return response
-    return None
-
-
-def _status(error: BaseException | None) -> int | None:
-    response = _response(error)
-    return None if response is None else response.status_code
-
-
-def _message(error: Exception) -> str:
-    """Return the server's message and error type, never a proxy's page."""
-    document = _json(_response(error))
-    message, kind = document.get("error"), document.get("error_type")
-    if isinstance(document.get("error"), dict):  # OpenAI's form
-        message, kind = document["error"].get("message"), document["error"].get("type")
-    if message is None and isinstance(error, TextGenerationError):
-        message = str(error)
-    if message is None:
-        status = _status(error)
-        return f"HTTP {status}" if status else type(error).__name__
-    return f"{message} ({kind})" if kind else str(message)
-
-
-def _json(response: httpx.Response | None) -> dict[str, Any]:
-    try:
-        document = response.json() if response is not None else {}
-    except (ValueError, httpx.ResponseNotRead):
-        return {}
-    return document if isinstance(document, dict) else {}

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
-import aiohttp
-import httpx
 import structlog
-from httpx_aiohttp import AiohttpTransport
-from huggingface_hub import AsyncInferenceClient
 
 from ml import tracing
-from ml.errors import ConfigurationError, GenerationFailed, NotReady, UpstreamError
-from ml.upstream.failures import FAILURES, as_service_error, lacks_chat
+from ml.errors import ConfigurationError, GenerationFailed, UpstreamError
+from ml.json_text import JsonObject
+from ml.upstream.connection import Connection
+from ml.upstream.failures import FAILURES, BrokenAnswer, Refused, as_service_error, lacks_chat
 from ml.upstream.parameters import Api, GenerationParameters
 from ml.upstream.retries import with_retries
 from ml.upstream.retry_parameters import RetryParameters
@@ -27,9 +25,8 @@ __all__ = ["TextGenerationServer"]
 
 log = structlog.get_logger(__name__)
 
-#: The longest silence of the server: the node's own patience.
-_READ_SECONDS = 180.0
-_PROBE_SECONDS = 5.0
+#: TGI answers here as at /generate and, where a stream is asked for, at /generate_stream.
+_GENERATE, _CHAT = "/", "/v1/chat/completions"
 #: OpenAI's name of a parameter of TGI's; what is in neither goes along as it is.
 _OPENAI_NAMES = {"max_new_tokens": "max_tokens", "adapter_id": "model"}
 _OPENAI_PARAMETERS = frozenset(
@@ -57,16 +54,17 @@ class TextGenerationServer:
         api: Api | None = None,
         retries: RetryParameters | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
         self.api = api
         self.model = ""
+        self.connection = Connection(
+            url,
+            connect_seconds=connect_seconds,
+            headers=headers or {},
+            cookies=cookies or {},
+            token=token,
+        )
         self._has_chat = api != "tgi"
-        self._headers = dict(headers or {})
-        self._cookies = dict(cookies or {})
-        self._token = token
         self._retries = retries or RetryParameters()
-        self._timeout = httpx.Timeout(_READ_SECONDS, connect=connect_seconds, pool=None)
-        self._pool: httpx.AsyncClient | None = None
 
     async def open(self) -> None:
         """Connect and look at the server.
@@ -74,45 +72,46 @@ class TextGenerationServer:
         Raises `UpstreamError` or another `ServiceError` if it cannot be used now, and
         `ConfigurationError` if it speaks neither API.
         """
-        self._pool = httpx.AsyncClient(
-            auth=self._authorize,
-            cookies=self._cookies,
-            event_hooks={"response": [_read_errors]},
-            follow_redirects=True,
-            timeout=self._timeout,
-            transport=AiohttpTransport(client=_connections),
-        )
+        self.connection.open()
         try:
             await self._look()
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            if isinstance(error, FAILURES):
+                raise as_service_error(error) from error
             raise
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            await pool.aclose()
+        await self.connection.close()
 
     async def check(self) -> None:
         """Raise `UpstreamError` unless the server says that it is healthy."""
-        response = await self._get("/health")
-        if response.is_error:
+        try:
+            await self.connection.get("/health")
+        except Refused as error:
             raise UpstreamError(
-                f"The model server says that it is not healthy ({response.status_code})."
-            )
+                f"The model server says that it is not healthy ({error.status})."
+            ) from error
+        except BrokenAnswer:
+            pass  # it may say so in words
+        except FAILURES as error:
+            raise as_service_error(error) from error
 
     async def generate(self, text: str, parameters: GenerationParameters) -> str:
         """Return the server's answer to a text."""
 
         async def ask() -> str:
-            async with self._client() as client:
-                chat = await self._ask_chat(client, text, parameters)
-                if chat is not None:
-                    return chat.choices[0].message.content or ""
-                return str(await client.text_generation(text, **parameters.given()))
+            chat = self._chat(text, parameters)
+            if chat is not None:
+                try:
+                    return _content(await self.connection.post(_CHAT, chat), "message")
+                except Refused as error:
+                    self._require_chat(error)
+            body = _generate(text, parameters)
+            return str((await self.connection.post(_GENERATE, body)).get("generated_text") or "")
 
-        with tracing.span("generate", "client", {"server.address": self.url}):
+        with tracing.span("generate", "client", {"server.address": self.connection.url}):
             try:
                 answer = await with_retries(ask, self._retries)
             except FAILURES as error:
@@ -144,50 +143,42 @@ class TextGenerationServer:
     async def _pieces(
         self, text: str, parameters: GenerationParameters
     ) -> AsyncGenerator[str, None]:
-        async with self._client() as client:
-            chunks = await self._ask_chat(client, text, parameters, stream=True)
-            if chunks is not None:
-                async with contextlib.aclosing(chunks):
-                    async for chunk in chunks:
-                        if chunk.choices and (content := chunk.choices[0].delta.content):
+        chat = self._chat(text, parameters)
+        if chat is not None:
+            events = self.connection.stream(_CHAT, chat | {"stream": True})
+            try:
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        if content := _content(event, "delta"):
                             yield content
+            except Refused as error:
+                self._require_chat(error)
+            else:
                 return
-            events = await client.text_generation(
-                text, **parameters.given(), details=True, stream=True
-            )
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if event.token.text and not event.token.special:
-                        yield event.token.text
+        body = _generate(text, parameters, stream=True)
+        events = self.connection.stream(_GENERATE, body)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                token = event.get("token")
+                if isinstance(token, dict) and token.get("text") and not token.get("special"):
+                    yield str(token["text"])
 
-    async def _ask_chat(
-        self,
-        client: AsyncInferenceClient,
-        text: str,
-        parameters: GenerationParameters,
-        *,
-        stream: bool = False,
-    ) -> Any:
-        """Return what the chat route answers; None where the text is to be sent as it is."""
+    def _chat(self, text: str, parameters: GenerationParameters) -> JsonObject | None:
+        """Return what the chat route is asked; None where the text is to be sent as it is."""
         named = {_OPENAI_NAMES.get(name, name): value for name, value in parameters.given().items()}
-        extra = {name: named.pop(name) for name in list(named) if name not in _OPENAI_PARAMETERS}
-        if not self._has_chat or (self.api == "tgi" and extra):
+        if not self._has_chat or (self.api == "tgi" and named.keys() - _OPENAI_PARAMETERS):
             return None
         # TGI takes any other name than its own for an adapter's.
-        request = {"model": "tgi" if self.api == "tgi" else self.model, **named}
-        try:
-            return await client.chat_completion(
-                [{"role": "user", "content": text}],
-                **request,
-                stream=stream,
-                extra_body=extra or None,
-            )
-        except FAILURES as error:
-            if self.api != "tgi" or not lacks_chat(error):
-                raise
+        model = "tgi" if self.api == "tgi" else self.model
+        messages = [{"role": "user", "content": text}]
+        return {"model": model, **named, "messages": messages, "stream": False}
+
+    def _require_chat(self, error: Refused) -> None:
+        """Raise a refusal again, unless it is for want of chat; from then on none is tried."""
+        if self.api != "tgi" or not lacks_chat(error):
+            raise error
         self._has_chat = False
         log.info("upstream_has_no_chat", model=self.model)
-        return None
 
     def _empty_answer(self) -> GenerationFailed:
         text = "The model server answered with an empty text."
@@ -199,96 +190,55 @@ class TextGenerationServer:
             )
         return GenerationFailed(text)
 
-    # --- connections --------------------------------------------------------------------------
-
-    def _client(self) -> AsyncInferenceClient:
-        if self._pool is None:
-            raise NotReady("The connection to the model server is closed.")
-        return _PooledClient(
-            self._pool,
-            self.url,
-            token=self._token or "none",  # else the client looks for one on the disk
-            headers=self._headers,
-            timeout=self._timeout,
-        )
-
-    def _authorize(self, request: httpx.Request) -> httpx.Request:
-        """Send our token, or the header that the operator gave, and no other; and whose request."""
-        given = {name.lower(): value for name, value in self._headers.items()}.get("authorization")
-        request.headers.pop("authorization", None)
-        if given or self._token:
-            request.headers["authorization"] = given or f"Bearer {self._token}"
-        request.headers.update(tracing.goes_with())
-        return request
-
     async def _look(self) -> None:
         if self.api != "openai":
-            response = await self._get("/info")
-            if response.is_success:
-                self.api, self.model = "tgi", self._read(response)["model_id"]
+            try:
+                self.model = _model(await self.connection.get("/info"))
+            except Refused as error:
+                if self.api == "tgi" or error.status != 404:
+                    raise
+            except BrokenAnswer:
+                raise self._no_text_generation() from None
+            else:
+                self.api = "tgi"
                 await self.check()
                 return
-            if self.api == "tgi" or response.status_code != 404:
-                self._raise(response)
-        response = await self._get("/v1/models")
-        if response.status_code == 404:
-            raise self._no_text_generation()
-        if response.is_error:
-            self._raise(response)
-        self.api, self.model = "openai", self._read(response)["data"][0]["id"]
-
-    def _read(self, response: httpx.Response) -> Any:
         try:
-            document = response.json()
-            document.get("model_id") or document["data"][0]["id"]
-        except (ValueError, LookupError, AttributeError, TypeError):
+            self.model = _model(await self.connection.get("/v1/models"))
+        except Refused as error:
+            if error.status == 404:
+                raise self._no_text_generation() from None
+            raise
+        except BrokenAnswer:
             raise self._no_text_generation() from None
-        return document
+        self.api = "openai"
 
     def _no_text_generation(self) -> ConfigurationError:
         return ConfigurationError(
-            f"{self.url} answers neither /info as TGI does nor /v1/models as OpenAI does: is this "
-            "the address of a text generation server?"
+            f"{self.connection.url} answers neither /info as TGI does nor /v1/models as OpenAI "
+            "does: is this the address of a text generation server?"
         )
 
-    def _raise(self, response: httpx.Response) -> NoReturn:
-        error = httpx.HTTPStatusError("", request=response.request, response=response)
-        raise as_service_error(error) from error
 
-    async def _get(self, path: str) -> httpx.Response:
-        if self._pool is None:
-            raise NotReady("The connection to the model server is closed.")
-        timeout = httpx.Timeout(_PROBE_SECONDS)
-        try:
-            return await self._pool.get(self.url + path, headers=self._headers, timeout=timeout)
-        except httpx.HTTPError as error:
-            raise as_service_error(error) from error
+def _generate(text: str, parameters: GenerationParameters, *, stream: bool = False) -> JsonObject:
+    """Return what TGI is asked for a text as it is."""
+    given = parameters.given() | ({"details": True} if stream else {})
+    return {"inputs": text, "parameters": given, "stream": stream}
 
 
-def _connections() -> aiohttp.ClientSession:
-    """Return aiohttp's pool: httpx's own looks at every connection for each request.
-
-    How many requests there are at once is decided at the door, not here.
-    """
-    connector = aiohttp.TCPConnector(limit=0, ssl=httpx.create_ssl_context())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
-class _PooledClient(AsyncInferenceClient):
-    """The hub's client for one request, on connections that outlive it.
-
-    The hub's own client keeps each stream open until the client itself is closed, so one client
-    for all requests would never close what a caller leaves.
-    """
-
-    def __init__(self, pool: httpx.AsyncClient, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._pool = pool
-
-    async def _get_async_client(self) -> httpx.AsyncClient:
-        return self._pool
+def _content(answer: JsonObject, place: str) -> str:
+    """Return the text of a chat answer, or of one of its events; some events have no choice."""
+    choices: Any = answer.get("choices")
+    try:
+        return str(choices[0][place].get("content") or "") if choices else ""
+    except (LookupError, TypeError, AttributeError):
+        raise BrokenAnswer("The model server answered in another form than OpenAI's.") from None
 
 
-async def _read_errors(response: httpx.Response) -> None:
-    if response.is_error:  # the body says why, also where a stream was asked for
-        await response.aread()
+def _model(document: JsonObject) -> str:
+    """Return the name of the model that TGI's or OpenAI's description names."""
+    listed: Any = document.get("data")
+    try:
+        return str(document.get("model_id") or listed[0]["id"])
+    except (LookupError, TypeError):
+        raise BrokenAnswer("it names no model") from None

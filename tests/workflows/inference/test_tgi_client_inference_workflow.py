@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import aiohttp
 import pytest
 
 from ml.errors import (
@@ -223,7 +223,7 @@ async def test_connections_are_kept() -> None:
 
 async def test_a_server_that_is_silent_took_too_long() -> None:
     async with workflow_for(TGIServer(behaviour=Behaviour(delay_seconds=30))) as workflow:
-        workflow.server._timeout = httpx.Timeout(0.1)
+        workflow.server.connection.timeout = aiohttp.ClientTimeout(sock_read=0.1)
         with pytest.raises(DeadlineExceeded, match="too long"):
             await workflow.inference(TEXT)
 
@@ -272,3 +272,10 @@ def test_wrong_arguments_are_refused_when_it_is_made(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         TGIClientInferenceWorkflow(*arguments, **options)
+
+
+@pytest.mark.parametrize("apis", [("tgi",), ("openai",)])
+async def test_an_event_of_any_length_arrives(apis: tuple[str, ...]) -> None:
+    token = "日" * 200_000
+    async with workflow_for(TGIServer(behaviour=Behaviour(tokens=[token]), apis=apis)) as workflow:
+        assert "".join([piece async for piece in workflow.stream(TEXT)]) == token
