@@ -384,7 +384,8 @@ class Quick(Batched):
 
     def do_run_batch(self, batch: list[int]) -> list[Any]:
         self.threads.append(threading.current_thread().name)
-        time.sleep(self.seconds)
+        if self.seconds:
+            time.sleep(self.seconds)
         return super().do_run_batch(batch)
 
 

@@ -28,10 +28,10 @@ __all__ = ["MicroBatcher"]
 T = TypeVar("T")
 
 _SWITCH_SECONDS = 0.001
-#: A run that takes less than a turn of the thread is quick. Of items that come alone, so many in a
-#: row have to be quick, but for one that the machine held up now and then.
-_QUICK_SECONDS, _QUICK_RUNS, _FORGIVEN_RUNS = _SWITCH_SECONDS, 16, 4
-#: One that others would notice is never forgiven.
+#: A run that takes less than a turn of the thread is quick. So many of items that come alone have
+#: to be, and each that is not, as on a busy machine, takes some of them away again.
+_QUICK_SECONDS, _QUICK_RUNS, _LOST_RUNS = _SWITCH_SECONDS, 16, 2
+#: One that others would notice takes all away.
 _LONG_SECONDS = 0.02
 
 
@@ -121,10 +121,10 @@ class MicroBatcher:
 
     def _note_run(self, size: int, seconds: float) -> None:
         if size == 1 and seconds < _QUICK_SECONDS:
-            self._quick_runs = min(self._quick_runs + 1, _QUICK_RUNS + _FORGIVEN_RUNS)
+            self._quick_runs = min(self._quick_runs + 1, _QUICK_RUNS + _LOST_RUNS)
         else:
-            forgiven = _FORGIVEN_RUNS if seconds < _LONG_SECONDS else _QUICK_RUNS + _FORGIVEN_RUNS
-            self._quick_runs = max(self._quick_runs - forgiven, 0)
+            lost = _LOST_RUNS if seconds < _LONG_SECONDS else self._quick_runs
+            self._quick_runs = max(self._quick_runs - lost, 0)
         self._metrics.batch_seconds.observe(seconds)
         self._metrics.batch_size.observe(size)
 

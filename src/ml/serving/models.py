@@ -56,12 +56,16 @@ class ModelsOutput(ServiceOutput):
         super().__init__(workflow)
         self._models = workflow
 
-    async def run(self, message: InfernetInput, wanted: Wanted, headers: Headers) -> Reply:
+    async def run(
+        self, message: InfernetInput, wanted: Wanted, headers: Headers, *, is_small: bool
+    ) -> Reply:
         """Return the reply of the model that a message names."""
         model_id = await self._model_id(message) or _named(headers)
         try:
             async with self._models.hold(model_id) as workflow:
-                return await ServiceOutput(workflow).run(message, wanted, headers)
+                return await ServiceOutput(workflow).run(
+                    message, wanted, headers, is_small=is_small
+                )
         except NotReady as error:
             raise _shown(error) from error
 

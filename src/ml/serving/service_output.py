@@ -86,11 +86,13 @@ class ServiceOutput:
                 message = await self._workflow.in_thread(parse_message, body)
         takes_jobs = self.gives_jobs and message.goes_to is JobLocation.OFFCHAIN
         set_takes(jobs=takes_jobs and not message.is_for_next_hop, proof=message.takes_proof)
-        return await self.run(message, wanted, headers)
+        is_small = len(body) <= _TINY_BODY_BYTES
+        return await self.run(message, wanted, headers, is_small=is_small)
 
-    async def run(self, message: InfernetInput, wanted: Wanted, headers: Headers) -> Reply:
-        """Return the reply to a message."""
-        is_small = _is_tiny(headers)
+    async def run(
+        self, message: InfernetInput, wanted: Wanted, headers: Headers, *, is_small: bool
+    ) -> Reply:
+        """Return the reply to a message, one `is_small` where what is made of it takes no time."""
         match message.goes_to:
             case JobLocation.OFFCHAIN:
                 return await self._run_offchain(message, wanted, is_small=is_small)
@@ -194,11 +196,6 @@ class ServiceOutput:
         if message.source == InfernetInputSource.CHAIN:
             return self._workflow.decode_onchain(bytes.fromhex(message.data))
         return self._workflow.decode_offchain(message.data)
-
-
-def _is_tiny(headers: Headers) -> bool:
-    length = headers.get(b"content-length", b"")
-    return length.isdigit() and int(length) <= _TINY_BODY_BYTES
 
 
 def _written(answer: Any, prefers_text: bool) -> Reply | Accepted:
