@@ -174,7 +174,9 @@ def _commit() -> str:
         head = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
         )
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ".."], check=False)
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", "..", ":(exclude)*.json"], check=False
+        )
     except OSError:
         return ""
     return head.stdout.strip() + (" and changes" if changed.returncode else "")
