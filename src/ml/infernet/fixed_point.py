@@ -40,13 +40,16 @@ def words_from_floats(values: Floats, decimals: int) -> Words:
     Raises:
         UnprocessableOutput: a value is NaN or infinite, or does not fit int128 when scaled.
     """
-    if not np.isfinite(values).all():
-        raise UnprocessableOutput("NaN and infinity have no fixed-point form; use IEEE arithmetic.")
     with np.errstate(over="ignore"):
         scaled = values * float(10**decimals)
-    if ((scaled < -(2.0**127)) | (scaled >= 2.0**127)).any():
-        raise _overflow(decimals)
     magnitude = np.abs(np.trunc(scaled))
+    if not magnitude.max(initial=0.0) < 2.0**127:  # nor is NaN
+        if not np.isfinite(values).all():
+            raise UnprocessableOutput(
+                "NaN and infinity have no fixed-point form; use IEEE arithmetic."
+            )
+        if ((scaled < -(2.0**127)) | (scaled >= 2.0**127)).any():
+            raise _overflow(decimals)
     high = np.floor(magnitude * 2.0**-64)
     low = magnitude - high * 2.0**64  # exact: both terms are multiples of the same power of two
     return _int128_words(high.astype(np.uint64), low.astype(np.uint64), scaled < 0)
