@@ -25,6 +25,7 @@ const WORDS = {
   answering: "Answering …",
   stopped: "Stopped",
   cut: "cut off at the most tokens",
+  empty: "the model ended its answer without any text",
   noRoom: "This conversation is too long to be kept: a reload of the page will lose it.",
   notHere: "not here",
 };
@@ -164,8 +165,10 @@ async function ask(turn, model) {
     };
     const { id, tokens, reason } = await complete(body, write, stopper.signal);
     const seconds = (performance.now() - started) / 1000;
-    const cut = reason === "length" ? [WORDS.cut] : [];
-    Object.assign(answer, { state: State.DONE, id, note: [`${tokens} tokens in ${seconds.toFixed(1)} s`, ...cut].join(", ") });
+    const told = [`${tokens} tokens in ${seconds.toFixed(1)} s`];
+    if (reason === "length") told.push(WORDS.cut);
+    if (!answer.text.trim()) told.push(WORDS.empty);
+    Object.assign(answer, { state: State.DONE, id, note: told.join(", ") });
   } catch (error) {
     if (error.name === "AbortError") Object.assign(answer, { state: State.STOPPED, note: WORDS.stopped });
     else Object.assign(answer, { state: State.FAILED, fault: explained(error) });

@@ -24,13 +24,15 @@ export class Conversation {
     const made = new Conversation();
     try {
       Object.assign(made, JSON.parse(sessionStorage.getItem(PLACE)));
-    } catch {
+      for (const answer of made.turns.flatMap(({ answers }) => Object.values(answers))) {
+        if (answer.state === State.LIVE) Object.assign(answer, { state: State.FAILED, fault: leftWords });
+      }
+      made.models = [...made.models];
+      return made;
+    } catch { // of another version of the page, or of another page of this address
       sessionStorage.removeItem(PLACE);
+      return new Conversation();
     }
-    for (const answer of made.turns.flatMap(({ answers }) => Object.values(answers))) {
-      if (answer.state === State.LIVE) Object.assign(answer, { state: State.FAILED, fault: leftWords });
-    }
-    return made;
   }
 
   /** Keep it over a reload; false if there is no room for it. */
