@@ -2,16 +2,9 @@
 
 import { api } from "../assets/pages/api.js";
 import { element } from "../assets/pages/words.js";
+import { ANY_FORMAT, FORMATS, asCalled, columnLabel, noColumn } from "./new_run_words.js";
 import { columnsOf } from "./report.js";
 
-const NAMES = {
-  messages: "A conversation: messages",
-  sharegpt: "A conversation: from, value",
-  instruction: "An instruction and its answer",
-  prompt_completion: "A prompt and its answer",
-  text: "A text",
-  content: "A text, as content",
-};
 const IN_TURNS = ["role", "from", "content", "value"];
 const PREFIX = "column_map.";
 
@@ -28,12 +21,12 @@ export async function readFormats() {
   $("formats").replaceChildren(...formats.map(({ name, description, sample, columns }) => {
     const row = element("div");
     const order = [...columns.needed, ...columns.optional, ...IN_TURNS];
-    row.append(element("dt", NAMES[name] ?? name), element("dd", `${description}.`, { class: "note" }));
+    row.append(element("dt", FORMATS[name] ?? name), element("dd", `${description}.`, { class: "note" }));
     row.append(element("dd", JSON.stringify(sample, order), { class: "code" }));
     return row;
   }));
-  const options = formats.map(({ name }) => new Option(NAMES[name] ?? name, name));
-  $("format").replaceChildren(new Option("As its columns tell", ""), ...options);
+  const options = formats.map(({ name }) => new Option(FORMATS[name] ?? name, name));
+  $("format").replaceChildren(new Option(ANY_FORMAT, ""), ...options);
 }
 
 /** Offer the columns of data that was looked at. */
@@ -53,15 +46,13 @@ function draw() {
   $("column-selects").replaceChildren(...namesOf($("format").value).map(([name, needed]) => {
     const field = element("div", "", { class: "field" });
     const select = element("select", "", { id: PREFIX + name, name: PREFIX + name });
-    const otherwise = needed ? "choose its column" : "none";
-    const standard = there.includes(name) ? `${name}, as it is called` : otherwise;
-    select.append(new Option(standard, ""));
+    select.append(new Option(there.includes(name) ? asCalled(name) : noColumn(needed), ""));
     const others = new Set([...there, ...(wanted[name] ? [wanted[name]] : [])]);
     others.delete(name);
     select.append(...[...others].map((own) => new Option(own, own)));
     select.value = wanted[name] ?? "";
     select.addEventListener("change", () => { wanted[name] = select.value; });
-    field.append(element("label", needed ? name : `${name} (if there is one)`, { for: select.id }), select);
+    field.append(element("label", columnLabel(name, needed), { for: select.id }), select);
     return field;
   }));
 }

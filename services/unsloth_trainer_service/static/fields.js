@@ -1,26 +1,18 @@
 // The fields of a form that were made from the API's schema: read, checked and filled.
 
 import { setText } from "../assets/pages/words.js";
-
-const NOT_JSON = "Give JSON, or leave it empty.";
-const MISSING = "This is needed.";
+import { NEEDED, NOT_JSON, due } from "./new_run_words.js";
 
 /** What a field says of its text that no request can have; "" if it is fine. */
 export function faultOf(control) {
   const text = control.value.trim();
-  if (!text && !control.validity.badInput) return control.required ? MISSING : "";
+  if (!text && !control.validity.badInput) return control.required ? NEEDED : "";
   if (control.dataset.kind === "json") return parsed(text) === undefined ? NOT_JSON : "";
   if (control.dataset.kind !== "number") return "";
-  const { above, below } = control.dataset;
+  const { step, min, max, dataset: { above, below } } = control;
   const number = Number(text);
   const outside = (above !== undefined && number <= Number(above)) || (below !== undefined && number >= Number(below));
-  return control.validity.valid && !outside ? "" : `Give ${due(control)}.`;
-}
-
-function due({ step, min, max, dataset: { above, below } }) {
-  const bounds = [["above", above], ["at least", min], ["at most", max], ["below", below]];
-  const words = bounds.filter(([, bound]) => bound).map(([word, bound]) => `${word} ${bound}`);
-  return [step === "1" ? "a whole number" : "a number", ...words].join(", ");
+  return control.validity.valid && !outside ? "" : due({ whole: step === "1", above, min, max, below });
 }
 
 function parsed(text) {

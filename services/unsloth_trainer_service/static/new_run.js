@@ -2,20 +2,18 @@
 
 import { api, failure, request } from "../assets/pages/api.js";
 import { tell } from "../assets/pages/notice.js";
-import { bytes, element, setPairs, setText } from "../assets/pages/words.js";
+import { element, setPairs, setText } from "../assets/pages/words.js";
 import { columnMap, drawColumns, fillColumns, isColumn, readFormats } from "./columns.js";
 import { namesFields, said } from "./failures.js";
 import { faultOf, faultsIn, fill, showFault, valueOf } from "./fields.js";
 import { jobPath } from "./inference.js";
+import * as words from "./new_run_words.js";
 import { drawExpected, drawReport } from "./report.js";
 import { upload } from "./upload.js";
 
 const LOOK_MS = 700;
 const AGAIN_MS = 2000;
 const STORED = "trainer new run";
-const KEPT = "Nothing that you entered is lost.";
-const GONE = (name) => `${name} is no model that can be trained on here any more: choose another one.`;
-const UNSURE = "The connection broke off before the service answered. Look whether the run is among the Runs before you start it again.";
 
 const $ = (id) => document.getElementById(id);
 const form = $("run");
@@ -67,8 +65,8 @@ function ownFaults() {
 function missing() {
   const { model_name: model, dataset_name: dataset } = requested();
   const faults = [];
-  if (dataset === "") faults.push(["dataset_name", "Choose a file, or give a name."]);
-  if (!model) faults.push(["model_name", "Choose a model, or give a name."]);
+  if (dataset === "") faults.push(["dataset_name", words.NEEDS.dataset_name]);
+  if (!model) faults.push(["model_name", words.NEEDS.model_name]);
   return faults;
 }
 
@@ -109,11 +107,11 @@ async function look() {
   const faults = ownFaults();
   showFaults(faults);
   const body = requested();
-  if (faults.length) return unlooked("Not looked at again, while a setting is wrong.");
-  if (body.query_params) return unlooked("The rows of a query are read when its run starts.", true);
-  if (missing().length) return unlooked("Choose data and a model, and see here what comes of each row.", true);
+  if (faults.length) return unlooked(words.UNLOOKED.faults);
+  if (body.query_params) return unlooked(words.UNLOOKED.query, true);
+  if (missing().length) return unlooked(words.UNLOOKED.missing, true);
   const mine = looking = new AbortController();
-  setText($("look-state"), "Looking at the data …");
+  setText($("look-state"), words.LOOKING);
   $("report").classList.add("old");
   try {
     const report = await validated(body, mine.signal);
@@ -122,7 +120,7 @@ async function look() {
     drawReport(report);
     drawExpected(report);
     drawColumns(report);
-    setText($("look-state"), `${dataName()}, as ${body.model_name} reads it`);
+    setText($("look-state"), words.readAs(dataName(), body.model_name));
   } catch (error) {
     if (mine !== looking) return;
     unlooked("", true);
@@ -164,19 +162,17 @@ function group(label, options) {
 async function readFiles() {
   const { files, uploads, whole } = await api("datasets");
   const select = $("dataset_file");
-  if (uploads.length) select.append(group("Uploaded", uploads.map((one) => [one.id, uploadLabel(one)])));
-  if (files.length) select.append(group("Under INPUT_PATH", files.map((one) => [one.name, `${one.name} (${bytes(one.bytes)})`])));
-  if (!whole) $("help-dataset_file").append(" There are more than are listed here; the API takes them by their names.");
+  if (uploads.length) select.append(group(words.GROUPS.uploads, uploads.map((one) => [one.id, words.uploadLabel(one)])));
+  if (files.length) select.append(group(words.GROUPS.files, files.map((one) => [one.name, words.fileLabel(one)])));
+  if (!whole) $("help-dataset_file").append(words.MORE_FILES);
 }
-
-const uploadLabel = (entry) => `${entry.filename} (${bytes(entry.bytes)}, ${new Date(1000 * entry.created_at).toLocaleString()})`;
 
 async function readModels() {
   const { base, tuned } = await api("finetune/models");
   const select = $("model_here");
   const last = select.lastElementChild;
-  if (base.length) last.before(group("Base models", base.map((name) => [name, name])));
-  if (tuned.length) last.before(group("Tuned here", tuned.map((name) => [name, name])));
+  if (base.length) last.before(group(words.GROUPS.base, base.map((name) => [name, name])));
+  if (tuned.length) last.before(group(words.GROUPS.tuned, tuned.map((name) => [name, name])));
   select.selectedIndex = 0;
 }
 
@@ -185,15 +181,14 @@ async function readModels() {
 let sending = null;
 
 const most = Number(form.dataset.mostBytes);
-const tooLarge = (file) => `${file.name} has ${bytes(file.size)}; the service takes less than ${bytes(most)}.`;
 
 function refused(file) {
   const endings = form.dataset.endings.split(" ");
   if (!endings.some((ending) => file.name.toLowerCase().endsWith(ending))) {
-    return `${file.name}: its name has to end in ${endings.join(", ")}.`;
+    return words.otherEnding(file, endings);
   }
-  if (file.size > most) return tooLarge(file);
-  return file.size ? "" : `${file.name} is empty.`;
+  if (file.size > most) return words.tooLarge(file, most);
+  return file.size ? "" : words.isEmpty(file);
 }
 
 async function sendChosen() {
@@ -210,15 +205,15 @@ async function sendChosen() {
     const entry = await upload(file, (share) => {
       if (mine !== sending) return;
       $("sent").value = 100 * share;
-      setText($("sent-words"), share < 1 ? `${Math.floor(100 * share)} % of ${bytes(file.size)}` : "The service is keeping it …");
+      setText($("sent-words"), words.sentShare(share, file.size));
     }, mine.signal);
     if (mine !== sending) return;
-    pick($("dataset_file"), entry.id, uploadLabel(entry));
-    setText($("uploaded"), `${entry.filename} is uploaded and chosen.`);
+    pick($("dataset_file"), entry.id, words.uploadLabel(entry));
+    setText($("uploaded"), words.uploaded(entry.filename));
     $("uploaded").hidden = false;
     changed(0);
   } catch (error) {
-    const reason = error.status === 413 ? tooLarge(file) : error.status ? said(error) : error.message;
+    const reason = error.status === 413 ? words.tooLarge(file, most) : error.status ? said(error) : error.message;
     if (mine === sending && error.name !== "AbortError") showFault("upload", reason);
   }
   if (mine !== sending) return;
@@ -271,7 +266,7 @@ function cloneOf(job) {
   const way = wished.query_params ? "query" : "file";
   form.querySelector(`[name="way"][value="${way}"]`).checked = true;
   if (wished.dataset_name) pick($("dataset_file"), wished.dataset_name);
-  if (wished.query_id) tell(`The data of ${job.job_id} is the result of the query ${wished.query_id}, which this page does not offer: choose other data.`);
+  if (wished.query_id) tell(words.queried(job.job_id, wished.query_id));
   pick($("model_here"), wished.model_name);
   const by = wished.max_steps > 0 ? "steps" : "epochs";
   form.querySelector(`[name="by"][value="${by}"]`).checked = true;
@@ -320,7 +315,7 @@ $("clear").addEventListener("click", () => {
 });
 $("copy").hidden = !navigator.clipboard; // it is there on https and localhost alone
 $("copy").addEventListener("click", () => {
-  navigator.clipboard.writeText($("curl").textContent).then(() => setText($("copy"), "Copied"), (error) => tell(error.message));
+  navigator.clipboard.writeText($("curl").textContent).then(() => setText($("copy"), words.COPIED), (error) => tell(error.message));
 });
 
 form.addEventListener("submit", async (event) => {
@@ -330,7 +325,7 @@ form.addEventListener("submit", async (event) => {
   showFaults(faults);
   if (faults.length) return goToFault();
   $("start").disabled = true;
-  setText($("start-state"), "Looking at the data once more, and queueing the run …");
+  setText($("start-state"), words.QUEUEING);
   const headers = { "Content-Type": "application/json" };
   try {
     const response = await request("finetune", { method: "POST", headers, body: JSON.stringify(requested()) });
@@ -338,7 +333,7 @@ form.addEventListener("submit", async (event) => {
     sessionStorage.removeItem(STORED);
     location.assign(`dashboard#${new URLSearchParams({ job: id })}`);
   } catch (error) {
-    showFaults(namesFields(error) ? faultsIn(error.message, isField) : [["", `${said(error, UNSURE)} ${KEPT}`]]);
+    showFaults(namesFields(error) ? faultsIn(error.message, isField) : [["", `${said(error, words.UNSURE)} ${words.KEPT}`]]);
     goToFault();
   }
   setText($("start-state"), "");
@@ -361,11 +356,11 @@ async function patiently(read) {
 /** Choose a tuned model to be trained on, if it is still there. */
 function chooseModel(name) {
   if ([...$("model_here").options].some((option) => option.value === name)) $("model_here").value = name;
-  else tell(GONE(name));
+  else tell(words.gone(name));
 }
 
 async function begin() {
-  setText($("most-bytes"), `Up to ${bytes(most)}.`);
+  setText($("most-bytes"), words.upTo(most));
   const asked = new URLSearchParams(location.search);
   const [from, model] = [asked.get("from"), asked.get("model")];
   for (const list of [readFiles, readModels, readFormats]) await patiently(list);

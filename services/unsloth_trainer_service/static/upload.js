@@ -1,8 +1,7 @@
 // A file on its way to the service; `fetch` does not tell how much of one is sent.
 
 import { failure } from "../assets/pages/api.js";
-
-const CUT = "The connection broke off before the whole file was there. Choose the file again to send it anew.";
+import { CUT } from "./new_run_words.js";
 
 /** Send a file, telling the share that is sent, and return its entry. `signal` stops it. */
 export function upload(file, tell, signal) {
