@@ -28,6 +28,7 @@ _LEAVES = (
     "ml.caller",
     "ml.extras",
     "ml.json_text",
+    "ml.parent_process",
     "ml.setting_text",
 )
 _BASE = (*_LEAVES, "ml.infernet", "ml.tracing")
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "ml.caller": ("ml",),
     "ml.extras": ("ml",),
     "ml.json_text": ("ml",),
+    "ml.parent_process": ("ml",),
     "ml.setting_text": ("ml", "ml.json_text"),
     "ml.infernet": ("ml", "ml.errors", "ml.json_text"),
     "ml.tracing": ("ml", "ml.errors", "ml.extras"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -289,3 +290,15 @@ def test_a_class_that_one_file_may_hold_is_refused_in_another_that_is_loaded_mea
         assert isinstance(allowed.result(60), made_up_slow.Slow)
         with pytest.raises(ConfigurationError, match="uses made_up_slow"):
             refused.result(60)
+
+
+@pytest.mark.parametrize("use_jit", [False, True])
+def test_a_damaged_archive_is_told_by_its_name_or_loads(use_jit: bool, tmp_path: Path) -> None:
+    """Python's reader of archives and torch's differ in what they take."""
+    path = script(tmp_path / "m.torch") if use_jit else save(nn.Linear(4, 2), tmp_path / "m.torch")
+    whole = path.read_bytes()
+    end = whole.rindex(b"PK\x05\x06")
+    for place in (*range(end, len(whole)), *range(end - 200, end, 7)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(ConfigurationError):
+            TorchFile(use_jit=use_jit).load(path, CPU)

@@ -25,7 +25,7 @@ from typing import Protocol, Self
 from ml.errors import ServiceError, UnprocessableInput
 from ml.finetuning.failures import TrainingFailed
 from ml.finetuning.process_group import Place
-from ml.jobs.process import end_with_parent
+from ml.parent_process import end_with_parent
 
 __all__ = ["Part", "Workers", "require_places"]
 

@@ -23,8 +23,9 @@ from ml.jobs.event_type import EventType
 from ml.jobs.events import Superseded
 from ml.jobs.job import IllegalTransition, JobState, StopRequest
 from ml.jobs.log_file import last_lines_event
-from ml.jobs.process import Process, end_with_parent
+from ml.jobs.process import Process
 from ml.jobs.remote_files import FilesAway
+from ml.parent_process import end_with_parent
 from ml.tracing import Attributes, span, start_tracing
 
 __all__ = ["STORE_IS_AWAY", "main"]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Process", "end_with_parent"]
-
-_PR_SET_PDEATHSIG = 1
+__all__ = ["Process"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +67,3 @@ def _stat(pid: int) -> tuple[str, int]:
         return "", 0
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
     return fields[0], int(fields[19])
-
-
-def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
-    """Have this process sent a signal when `parent`, which started it, ends in any way."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before it could be watched
-        os.kill(os.getpid(), number)

@@ -213,10 +213,11 @@ def _refused_globals(path: Path) -> Sequence[str]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # of whichever kind: no archive, or a damaged one, which torch tells of
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _require_module(path: Path, loaded: Any) -> torch.nn.Module:

@@ -113,6 +113,7 @@ def test_tables_as_people_have_them_are_read() -> None:
 NULLS = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))
 INNER_NULL = pa.array([[1.0, None], [1.0, 2.0]], pa.list_(pa.float32(), 2))
 SIZED = npy(np.zeros((2, 2), np.float32))
+U2 = np.zeros(1, np.uint16)
 REFUSED = {
     "npy: nothing": (NPY, b"", "no .npy file"),
     "npy: JSON": (NPY, b'{"a": 1}', "no .npy file"),
@@ -125,6 +126,8 @@ REFUSED = {
     "npy: too long": (NPY, SIZED + b"x", "it has 17"),
     "npy: huge": (NPY, SIZED.replace(b"(2, 2)", b"(9999999999, 99)"), "should have"),
     "npy: negative": (NPY, SIZED.replace(b"(2, 2)", b"(-2,-2)"), "npy file"),
+    "npy: of rank 60": (NPY, npy(np.zeros((1,) * 60)) + b"x", r"shape [\[1, ]{100} of float64"),
+    "npy: an expression": (NPY, SIZED.replace(b"False", b"f(1) "), r"malformed node[^:<]*$"),
     "npy: a zip": (NPY, b"PK\x03\x04" + b"0" * 99, "no .npy file"),
     "npy: another version": (NPY, SIZED.replace(b"NUMPY\x01", b"NUMPY\x09"), "version|npy file"),
     "safetensors: nothing": (SAFETENSORS, b"", "no safetensors file"),
@@ -132,6 +135,10 @@ REFUSED = {
     "safetensors: no tensor": (SAFETENSORS, save({}), "holds no tensor"),
     "safetensors: of uint16": (SAFETENSORS, save({"x": np.zeros(1, np.uint16)}), "x: .* given U16"),
     "safetensors: cut": (SAFETENSORS, save({"x": np.zeros(9)})[:-1], "no safetensors file"),
+    "safetensors: a long name": (SAFETENSORS, save({"x" * 9999: U2}), "^x{100}: expected"),
+    "arrow: a long name": (ARROW, arrow({"x" * 9999: [1.0, None]}), "^x{100}: a tensor has"),
+    "arrow: a long name of texts": (ARROW, arrow({"x" * 9999: ["x"]}), "^x{100}: expected"),
+    "arrow: a long name of uint16": (ARROW, arrow({"x" * 9999: U2}), "^x{100}: expected"),
     "arrow: nothing": (ARROW, b"", "no rows|no stream of Arrow"),
     "arrow: rubbish": (ARROW, b"x" * 50, "no stream of Arrow"),
     "arrow: cut": (ARROW, arrow({"a": [1.0]})[:-200], "no stream of Arrow"),

@@ -360,6 +360,13 @@ async def test_openvino_s_weights_are_missed_by_name(tmp_path: Path) -> None:
         await loaded(path)
 
 
+async def test_an_openvino_model_without_a_readable_name_is_damaged(tmp_path: Path) -> None:
+    path = MODELS["openvino"](tmp_path).path
+    path.write_bytes(path.read_bytes().replace(b'names="x"', b'names="\xff"'))
+    with pytest.raises(ConfigurationError, match=r"model\.xml: cannot be loaded as"):
+        await loaded(path)
+
+
 async def test_types_that_skops_does_not_know_are_refused_by_name(tmp_path: Path) -> None:
     model = RandomForestClassifier(n_estimators=3, random_state=0).fit(*flowers())
     dump(model, tmp_path / "forest.skops")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml.errors import ConfigurationError, NotFound
+from ml.errors import ConfigurationError, NotFound, NotReady
 from ml.workflows.inference.models_inference_workflow import ModelsInferenceWorkflow
 from tests.support.several_models import listed
 
@@ -60,3 +60,29 @@ def test_nothing_is_read_of_a_model_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"")
     models = {"gone": "gone.onnx", "hub": "owner/name"}
     ModelsInferenceWorkflow(models=models, models_folder=str(tmp_path), default_model="broken")
+
+
+LOST = {
+    "torch": ("{folder}/none.torch", "none.torch: there is no such model file"),
+    "onnx": ("{folder}/none.onnx", "none.onnx: there is no such model file"),
+    "openvino": ("{folder}/lone.xml", "lone.bin: there is no such model file"),
+    "damaged": ("{folder}/damaged.onnx", "Load model from damaged.onnx failed"),
+    "hub": ("owner/name", "owner/name:model.torch: the hub cannot be reached"),
+}
+
+
+@pytest.mark.parametrize("case", LOST)
+async def test_who_asks_for_a_model_is_not_told_where_its_file_lies(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("lone.xml", "damaged.onnx"):
+        (tmp_path / name).write_bytes(b"{}")
+    path, why = LOST[case]
+    workflow = ModelsInferenceWorkflow(models={"m": path.format(folder=tmp_path)})
+    await workflow.setup()
+    with pytest.raises(NotReady) as raised:
+        await workflow.inference({"model_id": "m", **ROW})
+    await workflow.close()
+    assert why in str(raised.value)
+    assert str(tmp_path) not in str(raised.value)

@@ -24,8 +24,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ml.finetuning.limited import limit_cpu, limit_resources
-from ml.jobs.process import end_with_parent
 from ml.models.control_tokens import Asked
+from ml.parent_process import end_with_parent
 
 __all__ = ["CPU_SECONDS"]
 

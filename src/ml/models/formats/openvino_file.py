@@ -77,15 +77,19 @@ def load_openvino(path: Path, classes: Sequence[str] = ()) -> TensorModel:
         options["INFERENCE_NUM_THREADS"] = threads
     try:
         model = openvino.Core().compile_model(path, "CPU", options)
-    except RuntimeError as error:
+        if (fault := _fault(model)) is None:
+            return _OpenVINOModel(model)
+    except (RuntimeError, ValueError) as error:  # the latter for names that cannot be read
         raise unreadable(path, "a model of OpenVINO", error) from error
+    raise ConfigurationError(f"{path.name}: {fault}")
+
+
+def _fault(model: openvino.CompiledModel) -> str | None:
     for place, port in enumerate(model.inputs):
         if (kind := port.get_element_type().get_type_name()) not in _DTYPES:
             name = _name(port, f"input_{place}")
-            raise ConfigurationError(
-                f"{path.name}: its input {name!r} is a tensor of {kind}, which no request can hold"
-            )
-    return _OpenVINOModel(model)
+            return f"its input {name!r} is a tensor of {kind}, which no request can hold"
+    return None
 
 
 def _spec(place: int, port: Any) -> TensorSpec:

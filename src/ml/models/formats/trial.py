@@ -7,6 +7,7 @@ loads it, or keeps it for ever; a service would take its other models with it.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 
 from ml.errors import ConfigurationError
 from ml.models.tensor_model import TensorModel
+from ml.parent_process import end_with_parent
 
 __all__ = ["require_survivable"]
 
@@ -40,7 +42,8 @@ def require_survivable(path: Path, load: Callable[[Path], TensorModel]) -> None:
 
 @cache
 def _fault(path: Path, load: Callable[[Path], TensorModel], _state: tuple[int, ...]) -> str | None:
-    command = [sys.executable, "-P", "-m", __name__, load.__module__, load.__name__, str(path)]
+    given = (str(os.getpid()), load.__module__, load.__name__, str(path))
+    command = [sys.executable, "-P", "-m", __name__, *given]
     nowhere = subprocess.DEVNULL
     try:
         ended = subprocess.run(  # noqa: S603 (this module)
@@ -51,8 +54,9 @@ def _fault(path: Path, load: Callable[[Path], TensorModel], _state: tuple[int, .
     return f"it ends its library by {signal.Signals(-ended).name}" if ended < 0 else None
 
 
-def _try(module: str, load: str, path: str) -> None:
+def _try(parent: str, module: str, load: str, path: str) -> None:
     """Load a model and run it on rows that lead into most of its branches."""
+    end_with_parent(int(parent), signal.SIGKILL)  # a file may keep its library for ever
     model: TensorModel = getattr(importlib.import_module(module), load)(Path(path))
     [spec] = model.inputs
     sizes = [_ROWS if size is None else size for size in spec.shape or ()]

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import ctypes
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,9 @@ _LOADS_AT_ONCE = 4
 #: A load that failed is not tried again for so long, and twice as long each time that it fails
 #: again: callers may ask many times a second, and others have to make room for each try.
 _RETRY_SECONDS, _MOST_RETRY_SECONDS = 5, 60
+
+#: Before the names of files: where these lie is this machine's own matter.
+_FOLDERS = re.compile(r"(?<![\w./:])/(?:[^\s/:'\"]+/)+")
 
 #: Makes a loaded model run as the service's requests do; the function counts those at work.
 Prepare = Callable[[BaseClassicMLInferenceWorkflow, Callable[[], int]], Batcher | None]
@@ -86,7 +90,8 @@ class _Failure:
         if isinstance(error, ImportError):
             error = ConfigurationError(why_not_imported(error))
         known = isinstance(error, ConfigurationError | ServiceError)
-        reason = "; ".join(str(error).splitlines()) if known else "see the log"
+        text = _FOLDERS.sub("", str(error)) if known else "see the log"
+        reason = "; ".join(text.splitlines())
         if isinstance(error, MemoryError):
             reason = "it does not fit into the machine's memory"
         seconds = min(2 * before.retry_seconds, _MOST_RETRY_SECONDS) if before else _RETRY_SECONDS

@@ -13,6 +13,7 @@ from ml.json_text import JsonObject
 from ml.models.tensor_model import Array
 from ml.workflows.inference.body_formats.body_format import (
     named_tensors,
+    no_tensor,
     shaped,
     tensor_data,
     tensors_data,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ArrowFormat"]
 
 _NO_TENSOR = (
-    "{name}: expected a column of numbers, of fixed size lists of them or of fixed shape tensors; "
+    "expected a column of numbers, of fixed size lists of them or of fixed shape tensors; "
     "given {given}"
 )
 
@@ -105,9 +106,7 @@ def _require_tensors(schema: pa.Schema) -> None:
         while pa.types.is_fixed_size_list(inner):
             inner = inner.value_type
         if not (pa.types.is_integer(inner) or pa.types.is_floating(inner) or inner == pa.bool_()):
-            raise InvalidInput(
-                _NO_TENSOR.format(name=field.name[:100], given=str(field.type)[:100])
-            )
+            raise no_tensor(field.name, _NO_TENSOR.format(given=str(field.type)[:100]))
 
 
 def _is_compressed(metadata: pa.Buffer) -> bool:
@@ -142,7 +141,7 @@ def _array(name: str, column: pa.Array) -> Array:
     shape: list[int] | None = None
     if isinstance(column, pa.FixedShapeTensorArray):
         if column.type.permutation not in (None, list(range(len(column.type.shape)))):
-            raise InvalidInput(f"{name}: tensors in another order than C's are not read")
+            raise no_tensor(name, "tensors in another order than C's are not read")
         shape, column = list(column.type.shape), column.storage
     rows = len(column)
     while pa.types.is_fixed_size_list(column.type):
@@ -156,7 +155,7 @@ def _array(name: str, column: pa.Array) -> Array:
 
 def _require_no_nulls(name: str, column: pa.Array) -> None:
     if column.null_count:
-        raise InvalidInput(f"{name}: a tensor has no nulls; the column has {column.null_count}")
+        raise no_tensor(name, f"a tensor has no nulls; the column has {column.null_count}")
 
 
 def _column(array: Array) -> pa.Array:

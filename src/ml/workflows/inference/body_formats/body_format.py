@@ -13,7 +13,15 @@ from ml.models.tensor_model import Array
 from ml.workflows.inference.tensor_input import DTYPES, dtype_name
 from ml.workflows.inference.tensor_output import TensorOutput
 
-__all__ = ["OUTPUT", "BodyFormat", "named_tensors", "shaped", "tensor_data", "tensors_data"]
+__all__ = [
+    "OUTPUT",
+    "BodyFormat",
+    "named_tensors",
+    "no_tensor",
+    "shaped",
+    "tensor_data",
+    "tensors_data",
+]
 
 #: What an answer's only tensor is called where each has a name.
 OUTPUT = "output"
@@ -37,6 +45,11 @@ class BodyFormat(Protocol):
         """Return an output of tensors; raises `UnprocessableOutput` for what has no place."""
 
 
+def no_tensor(name: str, why: str) -> InvalidInput:
+    """Return why a body's tensor is none; its name, of any length, is told as far as it helps."""
+    return InvalidInput(f"{name[:100]}: {why}" if name else why)
+
+
 def shaped(
     flat: Array, shape: Sequence[int], *, name: str = "", order: Literal["C", "F"] = "C"
 ) -> Array:
@@ -49,10 +62,8 @@ def shaped(
             raise ValueError("a length is a number, at least 0")
         return flat.reshape(shape, order=order)
     except (ValueError, OverflowError) as error:
-        where = f"{name[:100]}: " if name else ""
-        raise InvalidInput(
-            f"{where}no tensor has the shape {str(list(shape))[:100]}: {error}"
-        ) from None
+        why = f"no tensor has the shape {str(list(shape))[:100]}: {error}"
+        raise no_tensor(name, why) from None
 
 
 def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> JsonObject:
@@ -64,8 +75,7 @@ def tensor_data(array: Array, dtype: str | None = None, name: str = "") -> JsonO
     known = dtype or dtype_name(native.dtype)
     if known not in DTYPES:
         due = ", ".join(sorted({str(one) for one in DTYPES.values()}))
-        where = f"{name}: " if name else ""
-        raise InvalidInput(f"{where}expected elements of {due}; given {native.dtype}")
+        raise no_tensor(name, f"expected elements of {due}; given {native.dtype}")
     return {"dtype": known, "values": native}
 
 

@@ -35,7 +35,8 @@ class NpyFormat:
         try:
             shape, is_fortran, dtype = read_header(file)
         except Exception as error:  # of whichever kind: a header is an expression of Python
-            why = f"{type(error).__name__}: {str(error)[:200]}"
+            # What follows the colon is the header itself, or an object of Python's by its address.
+            why = f"{type(error).__name__}: {str(error).partition(': ')[0][:200]}"
             raise InvalidInput(f"the body is no .npy file; its header: {why}") from None
         if dtype.hasobject or dtype.names or dtype.subdtype or not dtype.itemsize:
             raise InvalidInput("the .npy file holds no plain numbers: save an array of numbers")
@@ -43,7 +44,7 @@ class NpyFormat:
         if len(body) - begin != due:
             raise InvalidInput(
                 f"the .npy file should have {due} bytes behind its header for shape "
-                f"{list(shape)} of {dtype}; it has {len(body) - begin}"
+                f"{str(list(shape))[:100]} of {dtype}; it has {len(body) - begin}"
             )
         flat = np.frombuffer(body, dtype, offset=begin) if due else np.empty(0, dtype)
         return tensor_data(shaped(flat, shape, order="F" if is_fortran else "C"))

@@ -8,6 +8,7 @@ from ml.errors import InvalidInput
 from ml.json_text import JsonObject
 from ml.workflows.inference.body_formats.body_format import (
     named_tensors,
+    no_tensor,
     shaped,
     tensor_data,
     tensors_data,
@@ -55,7 +56,7 @@ class SafetensorsFormat:
 
 def _tensor(name: str, dtype: str, shape: list[int], data: bytearray) -> JsonObject:
     if dtype not in _DTYPES:
-        raise InvalidInput(f"{name}: expected one of {', '.join(_DTYPES)}; given {dtype}")
+        raise no_tensor(name, f"expected one of {', '.join(_DTYPES)}; given {dtype}")
     array = shaped(np.frombuffer(data, _DTYPES[dtype]), shape, name=name)
     if dtype != "BF16":
         return tensor_data(array, name=name)
