@@ -202,3 +202,12 @@ async def test_requests_that_come_together_form_batches_also_where_they_are_quic
     replies = await asyncio.gather(*(post(app, number) for number in range(40)))
     assert [await value(reply) for reply in replies] == [number * 2 for number in range(40)]
     assert max(app.workflow.sizes) > 5
+
+
+async def test_an_input_larger_than_those_that_were_quick_runs_in_the_thread_first(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(Quick)
+    await until_it_runs_without_the_thread(app)
+    assert await value(await post(app, 900)) == 1800
+    assert app.workflow.threads[-1] == "inference"

@@ -382,6 +382,9 @@ class Quick(Batched):
         self.threads: list[str] = []
         self.seconds = 0.0
 
+    def input_size(self, preprocessed_data: int) -> int:
+        return preprocessed_data
+
     def do_run_batch(self, batch: list[int]) -> list[Any]:
         self.threads.append(threading.current_thread().name)
         if self.seconds:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
@@ -41,6 +42,8 @@ class _Item:
     after: Callable[[object], object]
     result: asyncio.Future[Any]
     arrived: float
+    #: Of one that came alone, once that is known.
+    input_size: int = 0
 
 
 class MicroBatcher:
@@ -77,6 +80,8 @@ class MicroBatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Of one item, with no other in flight.
         self._quick_runs = 0
+        #: Of the largest input of those: a larger one may take a hundred times as long.
+        self._quick_size = 0
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         # The event loop and the thread take turns with the GIL; at Python's 5 ms a batch of many
         # small operations waits longer for its turns than it computes.
@@ -88,13 +93,18 @@ class MicroBatcher:
     ) -> T:
         """Run `before()`, the model on its result as part of a batch, and `after(output)`.
 
-        An item that `is_alike`, which takes about as long as those before it, runs on the event
-        loop where it is alone and they were quick.
+        An item that `is_alike`, which takes no longer than others whose inputs are as large, runs
+        on the event loop where it is alone and they were quick.
         """
         if is_alike and not self._is_async and self._quick_runs >= _QUICK_RUNS:
             await asyncio.sleep(0)  # whoever came at the same moment is in flight then
             if self._in_flight() <= 1 and not self._is_running:
-                return self._run_here(before, after)
+                started = time.perf_counter()
+                prepared = before()
+                size = self._workflow.input_size(prepared)
+                if size <= self._quick_size:
+                    return self._run_here(prepared, after, size, started)
+                before = partial(_same, prepared)
         if self._in_flight() > 1:
             self._quick_runs = 0
         result: asyncio.Future[T] = self._loop.create_future()
@@ -109,18 +119,20 @@ class MicroBatcher:
         while self._waiting:
             self._waiting.popleft().result.cancel()
 
-    def _run_here(self, before: Callable[[], object], after: Callable[[object], T]) -> T:
-        started = time.perf_counter()
+    def _run_here(
+        self, prepared: object, after: Callable[[object], T], size: int, started: float
+    ) -> T:
         try:
-            [output] = self._run_plain([before()])
+            [output] = self._run_plain([prepared])
             if isinstance(output, Exception):
                 raise output
             return after(output)
         finally:
-            self._note_run(1, time.perf_counter() - started)
+            self._note_run(1, time.perf_counter() - started, size)
 
-    def _note_run(self, size: int, seconds: float) -> None:
+    def _note_run(self, size: int, seconds: float, input_size: int) -> None:
         if size == 1 and seconds < _QUICK_SECONDS:
+            self._quick_size = max(self._quick_size, input_size)
             self._quick_runs = min(self._quick_runs + 1, _QUICK_RUNS + _LOST_RUNS)
         else:
             lost = _LOST_RUNS if seconds < _LONG_SECONDS else self._quick_runs
@@ -164,7 +176,7 @@ class MicroBatcher:
 
     def _finish(self, batch: list[_Item], outcomes: list[object], seconds: float) -> None:
         self._is_running = False
-        self._note_run(len(batch), seconds)
+        self._note_run(len(batch), seconds, batch[0].input_size)
         for item, outcome in zip(batch, outcomes, strict=True):
             if item.result.done():
                 continue
@@ -194,6 +206,8 @@ class MicroBatcher:
     def _run_in_thread(self, batch: list[_Item]) -> list[object]:
         outcomes = _attempt_all([item.before for item in batch])
         positions = _succeeded(outcomes)
+        if len(batch) == 1 and positions and self._workflow.runs_alike:
+            batch[0].input_size = self._workflow.input_size(outcomes[0])
         results = self._run_plain([outcomes[i] for i in positions]) if positions else []
         for i, result in zip(positions, results, strict=True):
             outcomes[i] = result
@@ -231,6 +245,10 @@ class MicroBatcher:
             if len(inputs) == 1:
                 return [error]
             return [(await self._run_async([one]))[0] for one in inputs]
+
+
+def _same(prepared: object) -> object:
+    return prepared
 
 
 def _succeeded(outcomes: list[object]) -> list[int]:

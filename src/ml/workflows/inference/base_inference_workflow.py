@@ -57,7 +57,8 @@ class Batcher(Protocol):
     ) -> T:
         """Run `before()`, the model on its result as part of a batch, and `after(output)`.
 
-        Say `is_alike` of an item that takes about as long as others of which that was said.
+        Say `is_alike` of an item that takes no longer than others of which that was said, and
+        whose input was as large.
         """
 
     def close(self) -> None:
@@ -226,11 +227,15 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
 
     @property
     def runs_alike(self) -> bool:
-        """Whether every small input takes the model about the same time, whatever it holds.
+        """Whether every small input takes the model as long as others of its size.
 
         A service runs such a model, where it is quick, without a thread.
         """
         return False
+
+    def input_size(self, preprocessed_data: Any) -> int:
+        """Return how large what the model runs on is; asked of one that `runs_alike`."""
+        return 0
 
     @property
     def text_generation(self) -> LanguageModel | None:

@@ -123,6 +123,10 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Whether the hooks are these and the model is a plain chain of torch's own layers."""
         return type(self) is TorchInferenceWorkflow and self._is_plain_chain
 
+    def input_size(self, preprocessed_data: torch.Tensor) -> int:
+        """Return how many elements a tensor has."""
+        return preprocessed_data.numel()
+
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository, its file or its built-in name."""
         return self.source.answers_for(model_id)
