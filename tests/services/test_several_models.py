@@ -389,7 +389,7 @@ async def test_a_load_that_fails_says_why_and_is_tried_again(
     models["m1"]["needs"] = str(weights)
     app = await make_app(SEVERAL, workflow_kw_args={"models": models, "max_loaded_models": 2})
     assert await ask(app, 2) == (200, 12)
-    due = f"model_id: 'm1' cannot be loaded: {weights}: there is no such file"
+    due = f"model_id: 'm1' cannot be loaded: {weights.name}: there is no such file"
     refused = await post(app, {"model_id": "m1", **ROW})
     assert await is_error(refused, 503) == due
     assert int(refused.headers["Retry-After"]) > 0
