@@ -13,7 +13,6 @@ from quart import Response, request
 from ml.errors import InvalidInput
 from ml.jobs.event_type import EventType
 from ml.jobs.job import Job, JobEvent
-from ml.jobs.thinning import thinned_events
 from ml.json_text import JsonObject
 from ml.serving.event_stream import with_heartbeats
 from ml.serving.job_views import event_view
@@ -69,6 +68,8 @@ async def stream_events(
     The first is an `init` event without an id: the job as it is now. With `points`, those that
     were are thinned to so many of progress; those that come are not.
     """
+    from ml.jobs.thinning import thinned_events  # loads the database's library
+
     query = EventsQuery.asked()
     after, points = _last_event_id(query), query.points
     state, last = await store.last_event(job_id)
