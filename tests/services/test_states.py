@@ -74,6 +74,7 @@ NOT_HERE = {
     "/v1/models/{name}/export": "a tuned model",
     "/v1/models/{name}/feedback": "a tuned model",
 }
+TRAINER_NOT_HERE = {**NOT_HERE, "/service_output": "a data set"}
 #: Where failures have the form of TGI's clients.
 TGI_PATHS = ("/info", "/generate", "/generate_stream")
 OPENAI_PATHS = ("/v1/", "/inference/chat/completions", "/tokenize", "/detokenize")
@@ -225,6 +226,7 @@ async def test_each_example_of_the_api_is_answered_as_its_document_says(
     await eventually(lambda: app.health.state == "ready")
     client = app.test_client()
     document = await (await client.get("/openapi.json")).get_json()
+    not_here = TRAINER_NOT_HERE if name == "unsloth_trainer_service" else NOT_HERE
     tried = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -232,7 +234,7 @@ async def test_each_example_of_the_api_is_answered_as_its_document_says(
             for example in body.get("examples", {}).values():
                 given = await client.open(path, method=method.upper(), json=example["value"])
                 assert str(given.status_code) in operation["responses"], (path, given.status_code)
-                assert (given.status_code < 400) == (path not in NOT_HERE), (path, example)
+                assert (given.status_code < 400) == (path not in not_here), (path, example)
                 described = operation["responses"][str(given.status_code)].get("content", {})
                 if given.mimetype == "application/json" and "application/json" in described:
                     schema = described["application/json"]["schema"]

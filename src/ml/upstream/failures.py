@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 _TRANSIENT = frozenset({429, 502, 503, 504})
+#: Of TGI's error types: an event of a stream has no status of its own.
+_STATUS_OF = {"overloaded": 429, "validation": 422, "generation": 424}
 
 
 class Refused(Exception):
@@ -58,6 +60,11 @@ class Refused(Exception):
         return error.get("type") if isinstance(error, dict) else self.document.get("error_type")
 
     @property
+    def meaning(self) -> int | None:
+        """The status, or the one that TGI has for this kind."""
+        return _STATUS_OF.get(str(self.kind)) if self.status is None else self.status
+
+    @property
     def message(self) -> str:
         """The server's message and error type, never a proxy's page."""
         error = self.document.get("error")
@@ -82,7 +89,7 @@ def is_transient(error: BaseException) -> bool:
     connection; never a refusal of the request itself.
     """
     if isinstance(error, Refused):
-        return error.status in _TRANSIENT or error.kind == "overloaded"
+        return error.meaning in _TRANSIENT
     if isinstance(error, aiohttp.InvalidURL):
         return False
     return isinstance(error, aiohttp.ClientError | TimeoutError)
@@ -116,16 +123,16 @@ def as_service_error(error: Exception) -> ServiceError:
 
 
 def _of_refusal(refused: Refused) -> ServiceError:
-    status, kind, message = refused.status, refused.kind, refused.message
+    status, message = refused.meaning, refused.message
     if status == 504:
         return DeadlineExceeded("The model server behind this service took too long.")
-    if kind == "overloaded" or status in (429, 503):
+    if status in (429, 503):
         of_ours = Overloaded if status == 503 else TooManyRequests
         text = f"The model server is at its limit: {message}"
         return of_ours(text, retry_after_seconds=retry_after_seconds(refused))
-    if kind == "validation" or status in (400, 413, 422):
+    if status in (400, 413, 422):
         return UpstreamRefused(f"The model server refuses the request: {message}")
-    if kind in ("generation", "incomplete_generation") or status == 424:
+    if status == 424 or refused.kind == "incomplete_generation":  # which TGI tells as a 500
         return GenerationFailed(f"The model server failed to generate: {message}")
     if status in (401, 403):
         return UpstreamError("The model server refuses this service's token.")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError
-from ml.models.formats.trial import require_survivable
+from ml.models.formats.trial_process import require_survivable
 from ml.models.tensor_model import REAL, Label, TensorModel, TensorSpec, math_threads, unreadable
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ SERVICE = """
 import sys
 from pathlib import Path
 from endless import load
-from ml.models.formats.trial import require_survivable
+from ml.models.formats.trial_process import require_survivable
 
 require_survivable(Path(sys.argv[1]), load)
 """
