@@ -9,7 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, ReaderTensor
+
+    from ml.models.tensor_model import Array
 
 __all__ = ["GGUFType", "bits_of", "write_gguf"]
 
@@ -73,7 +78,7 @@ def write_gguf(
     target.chmod(0o644)  # for whichever user a container has
 
 
-def _copy_fields(reader: Any, writer: Any, file_type: int) -> None:
+def _copy_fields(reader: GGUFReader, writer: GGUFWriter, file_type: int) -> None:
     import gguf
 
     for name, field in reader.fields.items():
@@ -86,13 +91,15 @@ def _copy_fields(reader: Any, writer: Any, file_type: int) -> None:
     writer.data_alignment = int(reader.alignment)
 
 
-def _output_of(reader: Any) -> str:
+def _output_of(reader: GGUFReader) -> str:
     """Return the name of the tensor that gives the tokens' probabilities."""
     names = {tensor.name for tensor in reader.tensors}
     return "output.weight" if "output.weight" in names else "token_embd.weight"
 
 
-def _kind(tensor: Any, wanted: Any, *, is_output: bool) -> Any:
+def _kind(
+    tensor: ReaderTensor, wanted: GGMLQuantizationType, *, is_output: bool
+) -> GGMLQuantizationType:
     import gguf
 
     kinds = gguf.GGMLQuantizationType
@@ -104,12 +111,14 @@ def _kind(tensor: Any, wanted: Any, *, is_output: bool) -> Any:
     return kinds.F16 if _shape(tensor)[-1] % block else wanted
 
 
-def _shape(tensor: Any) -> list[int]:
+def _shape(tensor: ReaderTensor) -> list[int]:
     """Return a tensor's shape as numpy has it: GGUF begins with the length of a row."""
     return [int(length) for length in reversed(tensor.shape)]
 
 
-def _converted(tensor: Any, kind: Any, heed: Callable[[], object]) -> Any:
+def _converted(
+    tensor: ReaderTensor, kind: GGMLQuantizationType, heed: Callable[[], object]
+) -> Array:
     """Return the bytes of a tensor as another kind."""
     import gguf
     import numpy as np
