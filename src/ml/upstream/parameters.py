@@ -54,8 +54,8 @@ class GenerationParameters(BaseModel):
 
     def given(self) -> dict[str, Any]:
         """Return the parameters that are not None."""
-        return {
-            name: value
-            for name in GenerationParameters.model_fields
-            if (value := getattr(self, name)) is not None
-        }
+        values = vars(self)
+        return {name: values[name] for name in _NAMES if values[name] is not None}
+
+
+_NAMES = tuple(GenerationParameters.model_fields)

@@ -233,6 +233,14 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         """
         return False
 
+    @property
+    def has_quick_hooks(self) -> bool:
+        """Whether the plain hooks of a small input take no time beside an `async` one.
+
+        A service runs them without a thread.
+        """
+        return False
+
     def input_size(self, preprocessed_data: Any) -> int:
         """Return how large what the model runs on is; asked of one that `runs_alike`."""
         return 0
@@ -340,42 +348,66 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         """Return `encode(input, what the model ran on, output)`."""
         self._require_setup()
         if self._has_async_hook:
-            return await self._run_mixed(decode, encode)
+            is_quick = is_small and self.has_quick_hooks
+            return await self._run_mixed(decode, encode, is_quick=is_quick)
         if self._batcher is None:
             return await self.in_thread(self._run_plain, decode, encode)
         known: list[tuple[object, object]] = []
 
         def before() -> object:
-            input_data = decode()
-            known.append((input_data, self.do_preprocessing(input_data)))
+            known.append(self._before(decode))
             return known[0][1]
 
         def after(output: object) -> T:
-            input_data, preprocessed = known[0]
-            return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
+            return self._after(encode, *known[0], output)
 
         is_alike = is_small and self.runs_alike
         return await self._batcher.submit(before, after, is_alike=is_alike)
 
+    def _before(self, decode: Callable[[], object]) -> tuple[object, object]:
+        """Return the input, and what the model runs on."""
+        input_data = decode()
+        return input_data, self.do_preprocessing(input_data)
+
+    def _after(
+        self,
+        encode: Callable[[object, object, object], T],
+        input_data: object,
+        preprocessed: object,
+        output: object,
+    ) -> T:
+        return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
+
     def _run_plain(
         self, decode: Callable[[], object], encode: Callable[[object, object, object], T]
     ) -> T:
-        input_data = decode()
-        preprocessed = self.do_preprocessing(input_data)
-        output = self.do_run_model(preprocessed)
-        return encode(input_data, preprocessed, self.do_postprocessing(input_data, output))
+        input_data, preprocessed = self._before(decode)
+        return self._after(encode, input_data, preprocessed, self.do_run_model(preprocessed))
 
     async def _run_mixed(
-        self, decode: Callable[[], object], encode: Callable[[object, object, object], T]
+        self,
+        decode: Callable[[], object],
+        encode: Callable[[object, object, object], T],
+        *,
+        is_quick: bool,
     ) -> T:
-        input_data = await self.in_thread(decode)
-        preprocessed = await self._call(self.do_preprocessing, input_data)
+        plain = self._at_once if is_quick else self.in_thread
+        if inspect.iscoroutinefunction(self.do_preprocessing):
+            input_data = await plain(decode)
+            preprocessed = await self.do_preprocessing(input_data)
+        else:
+            input_data, preprocessed = await plain(self._before, decode)
         if self._batcher is not None:
             output = await self._batcher.submit(lambda: preprocessed, lambda output: output)
         else:
             output = await self._call(self.do_run_model, preprocessed)
-        output = await self._call(self.do_postprocessing, input_data, output)
-        return await self.in_thread(encode, input_data, preprocessed, output)
+        if inspect.iscoroutinefunction(self.do_postprocessing):
+            output = await self.do_postprocessing(input_data, output)
+            return await plain(encode, input_data, preprocessed, output)
+        return await plain(self._after, encode, input_data, preprocessed, output)
+
+    async def _at_once(self, function: Callable[[*Given], T], *args: *Given) -> T:
+        return function(*args)
 
     async def _call(self, hook: Callable[[*Given], object], *args: *Given) -> object:
         if inspect.iscoroutinefunction(hook):

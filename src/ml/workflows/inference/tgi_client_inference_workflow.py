@@ -73,6 +73,7 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
             cookies=cookies,
             **arguments,
         )
+        self._own_parameters = self.arguments.given()
         token = self.arguments.token
         self.server = TextGenerationServer(
             self.arguments.server_url,
@@ -83,6 +84,11 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
             api=self.arguments.api,
             retries=self.arguments.retry_params,
         )
+
+    @property
+    def has_quick_hooks(self) -> bool:
+        """Whether the hooks are these: they only look at parameters."""
+        return type(self) is TGIClientInferenceWorkflow
 
     async def do_setup(self) -> None:
         """Connect, and look at the server."""
@@ -110,7 +116,9 @@ class TGIClientInferenceWorkflow(BaseInferenceWorkflow):
             raise InvalidInput(
                 f"data.max_new_tokens: {request.max_new_tokens} is over the {most} of this service"
             )
-        return TGIRequest(text=request.text, **(self.arguments.given() | request.given()))
+        if not self._own_parameters:
+            return request
+        return request.model_copy(update=self._own_parameters | request.given())
 
     async def do_run_model(self, preprocessed_data: TGIRequest) -> str:
         """Return the server's answer."""
