@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,19 +97,30 @@ def overheads(record: Record, rounds: Rounds) -> None:
     """Measure what the service adds to upstreams that take some time."""
     sides = ("direct", "p50", "p99", "through the service", "its p50", "its p99")
     table = record.table("upstream", *sides, "added p50", "added p99", "not 200")
+    shares: list[tuple[str, list[Figure]]] = []
     for delay_ms in UPSTREAM_DELAYS_MS:
         upstream = tgi_upstream(delay_ms / 1000)
         with running(upstream), running(tgi_service(upstream.port)) as [service]:
-            overhead(table, delay_ms, [upstream, service], rounds)
+            shares += overhead(table, delay_ms, [upstream, service], rounds)
+    of_all = f"of all connections' requests, on {os.cpu_count()} processors"
+    table = record.table(
+        "CPU per request through the service", "upstream", "service", "generator", of_all
+    )
+    for name, cells in shares:
+        table.row(name, *cells)
 
 
-def overhead(table: Table, delay_ms: int, servers: Sequence[Endpoint], rounds: Rounds) -> None:
-    """Add a row for each number of connections."""
+def overhead(
+    table: Table, delay_ms: int, servers: Sequence[Endpoint], rounds: Rounds
+) -> Iterator[tuple[str, list[Figure]]]:
+    """Add a row for each number of connections; yield its name and who took how much CPU."""
     for connections in CONNECTIONS:
         pairs = []
         for number in range(rounds.count):
             turns = servers[:: -1 if number % 2 else 1]
-            runs = {server.name: _load(server, connections, rounds.seconds) for server in turns}
+            runs = {
+                server.name: _load(server, connections, rounds.seconds, servers) for server in turns
+            }
             pairs.append([runs[server.name] for server in servers])
         cells = [figure for side in zip(*pairs, strict=True) for figure in _figures(side)]
         for name in ("p50_ms", "p99_ms"):
@@ -117,7 +129,19 @@ def overhead(table: Table, delay_ms: int, servers: Sequence[Endpoint], rounds: R
         failed = sum(
             n for _, run in pairs for status, n in run["statuses"].items() if status != "200"
         )
-        table.row(f"{delay_ms} ms, c={connections}", *cells, Figure.of(failed, places=0))
+        name = f"{delay_ms} ms, c={connections}"
+        table.row(name, *cells, Figure.of(failed, places=0))
+        yield name, _shares([ours for _, ours in pairs], connections)
+
+
+def _shares(runs: Sequence[dict[str, Any]], connections: int) -> list[Figure]:
+    """Return the CPU of a request, and the least time that one for each connection takes."""
+    shares = [
+        Figure.of(*each, places=0, unit="µs")
+        for each in zip(*(run["cpu_us"] for run in runs), strict=True)
+    ]
+    all_ms = (sum(run["cpu_us"]) * connections / (os.cpu_count() or 1) / 1000 for run in runs)
+    return [*shares, Figure.of(*all_ms, places=0, unit="ms")]
 
 
 def storm(record: Record) -> None:
@@ -164,13 +188,20 @@ def _outage(upstream: TGIServer) -> None:
     upstream.behaviour = healthy
 
 
-def _load(server: Endpoint, connections: int, seconds: float) -> dict[str, Any]:
+def _load(
+    server: Endpoint, connections: int, seconds: float, watched: Sequence[Endpoint] = ()
+) -> dict[str, Any]:
+    """Run the load generator; `cpu_us` per answer is of those that are watched, and its own."""
     command = [sys.executable, "-m", "benchmarks.load", f"--port={server.port}", f"--key={KEY}"]
     command += [f"--path={server.path}", f"--body={server.body}"]
     command += [f"--connections={connections}", f"--seconds={seconds}"]
+    before = [each.cpu_seconds() for each in watched]
     output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    seconds_of = [each.cpu_seconds() - then for each, then in zip(watched, before, strict=True)]
     result: dict[str, Any] = json.loads(output)
-    return result
+    seconds_of.append(result["generator_cpu_seconds"])
+    answers = sum(result["statuses"].values())
+    return result | {"cpu_us": [1e6 * each / answers for each in seconds_of]}
 
 
 def _figures(runs: Sequence[dict[str, Any]]) -> list[Figure]:
