@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -132,6 +133,33 @@ async def test_async_hooks_run_on_the_event_loop_and_the_plain_ones_beside_them_
     await workflow.inference("i")
     here = threading.get_ident()
     assert [hook for hook, thread in workflow.threads.items() if thread == here] == ["model"]
+
+
+async def test_the_plain_hooks_before_and_behind_an_async_one_share_a_hop_each() -> None:
+    class Counting(ThreadPoolExecutor):
+        hops = 0
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            self.hops += 1
+            return super().submit(*args, **kwargs)
+
+    workflow = await ready(AsyncModel())
+    with Counting() as executor:
+        workflow.use(executor=executor)
+        await workflow.inference("i")
+        assert executor.hops == 2
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+async def test_quick_plain_hooks_of_a_small_input_take_no_thread(is_small: bool) -> None:
+    class Quick(AsyncModel):
+        has_quick_hooks = True
+
+    workflow = await ready(Quick())
+    output = await workflow.run(lambda: "i", lambda _, output: output, is_small=is_small)
+    hooks = [workflow.threads[hook] for hook in ("preprocessing", "postprocessing")]
+    assert output == "i:ipmo"
+    assert (hooks == [threading.get_ident()] * 2) is is_small
 
 
 async def test_a_slow_plain_hook_does_not_block_the_event_loop() -> None:

@@ -119,6 +119,15 @@ async def test_token_headers_and_cookies_are_sent_and_no_other_token(
     assert given["authorization"] == "Basic abc"
 
 
+def test_hooks_of_an_image_builder_are_not_taken_for_quick() -> None:
+    class Careful(TGIClientInferenceWorkflow):
+        def do_preprocessing(self, input_data: Any) -> Any:
+            return super().do_preprocessing(input_data)
+
+    assert TGIClientInferenceWorkflow("http://127.0.0.1:9").has_quick_hooks
+    assert not Careful("http://127.0.0.1:9").has_quick_hooks
+
+
 async def test_a_request_may_not_ask_for_more_than_the_service_allows() -> None:
     async with workflow_for(TGIServer(), max_new_tokens=30) as workflow:
         with pytest.raises(InvalidInput, match=r"max_new_tokens: 31 is over the 30"):

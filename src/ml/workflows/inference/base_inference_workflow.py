@@ -7,7 +7,7 @@ A subclass overrides the `do_…` hooks; the smallest is `do_run_model` alone:
             return text.upper()
 
 A hook may be plain or `async`. Plain hooks run in a thread, so that an event loop is never
-blocked; the plain hooks of one request share one hop to that thread.
+blocked; the plain hooks of one request that follow each other share one hop to that thread.
 
     workflow = Shout()
     await workflow.setup()
