@@ -115,11 +115,14 @@ def _prompt_ids() -> list[list[int]]:
     ]
 
 
-def our_llm(name: str, *, python: str | None = None, **arguments: Any) -> LLMServer:
-    """Return our service with one worker and a bearer key; arguments of the workflow."""
+def our_llm(
+    name: str, *, python: str | None = None, workers: int = 1, **arguments: Any
+) -> LLMServer:
+    """Return our service with a bearer key; arguments of the workflow."""
     port = free_port()
     command = [python, *SERVE[1:]] if python else [*SERVE]
-    command += ["llm_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
+    command += ["llm_inference_service", f"--bind=127.0.0.1:{port}"]
+    command.append(f"--workers={workers}")
     return LLMServer(
         name,
         command,

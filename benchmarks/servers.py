@@ -119,6 +119,10 @@ class Server:
         """Return the CPU time of all processes until now, to 1/100 s."""
         return sum(_cpu_ticks(pid) for pid in self.processes()) / _TICKS
 
+    def megabytes(self) -> float:
+        """Return the memory of all processes: of a page that several have, each has its share."""
+        return sum(_shared_kilobytes(pid) for pid in self.processes()) / 1000
+
     def processes(self) -> list[int]:
         """Return the server's process and its descendants."""
         children: dict[int, list[int]] = {}
@@ -174,9 +178,10 @@ def ours(
     model: dict[str, Any],
     body: Path = REQUEST,
     server: str = "granian",
+    workers: int = 1,
     **settings: Any,
 ) -> Server:
-    """Return our service with one worker and a bearer key; settings as `max_batch_size=1`."""
+    """Return our service with a bearer key; settings as `max_batch_size=1`."""
     port = free_port()
     variables = {
         f"CLASSIC_INF_{key.upper()}": str(value)
@@ -187,8 +192,8 @@ def ours(
             **settings,
         }.items()
     }
-    command = [*SERVE, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}", "--workers=1"]
-    command.append(f"--server={server}")
+    command = [*SERVE, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}"]
+    command += [f"--workers={workers}", f"--server={server}"]
     return Server(name, command, port, body, **variables)
 
 
@@ -225,6 +230,12 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _shared_kilobytes(pid: int) -> int:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("Pss:")]
+    return int(line.split()[1])
 
 
 def _born(pid: int) -> str:

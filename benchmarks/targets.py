@@ -149,6 +149,17 @@ def _codecs() -> list[Target]:
     ]
 
 
+def _memory() -> list[Target]:
+    return [
+        Target(
+            "memory of two workers, model of 537 MB: x one worker",
+            f"{row}",
+            *("≤", 1.15, "memory", "model", row, "two / one"),
+        )
+        for row in ("torch, safetensors", "torch, mmap", "ONNX, mmap")
+    ]
+
+
 def _tgi() -> list[Target]:
     return [
         Target(
@@ -292,4 +303,13 @@ def _others() -> list[Target]:
     ]
 
 
-TARGETS = (*_small(), *_heavy(), *_overload(), *_codecs(), *_tgi(), *_language_model(), *_others())
+TARGETS = (
+    *_small(),
+    *_heavy(),
+    *_overload(),
+    *_codecs(),
+    *_memory(),
+    *_tgi(),
+    *_language_model(),
+    *_others(),
+)

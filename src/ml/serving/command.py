@@ -236,6 +236,7 @@ def _shared_metrics(workers: int) -> Iterator[None]:
 
 def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> int:
     # Imported here: they bring in prometheus_client, which looks for the shared folder.
+    from ml.serving.shared_imports import import_for_workers
     from ml.serving.supervisor import Supervisor
     from ml.serving.worker import bind_fault, run_worker
 
@@ -247,5 +248,6 @@ def _supervise(build: Callable[[], ServiceApp], options: argparse.Namespace) -> 
         options.workers,
         # The drain delay may take 60 of them, and jobs that save 50.
         stop_seconds=options.graceful_timeout + 120,
+        before_forks=lambda: import_for_workers(options.service) if options.workers > 1 else None,
     )
     return supervisor.run()

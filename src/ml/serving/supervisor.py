@@ -43,17 +43,22 @@ def report_ready(supervisor: int) -> None:
 
 
 class Supervisor:
-    """Runs `run_worker(lifeline, alone)` in `workers` forked processes.
+    """Runs `run_worker(lifeline, alone)` in `workers` forked processes, `before_forks()` once.
 
     `lifeline` is a descriptor; `alone` says that no other worker answers yet.
     """
 
     def __init__(
-        self, run_worker: Callable[[int, bool], NoReturn], workers: int, stop_seconds: float
+        self,
+        run_worker: Callable[[int, bool], NoReturn],
+        workers: int,
+        stop_seconds: float,
+        before_forks: Callable[[], None],
     ) -> None:
         self._run_worker = run_worker
         self._workers = workers
         self._stop_seconds = stop_seconds
+        self._before_forks = before_forks
         self._pids: set[int] = set()
         self._ready: set[int] = set()
         # Under nohup, the end of the terminal is no reason to stop.
@@ -69,6 +74,7 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until all workers have ended; returns the exit code."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._before_forks()
         while self._exit_code is None or self._pids:
             self._kill_if_late()
             self._start_missing()

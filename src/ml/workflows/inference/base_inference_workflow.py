@@ -21,7 +21,7 @@ import contextlib
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Sequence
 from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
@@ -244,6 +244,15 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
     def input_size(self, preprocessed_data: Any) -> int:
         """Return how large what the model runs on is; asked of one that `runs_alike`."""
         return 0
+
+    @property
+    def shared_imports(self) -> Sequence[str]:
+        """The modules that several workers of a service have in memory together, by their names.
+
+        They are imported before the workers are forked: name those alone whose import starts no
+        thread and opens no GPU, as that of torch.
+        """
+        return ()
 
     @property
     def text_generation(self) -> LanguageModel | None:

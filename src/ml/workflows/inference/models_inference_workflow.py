@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -202,6 +202,11 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         example = self._told().example_input() if self._default else None
         return {"model_id": self._default, **example} if isinstance(example, Mapping) else None
 
+    @property
+    def shared_imports(self) -> Sequence[str]:
+        """Those of the models, without a repetition."""
+        return self._of_all(lambda model: model.shared_imports)
+
     def supports_model(self, model_id: str) -> bool:
         """Return whether there is a model of this id."""
         return self._offered.find(model_id) is not None
@@ -230,12 +235,18 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         loaded = self._loaded.workflow_of(name) if self._loaded is not None else None
         return loaded or self._offered.told(name)
 
-    def _import_libraries(self) -> None:
-        libraries: set[str] = set()
+    def _of_all(
+        self, names: Callable[[BaseClassicMLInferenceWorkflow], Iterable[str | None]]
+    ) -> list[str]:
+        """Return what modules the models name, each once."""
+        named: set[str | None] = set()
         for name in self._offered.names():
             with contextlib.suppress(ConfigurationError):  # which is told to who asks for the model
-                libraries.update(filter(None, [self._offered.told(name).library]))
-        for library in sorted(libraries):
+                named.update(names(self._offered.told(name)))
+        return sorted(filter(None, named))
+
+    def _import_libraries(self) -> None:
+        for library in self._of_all(lambda model: [model.library]):
             try:
                 importlib.import_module(library)
             except (ImportError, OSError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,11 @@ class TorchInferenceWorkflow(BaseClassicMLInferenceWorkflow):
     def library(self) -> str:
         """PyTorch."""
         return "torch"
+
+    @property
+    def shared_imports(self) -> Sequence[str]:
+        """PyTorch, and this module."""
+        return ("torch", __name__)
 
     def model_bytes(self) -> int:
         """Return the size of the model's file."""
