@@ -3,7 +3,7 @@
     python -m benchmarks.memory [rounds]
 
 The proportional set size of all processes of the service: of a page that several have, each has
-its share. It is read behind 50 requests, each by a connection of its own, so that both workers have
+its share. It is read behind 20 requests, each by a connection of its own, so that both workers have
 answered.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.servers import KEY, REQUEST, Server, ours, started
 PARSER = argparse.ArgumentParser(prog="benchmarks.memory", description=__doc__)
 PARSER.add_argument("rounds", type=int, nargs="?", default=3)
 
-_REQUESTS = 50
+_REQUESTS = 20
 _FILES = "ml.workflows.inference.model_file_inference_workflow.ModelFileInferenceWorkflow"
 
 
