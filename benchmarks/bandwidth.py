@@ -1,13 +1,10 @@
 """How fast this machine reads memory, which bounds how fast a token can be made.
 
-    python -m benchmarks.bandwidth
-
 Each token of a single answer reads all weights once.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 
@@ -30,8 +27,3 @@ def read_bandwidth() -> float:
         best = max(best, _BYTES / (time.perf_counter() - began))
     torch.set_num_threads(threads)
     return best
-
-
-if __name__ == "__main__":
-    argparse.ArgumentParser(prog="benchmarks.bandwidth", description=__doc__).parse_args()
-    print(f"{read_bandwidth() / 1e9:.1f} GB/s")

@@ -4,6 +4,8 @@
 #     benchmarks/gpu.sh [--out FOLDER] [PART …]          in an environment with all packages
 #     benchmarks/gpu.sh --device cpu --quick             a dry run without a GPU
 #
+# What it finds is in FOLDER/results.json; on the page by `python -m benchmarks.page --take` of it.
+#
 # Where no package registry is reached, variables say where things lie:
 #     GPU_WHEELS  a folder of wheels, which are installed into a folder of their own, none of their
 #                 dependencies: what they and the python3 that runs this have is all there is

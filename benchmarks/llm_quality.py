@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from benchmarks.figures import Figure
+from benchmarks.results import recording
 from ml.generation.arguments import LanguageModelArguments
 from ml.generation.language_model import LanguageModel
 from ml.models.causal_lm import CausalLMOptions, load_causal_lm
@@ -97,7 +99,8 @@ def openvino_perplexity(weights: Weights) -> float:
     model.load()
     try:
         read = model.loaded.tokenizer
-        scored = [asyncio.run(model.score(model.complete(read(text).input_ids))) for text in TEXTS]
+        prompts = [model.complete(read(text).input_ids) for text in TEXTS]
+        scored = asyncio.run(model.score(prompts))
     finally:
         model.close()
     logprobs = [token.logprob for tokens in scored for token in tokens]
@@ -105,22 +108,25 @@ def openvino_perplexity(weights: Weights) -> float:
 
 
 def main() -> None:
-    """Print the table."""
     argparse.ArgumentParser(prog="benchmarks.llm_quality", description=__doc__).parse_args()
-    reference = predictions("float32")
-    measured = {"float32": reference, "bfloat16": predictions("bfloat16")}
-    print(f"{len(TEXTS)} texts, {len(reference.following)} predicted tokens\n")
-    print("| weights | perplexity | KL(float32), mean | 99 % | largest | same likeliest token |")
-    print("|---|---|---|---|---|---|")
-    for name, one in measured.items():
-        divergence = one.divergence(reference)
-        print(
-            f"| {name} | {one.perplexity():.3f} | {divergence.mean():.5f} "
-            f"| {divergence.quantile(0.99):.4f} | {divergence.max():.4f} "
-            f"| {one.agreement(reference):.1%} |"
-        )
-    for weights in ("fp16", "int8"):
-        print(f"| openvino, {weights} | {openvino_perplexity(weights):.3f} | | | | |")
+    with recording("llm_quality") as record:
+        reference = predictions("float32")
+        title = f"weights; {len(TEXTS)} texts, {len(reference.following)} predicted tokens"
+        columns = ("perplexity", "KL(float32), mean", "99 %", "largest", "same likeliest token")
+        table = record.table(title, *columns)
+        for name, one in {"float32": reference, "bfloat16": predictions("bfloat16")}.items():
+            divergence = one.divergence(reference)
+            table.row(
+                name,
+                Figure.of(one.perplexity(), places=3),
+                Figure.of(float(divergence.mean()), places=5),
+                Figure.of(float(divergence.quantile(0.99)), places=4),
+                Figure.of(float(divergence.max()), places=4),
+                Figure.of(100 * one.agreement(reference), places=1, unit="%"),
+            )
+        for weights in ("fp16", "int8"):
+            perplexity = Figure.of(openvino_perplexity(weights), places=3)
+            table.row(f"openvino, {weights}", perplexity, "", "", "", "")
 
 
 if __name__ == "__main__":

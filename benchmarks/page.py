@@ -1,6 +1,10 @@
 """Writes `benchmarks/README.md` from `page.md`, the prose, and `results.json`, the figures.
 
-python -m benchmarks.page
+    python -m benchmarks.page [--take FILE]
+
+`--take` first brings over what a run on another machine wrote, such as `benchmarks/gpu.sh`. In the
+prose, `{{ section("codecs") }}` is all that was measured of it, and `{{ figure("codecs", "ABI
+tensors", "ieee, 69 values: encode", "ratio") }}` one figure, by its table, row and column.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from pathlib import Path
 
 import jinja2
 
-from benchmarks.results import Record, read_results
+from benchmarks.capacity import machines, writes
+from benchmarks.results import Cell, Record, read_results, take
 from benchmarks.targets import TARGETS, Target
 
-__all__ = ["PAGE", "page"]
+__all__ = ["PAGE", "PROSE", "page"]
 
 PAGE = Path(__file__).with_name("README.md")
 PROSE = Path(__file__).with_name("page.md")
@@ -37,7 +42,16 @@ def page() -> str:
         used.add(name)
         return _section(sections[name])
 
-    text = prose.render(targets=_targets(sections), section=section)
+    def figure(name: str, table: str, row: str, column: str) -> Cell:
+        return sections[name].named(table).cell(row, column)
+
+    text = prose.render(
+        targets=_targets(sections),
+        section=section,
+        figure=figure,
+        writes=writes(sections).markdown(),
+        machines=machines(sections).markdown(),
+    )
     if missing := sections.keys() - used:
         raise LookupError(f"{PROSE.name} has no place for {', '.join(sorted(missing))}")
     return text
@@ -79,15 +93,13 @@ def _in_words(verdicts: Mapping[str, str]) -> str:
 
 
 def _section(record: Record) -> str:
-    parts = [_origin(record), *(table.markdown() for table in record.tables)]
-    parts += [f"{note.text} *({_day(note.date)})*" for note in record.notes]
-    return "\n\n".join(parts)
+    return "\n\n".join([_origin(record), *(table.markdown() for table in record.tables)])
 
 
 def _origin(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    commit = f"commit {record.commit}" if record.commit else "before commits were kept with figures"
-    return f"*{_day(record.date)}, {commit}: `{record.command}`; {record.machine}; {versions}.*"
+    commit = f", commit {record.commit}" if record.commit else ""
+    return f"*{_day(record.date)}{commit}: `{record.command}`; {record.machine}; {versions}.*"
 
 
 def _day(date: str) -> str:
@@ -96,7 +108,13 @@ def _day(date: str) -> str:
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="benchmarks.page", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="benchmarks.page", description=__doc__.partition("\n")[0])
+    parser.add_argument("--take", type=Path, metavar="FILE", help="results of another machine")
+    taken = parser.parse_args().take
+    if taken is not None:
+        if not taken.is_file():
+            parser.error(f"there is no file {taken}")
+        take(taken)
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -19,14 +19,23 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.figures import Figure
 
-__all__ = ["RESULTS", "Note", "Record", "Table", "read_results", "recording"]
+__all__ = [
+    "RESULTS",
+    "Cell",
+    "Record",
+    "Table",
+    "read_results",
+    "recording",
+    "take",
+    "write_results",
+]
 
 RESULTS = Path(__file__).with_name("results.json")
 #: Those whose versions stand beside the figures, where they are installed.
@@ -79,14 +88,6 @@ class Table:
         return {"title": self.title, "columns": self.columns, "rows": rows}
 
 
-@dataclass(frozen=True)
-class Note:
-    """What was found out about a section, with its date: it outlives the runs of the section."""
-
-    date: str
-    text: str
-
-
 @dataclass
 class Record:
     """A section's tables, and what they were measured with."""
@@ -97,7 +98,6 @@ class Record:
     machine: str
     versions: dict[str, str]
     tables: list[Table] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
 
     @classmethod
     def begin(cls) -> Self:
@@ -128,19 +128,12 @@ class Record:
     @classmethod
     def from_json(cls, form: dict[str, Any]) -> Self:
         """Return what `to_json` made."""
-        lists = {
-            "tables": [Table.from_json(table) for table in form["tables"]],
-            "notes": [Note(**note) for note in form["notes"]],
-        }
-        return cls(**(form | lists))
+        tables = [Table.from_json(table) for table in form["tables"]]
+        return cls(**(form | {"tables": tables}))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        lists = {
-            "tables": [table.to_json() for table in self.tables],
-            "notes": [vars(note) for note in self.notes],
-        }
-        return vars(self) | lists
+        return vars(self) | {"tables": [table.to_json() for table in self.tables]}
 
 
 @contextlib.contextmanager
@@ -148,12 +141,7 @@ def recording(section: str, file: Path = RESULTS) -> Iterator[Record]:
     """Keep what the block measures as a section of the file, in place of what stands there."""
     record = Record.begin()
     yield record
-    sections = read_results(file)
-    if section in sections:
-        record.notes = sections[section].notes
-    sections[section] = record
-    form = {name: one.to_json() for name, one in sorted(sections.items())}
-    file.write_text(json.dumps(form, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_results(read_results(file) | {section: record}, file)
 
 
 def read_results(file: Path = RESULTS) -> dict[str, Record]:
@@ -162,6 +150,17 @@ def read_results(file: Path = RESULTS) -> dict[str, Record]:
         return {}
     form = json.loads(file.read_text(encoding="utf-8"))
     return {name: Record.from_json(section) for name, section in form.items()}
+
+
+def write_results(sections: Mapping[str, Record], file: Path = RESULTS) -> None:
+    """Write a file that has these sections and no others."""
+    form = {name: one.to_json() for name, one in sorted(sections.items())}
+    file.write_text(json.dumps(form, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def take(file: Path, into: Path = RESULTS) -> None:
+    """Bring over the sections that a run on another machine wrote, in place of those here."""
+    write_results(read_results(into) | read_results(file), into)
 
 
 def _line(cells: list[Any]) -> str:

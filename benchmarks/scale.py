@@ -5,7 +5,6 @@
 Jobs arrive at random over the day and take lognormal times, whose median is `--minutes`; as many
 run at once as there are slots. For each number of jobs a day the table has the fewest slots with
 which the mean wait is under a minute by Erlang's formula, and what the simulation then finds.
-`docs/scale.md` reads it.
 
 Sources: A. K. Erlang (1917), the formula that is called C; C. Allen and J. Cunneen, who extended it
 to service times that are not exponential: W(M/G/c) = W(M/M/c) (1 + cv²) / 2.
@@ -21,13 +20,20 @@ import statistics
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["Load", "Seen", "erlang_wait", "simulate", "slots_needed"]
+from benchmarks.figures import Figure
+from benchmarks.results import recording
+
+__all__ = ["DAY", "JOBS_A_DAY", "Load", "Seen", "erlang_wait", "simulate", "slots_needed"]
 
 JOBS_A_DAY = (10, 1000, 100_000)
 DAY = 86_400.0
 #: Of the logarithm of a job's time: the longest of a hundred takes about ten times the median.
 SPREAD = 1.0
 MOST_WAIT = 60.0
+COLUMNS = (
+    *("run at once", "slots", "mean wait: formula", "simulated", "median", "p99"),
+    *("slots busy", "most that wait"),
+)
 JOBS = 1_000_000
 
 
@@ -121,19 +127,21 @@ def main() -> None:
     parser.add_argument("--slots", type=int, help="in place of as many as are needed")
     parser.add_argument("--jobs", type=int, default=JOBS, help="that are simulated")
     options = parser.parse_args()
-    print(
-        "| jobs a day | run at once | slots | mean wait: formula | simulated | median | p99 "
-        "| slots busy | most that wait |\n|---|---|---|---|---|---|---|---|---|"
-    )
-    for number in JOBS_A_DAY:
-        load = Load(number / DAY, job_seconds(60 * options.minutes))
-        slots = options.slots or slots_needed(load)
-        seen = simulate(load, slots, jobs=options.jobs, seed=options.seed)
-        print(
-            f"| {number} | {load.running:.2f} | {slots} | {erlang_wait(load, slots):.0f} s "
-            f"| {seen.mean:.0f} s | {seen.median:.0f} s | {seen.p99:.0f} s | {seen.busy:.0%} "
-            f"| {seen.most_waiting} |"
-        )
+    with recording("scale") as record:
+        table = record.table("jobs a day", *COLUMNS)
+        for number in JOBS_A_DAY:
+            load = Load(number / DAY, job_seconds(60 * options.minutes))
+            slots = options.slots or slots_needed(load)
+            seen = simulate(load, slots, jobs=options.jobs, seed=options.seed)
+            waits = (erlang_wait(load, slots), seen.mean, seen.median, seen.p99)
+            table.row(
+                str(number),
+                Figure.of(load.running),
+                Figure.of(slots, places=0),
+                *(Figure.of(wait, places=0, unit="s") for wait in waits),
+                Figure.of(100 * seen.busy, places=0, unit="%"),
+                Figure.of(seen.most_waiting, places=0),
+            )
 
 
 if __name__ == "__main__":

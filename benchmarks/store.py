@@ -1,4 +1,4 @@
-"""What the store of jobs can do a second: the costs that `docs/scale.md` reckons with.
+"""What the store of jobs can do a second: the costs that `benchmarks.capacity` reckons with.
 
     python -m benchmarks.store [--seconds 3] [--jobs 100000]
 
@@ -22,6 +22,8 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from benchmarks.figures import Figure
+from benchmarks.results import recording
 from ml.jobs import schema
 from ml.jobs.assignment import Assignment
 from ml.jobs.context import JobContext
@@ -34,8 +36,9 @@ WRITERS = (1, 8)
 RUNNING = 1000
 
 
-async def measure(url: str, folder: Path, *, jobs: int, seconds: float) -> None:
-    """Fill a store, and print what it does a second, or how long a call takes."""
+async def measure(url: str, folder: Path, *, jobs: int, seconds: float) -> dict[str, Figure]:
+    """Fill a store; return what it does a second, and how long a call takes."""
+    found = {}
     async with JobStore(url) as store:
         await asyncio.to_thread(_fill, url, jobs)
         ids = []
@@ -48,8 +51,8 @@ async def measure(url: str, folder: Path, *, jobs: int, seconds: float) -> None:
             with _contexts(url, folder, ids[:writers]) as contexts:
                 events = await asyncio.to_thread(_rate, contexts, _event, seconds)
                 beats = await asyncio.to_thread(_rate, contexts, JobContext.ask, seconds)
-            _row(f"events a second, {writers} jobs", f"{events:.0f}")
-            _row(f"signs of life a second, {writers} jobs", f"{beats:.0f}")
+            found[f"events a second, {writers} jobs"] = Figure.of(events, places=0)
+            found[f"signs of life a second, {writers} jobs"] = Figure.of(beats, places=0)
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "a job is queued": lambda: store.create("benchmark", {}),
             "a job is taken from the queue": lambda: store.claim_next("benchmark"),
@@ -59,7 +62,8 @@ async def measure(url: str, folder: Path, *, jobs: int, seconds: float) -> None:
             "a page of 100 jobs": lambda: store.list(None, 100),
         }
         for name, call in calls.items():
-            _row(name, f"{1e3 * await _median(call):.1f} ms")
+            found[name] = Figure.of(1e3 * await _median(call), places=1, unit="ms")
+    return found
 
 
 async def _median(call: Callable[[], Awaitable[Any]], times: int = 50) -> float:
@@ -127,10 +131,6 @@ def _rate(
     return sum(counts) / (time.perf_counter() - began)
 
 
-def _row(name: str, value: str) -> None:
-    print(f"| {name} | {value} |", flush=True)
-
-
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Start a server with its own defaults, each commit on disk; yield its URL."""
@@ -151,14 +151,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each rate")
     parser.add_argument("--jobs", type=int, default=100_000, help="records in the store")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, postgresql() as url:
+    with (
+        recording("store") as record,
+        tempfile.TemporaryDirectory() as name,
+        postgresql() as postgresql_url,
+    ):
         folder = Path(name)
-        for store, its_url in (
-            ("SQLite", f"sqlite:///{folder / 'jobs.sqlite'}"),
-            ("PostgreSQL", url),
-        ):
-            print(f"\n| {store}, {options.jobs} records | |\n|---|---|")
-            asyncio.run(measure(its_url, folder, jobs=options.jobs, seconds=options.seconds))
+        urls = {"SQLite": f"sqlite:///{folder / 'jobs.sqlite'}", "PostgreSQL": postgresql_url}
+        found = [
+            asyncio.run(measure(url, folder, jobs=options.jobs, seconds=options.seconds))
+            for url in urls.values()
+        ]
+        table = record.table(f"{options.jobs} records in the store", *urls)
+        for row in found[0]:
+            table.row(row, *(one[row] for one in found))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
 
+from benchmarks.results import read_results
 from tests.support.processes import ROOT
 
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
@@ -23,14 +23,12 @@ def test_the_dry_run_finds_everything_good_but_what_is_not_here(tmp_path: Path) 
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "results.json").read_text())
-    assert found["machine"]["device"] == "cpu"
-    parts = {row["part"]: [] for row in found["rows"]}
-    for row in found["rows"]:
-        parts[row["part"]].append(row["good"])
-    checked = {part for part, goods in parts.items() if True in goods}
+    found = read_results(tmp_path / "results.json")["gpu"]
+    assert found.machine.startswith("cpu, ")
+    assert found.command == f"benchmarks/gpu.sh --device cpu --quick --out {tmp_path}"
+    checked = {table.title for table in found.tables if "yes" in [row[-1] for row in table.rows]}
     assert checked == {"engine", "llm_service", "classic_service", "trl"}
-    assert "| trl | a job of 3 steps | on cpu | yes |" in done.stdout
+    assert "| a job of 3 steps | on cpu | yes |" in done.stdout
 
 
 def test_without_a_gpu_it_says_so_before_it_does_anything() -> None:

@@ -1,15 +1,23 @@
-"""The model of the queue in `docs/scale.md` is what the formulas and the document say."""
+"""The model of the queue is what the formulas and the benchmarks' page say."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
-from benchmarks.scale import SPREAD, Load, erlang_wait, job_seconds, simulate, slots_needed
-
-ROOT = Path(__file__).parents[1]
+from benchmarks.figures import Figure
+from benchmarks.results import read_results
+from benchmarks.scale import (
+    DAY,
+    JOBS_A_DAY,
+    SPREAD,
+    Load,
+    erlang_wait,
+    job_seconds,
+    simulate,
+    slots_needed,
+)
 
 
 def test_with_one_slot_the_formula_is_that_of_pollaczek_and_khinchine() -> None:
@@ -39,11 +47,8 @@ def test_more_jobs_than_slots_never_get_through() -> None:
     assert simulate(load, 5, jobs=20_000, seed=1).busy == pytest.approx(1.0, abs=0.02)
 
 
-def test_the_document_has_the_slots_of_the_formula() -> None:
-    rows = (ROOT / "docs" / "scale.md").read_text().splitlines()
-    for number in (10, 1000, 100_000):
-        load = Load(number / 86_400, job_seconds(600))
-        assert any(
-            row.startswith(f"| {number} | {load.running:.2f} | {slots_needed(load)} |")
-            for row in rows
-        )
+def test_the_page_has_the_slots_of_the_formula() -> None:
+    [table] = read_results()["scale"].tables
+    for number in JOBS_A_DAY:
+        slots = slots_needed(Load(number / DAY, job_seconds(600)))
+        assert table.cell(str(number), "slots") == Figure.of(slots, places=0)

@@ -1,7 +1,8 @@
-"""Runs the parts, each in a process of its own with a limit of time, and prints one table.
+"""Runs the parts, each in a process of its own with a limit of time, and prints a table of each.
 
     python -m benchmarks.gpu [--device cuda] [--quick] [--out FOLDER] [--check] [PART …]
 
+FOLDER/results.json has what was found, for `python -m benchmarks.page --take FOLDER/results.json`.
 A part that fails or takes too long loses none of what it found before, and none of the others.
 Exits with 1 if a part failed or a check was not good, and with 2 if there is no such device.
 """
@@ -12,18 +13,19 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from benchmarks.gpu.finding import Finding, Part, Scale
-from benchmarks.gpu.machine import machine
+from benchmarks.gpu.machine import machine, versions
+from benchmarks.results import Record, write_results
 from benchmarks.servers import ROOT
 
 #: By name: where a part is, and the seconds that it may take on a GPU.
@@ -34,6 +36,7 @@ PARTS = {
     "trl": ("benchmarks.gpu.trainer_service", 90),
     "unsloth": ("benchmarks.gpu.trainer_service", 150),
 }
+_WORDS = {True: "yes", False: "**no**", None: ""}
 
 
 def main() -> int:
@@ -50,13 +53,23 @@ def main() -> int:
         print(fault, end="", file=sys.stderr)
         return 2 if fault else 0
     options.out.mkdir(parents=True, exist_ok=True)
-    found: dict[str, list[Finding]] = {}
+    record, is_good = _begin(scale), True
     for name in options.parts or PARTS:
-        found[name] = _run(name, options)
-        _write(options.out, machine(scale.device), found)
-    found["vllm"] = [_vllm()]
-    print(_write(options.out, machine(scale.device), found))
-    return int(any(finding.good is False for findings in found.values() for finding in findings))
+        found = _run(name, options)
+        is_good = is_good and all(finding.good is not False for finding in found)
+        table = record.table(name, "result", "good")
+        for finding in found:
+            table.row(finding.what, finding.result, _WORDS[finding.good])
+        write_results({"gpu": record}, options.out / "results.json")
+    return int(not is_good)
+
+
+def _begin(scale: Scale) -> Record:
+    record = Record.begin()
+    record.command = f"benchmarks/gpu.sh {shlex.join(sys.argv[1:])}".rstrip()
+    record.machine = machine(scale.device)
+    record.versions = versions(scale.device)
+    return record
 
 
 def _options() -> argparse.Namespace:
@@ -126,31 +139,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     """End a part and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _vllm() -> Finding:
-    here = find_spec("vllm") is not None
-    return Finding("the engine vllm", "see make test-vllm" if here else "not measured: not here")
-
-
-def _write(folder: Path, facts: dict[str, str], found: dict[str, list[Finding]]) -> str:
-    """Write what was found until now, as JSON and as a table; return the table."""
-    rows = [
-        {"part": part, "what": one.what, "result": one.result, "good": one.good}
-        for part, findings in found.items()
-        for one in findings
-    ]
-    (folder / "results.json").write_text(json.dumps({"machine": facts, "rows": rows}, indent=2))
-    words = {True: "yes", False: "**no**", None: ""}
-    lines = [", ".join(f"{name} {value}" for name, value in facts.items()), ""]
-    lines += ["| part | | result | good |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['part']} | {row['what']} | {row['result']} | {words[row['good']]} |"
-        for row in rows
-    ]
-    table = "\n".join(lines)
-    (folder / "results.md").write_text(table + "\n")
-    return table
 
 
 if __name__ == "__main__":

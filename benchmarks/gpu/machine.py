@@ -7,26 +7,29 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["machine"]
+__all__ = ["machine", "versions"]
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "numpy", "granian")
+PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "vllm", "numpy", "granian")
 
 
-def machine(device: str) -> dict[str, str]:
-    """Return the names of the card, its driver and the packages."""
-    facts = {"device": device, "processors": str(os.cpu_count()), "load": _load()}
+def machine(device: str) -> str:
+    """Return the names of the card and its driver, and what else the machine does."""
+    name = device
     if device == "cuda":
         import torch
 
-        facts["card"] = torch.cuda.get_device_name()
-        facts["CUDA"] = str(torch.version.cuda)
-        facts["driver"] = _driver()
-    facts["Python"] = platform.python_version()
-    return facts | {name: _version(name) for name in PACKAGES}
+        name = f"{torch.cuda.get_device_name()}, driver {_driver()}"
+    return f"{name}, {os.cpu_count()} processors at a load of {os.getloadavg()[0]:.1f}"
 
 
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.1f}"
+def versions(device: str) -> dict[str, str]:
+    """Return those of Python and of the packages."""
+    found = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    if device == "cuda":
+        import torch
+
+        found["torch"] += f" (CUDA {torch.version.cuda})"
+    return found
 
 
 def _driver() -> str:
