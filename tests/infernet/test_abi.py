@@ -248,6 +248,14 @@ def test_fixed_point_is_read_with_one_correct_rounding(
     assert vector.values.tolist() == [float(Fraction(i, 10**decimals)) for i in integers]
 
 
+def test_in_many_values_each_is_rounded_by_itself_and_the_last_is_checked_as_the_first() -> None:
+    integers = [*range(-2500, 2500), 10**30 + 1, -(2**127), 2**127 - 1]
+    vector = decode_vector(fixed_message(DataType.FLOAT128, integers, 18))
+    assert vector.values.tolist() == [integer / 10**18 for integer in integers]
+    with pytest.raises(InvalidInput, match="values: .*int128"):
+        decode_vector(fixed_message(DataType.FLOAT128, integers, 18)[:-32] + words(2**127))
+
+
 @given(st.integers(2**52, 2**53 - 1), st.integers(0, 73))
 def test_an_integer_halfway_between_two_floats_is_rounded_to_even(odd: int, shift: int) -> None:
     integers = [(2 * odd + 1) << shift, -(2 * odd + 1) << shift, ((2 * odd + 1) << shift) + 1]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import UnprocessableOutput
-from ml.infernet.words import Words
+from ml.infernet.words import Words, pack, require_width
 
 __all__ = ["floats_from_words", "words_from_floats", "words_from_integers"]
 
@@ -21,42 +21,46 @@ Floats = npt.NDArray[np.float64]
 Limbs = npt.NDArray[np.uint64]
 
 _LOW_32 = np.uint64(0xFFFF_FFFF)
+# As arrays: with few values, numpy takes longer to convert a number of Python than to compute.
+_LIMB, _PER_LIMB = np.array(2.0**64), np.array(2.0**-64)
+_SIGN_BIT = np.array(63)
+_MOST_INT64 = np.array(2.0**63 - 1024)  # the largest float64 that is an int64
+
 _DEKKER = 134217729.0  # 2**27 + 1 splits a float64 into two halves whose products are exact
 
 # The double-double quotient is wrong by less than 2**-100 of itself; where even an error of
 # 2**-96 cannot change the rounding, it is the correctly rounded result (Ziv's test).
 _QUOTIENT_ERROR = 2.0**-96
 
-#: 10**22 is the largest power of ten that is a float64.
-_EXACT_DECIMALS = 22
+#: The powers of ten that are a float64.
+_POWERS = [np.array(float(10**decimals)) for decimals in range(23)]
 
-# Rows at a time: the dozens of temporaries stay in the processor's cache.
+# Values at a time: the dozens of temporaries stay in the processor's cache.
 _BLOCK = 4096
 
 
 def words_from_floats(values: Floats, decimals: int) -> Words:
-    """Return int128 words, shape `(n, 4)`, of float64 values, shape `(n,)`.
+    """Return int128 words, shape `(4, n)`, of float64 values, shape `(n,)`.
 
     Raises:
         UnprocessableOutput: a value is NaN or infinite, or does not fit int128 when scaled.
     """
-    with np.errstate(over="ignore"):
-        scaled = values * float(10**decimals)
-    magnitude = np.abs(np.trunc(scaled))
-    if not magnitude.max(initial=0.0) < 2.0**127:  # nor is NaN
-        if not np.isfinite(values).all():
-            raise UnprocessableOutput(
-                "NaN and infinity have no fixed-point form; use IEEE arithmetic."
-            )
-        if ((scaled < -(2.0**127)) | (scaled >= 2.0**127)).any():
-            raise _overflow(decimals)
-    high = np.floor(magnitude * 2.0**-64)
-    low = magnitude - high * 2.0**64  # exact: both terms are multiples of the same power of two
-    return _int128_words(high.astype(np.uint64), low.astype(np.uint64), scaled < 0)
+    factor = float(10**decimals)
+    if not float(np.abs(values).max(initial=0.0)) * factor < 2.0**127:  # nor is NaN
+        _require_fit(values, factor, decimals)
+    scaled = np.trunc(values * factor) * _PER_LIMB  # exact from here on: powers of two
+    high = np.floor(scaled).astype(np.int64)
+    sign = high >> _SIGN_BIT
+    low = (np.abs(scaled - np.trunc(scaled)) * _LIMB).astype(np.uint64)
+    words = np.empty((4, low.size), np.int64)
+    words[:2] = sign
+    words[2] = high
+    words[3] = (low.view(np.int64) ^ sign) - sign
+    return words
 
 
 def words_from_integers(values: npt.NDArray[np.int64 | np.uint64], decimals: int) -> Words:
-    """Return int128 words, shape `(n, 4)`, of integers, shape `(n,)`, scaled exactly.
+    """Return int128 words, shape `(4, n)`, of integers, shape `(n,)`, scaled exactly.
 
     Raises:
         UnprocessableOutput: a value does not fit int128 when scaled.
@@ -71,54 +75,73 @@ def words_from_integers(values: npt.NDArray[np.int64 | np.uint64], decimals: int
     return _int128_words(high, low, negative)
 
 
-def floats_from_words(words: Words, decimals: int) -> Floats:
-    """Return float64 values, shape `(n,)`, of int256 words, shape `(n, 4)`; never fails."""
-    if decimals <= _EXACT_DECIMALS and (numbers := _exact_floats(words)) is not None:
-        return numbers / float(10**decimals)
-    floats = np.empty(len(words), np.float64)
-    for start in range(0, len(words), _BLOCK):
+def floats_from_words(words: Words, decimals: int, *, bits: int, field: str) -> Floats:
+    """Return float64 values, shape `(n,)`, of words of signed integers, shape `(4, n)`.
+
+    Raises:
+        InvalidInput: a word does not fit `bits` bits, as in `require_width`.
+    """
+    count = words.shape[1]
+    if count <= _BLOCK:
+        return _floats_of_block(words, decimals, bits, field)
+    floats = np.empty(count, np.float64)
+    for start in range(0, count, _BLOCK):
         block = slice(start, start + _BLOCK)
-        floats[block] = _floats_of_block(words[block], decimals)
+        floats[block] = _floats_of_block(words[:, block], decimals, bits, field)
     return floats
 
 
-def _exact_floats(words: Words) -> Floats | None:
-    """Return int256 words as float64 values if all of them have such a value, else None.
+def _floats_of_block(words: Words, decimals: int, bits: int, field: str) -> Floats:
+    exact = _exact_floats(words, decimals) if bits >= 128 else None
+    if exact is not None:
+        return exact
+    require_width(words, bits, signed=True, field=field)
+    return _rounded_floats(words, decimals)
 
-    So do those that were scaled in float64. Sums of a multiple of some power of two and a smaller
-    number are exact if taking the first away again leaves the second.
+
+def _exact_floats(words: Words, decimals: int) -> Floats | None:
+    """Return words as floats if each is an int128 with a float64 of the same value, else None.
+
+    So are those that were scaled in float64. Each limb is taken for signed, and what that changes
+    is added to the one above: of an int128 the two uppermost are 0 then, and small negative
+    numbers keep their digits.
     """
-    high, low = words[:, 2].view(np.int64), words[:, 3].view(np.int64)
-    sign = (high >> 63).tobytes()
-    wide = words[:, 0].tobytes() != sign or words[:, 1].tobytes() != sign
-    if wide or (high >> 53).tobytes() != sign:
+    if decimals >= len(_POWERS):
         return None
-    # With a low limb from -2**63 on, small negative numbers keep their digits.
-    top = (high - (low >> 63)).astype(np.float64) * 2.0**64
-    middle = (low >> 32).astype(np.float64) * 2.0**32
-    bottom = (low & 0xFFFF_FFFF).astype(np.float64)
-    limb = middle + bottom
-    numbers = top + limb
-    is_exact = _same(limb - middle, bottom) and _same(numbers - top, limb)
-    return numbers if is_exact else None
+    digits = words.copy()
+    np.subtract(digits[:3], digits[1:] >> _SIGN_BIT, digits[:3])
+    parts = np.minimum(digits[2:].astype(np.float64), _MOST_INT64)
+    if bytes(parts.nbytes) + parts.astype(np.int64).tobytes() != digits.tobytes():
+        return None
+    top, bottom = parts[0], parts[1]
+    top *= _LIMB
+    numbers: Floats = top + bottom
+    if (numbers - top).tobytes() != bottom.tobytes():  # a sum is exact if it can be taken apart
+        return None
+    numbers /= _POWERS[decimals]
+    return numbers
 
 
-def _same(one: Floats, other: Floats) -> bool:
-    """Return whether all bits are the same: for a few values, quicker than to compare them."""
-    return one.tobytes() == other.tobytes()
-
-
-def _floats_of_block(words: Words, decimals: int) -> Floats:
-    high, low = words[:, 2], words[:, 3]
-    sign = (high.view(np.int64) >> 63).view(np.uint64)
+def _rounded_floats(words: Words, decimals: int) -> Floats:
+    high, low = words[2:].view(np.uint64)
+    sign = words[2] >> _SIGN_BIT
     negative = sign != 0
-    wide = (words[:, 0] != sign) | (words[:, 1] != sign)
+    wide = (words[0] != sign) | (words[1] != sign)
     quotient, certain = _divide(*_negate(high, low, negative), decimals)
     floats = np.where(negative, -quotient, quotient)
-    for row in np.flatnonzero(wide | ~certain):
-        exact = int.from_bytes(words[row].astype(">u8").tobytes(), "big", signed=True)
-        floats[row] = exact / 10**decimals
+    for place in np.flatnonzero(wide | ~certain):
+        exact = int.from_bytes(pack(words[:, place]), "big", signed=True)
+        floats[place] = exact / 10**decimals
     return floats
+
+
+def _require_fit(values: Floats, factor: float, decimals: int) -> None:
+    if not np.isfinite(values).all():
+        raise UnprocessableOutput("NaN and infinity have no fixed-point form; use IEEE arithmetic.")
+    with np.errstate(over="ignore"):
+        scaled = values * factor
+    if ((scaled < -(2.0**127)) | (scaled >= 2.0**127)).any():
+        raise _overflow(decimals)
 
 
 def _overflow(decimals: int) -> UnprocessableOutput:
@@ -134,9 +157,9 @@ def _negate(high: Limbs, low: Limbs, where: npt.NDArray[np.bool_]) -> tuple[Limb
 
 
 def _int128_words(high: Limbs, low: Limbs, negative: npt.NDArray[np.bool_]) -> Words:
-    words = np.empty((low.size, 4), np.uint64)
-    words[:, 2], words[:, 3] = _negate(high, low, negative)
-    words[:, :2] = (words[:, 2].view(np.int64) >> 63).view(np.uint64)[:, None]
+    words = np.empty((4, low.size), np.int64)
+    words[2], words[3] = (limbs.view(np.int64) for limbs in _negate(high, low, negative))
+    words[:2] = words[2] >> _SIGN_BIT
     return words
 
 

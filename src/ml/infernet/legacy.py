@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ml.errors import InvalidInput, UnprocessableOutput
 from ml.infernet.fixed_point import floats_from_words
-from ml.infernet.words import WORD_BYTES, pack, read_offset, read_words, uint_words
+from ml.infernet.words import WORD_BYTES, pack_uints, read_offset, read_words
 
 __all__ = ["LEGACY_DECIMALS", "decode_legacy", "encode_legacy", "is_legacy"]
 
@@ -41,7 +41,7 @@ def encode_legacy(values: npt.ArrayLike) -> bytes:
         words = b"".join(_sd59x18(value) for value in row.tolist())
     except (OverflowError, ValueError):
         raise UnprocessableOutput("A value is NaN, infinite or does not fit SD59x18.") from None
-    return pack(uint_words([WORD_BYTES, row.size])) + words
+    return pack_uints([WORD_BYTES, row.size]) + words
 
 
 def decode_legacy(data: bytes) -> npt.NDArray[np.float64]:
@@ -53,7 +53,7 @@ def decode_legacy(data: bytes) -> npt.NDArray[np.float64]:
     if not is_legacy(data):
         raise InvalidInput("The ABI data is not int256[].")
     words = read_words(data, read_offset(data, 0, 1, "values"), "values")
-    return floats_from_words(words, LEGACY_DECIMALS)
+    return floats_from_words(words, LEGACY_DECIMALS, bits=256, field="values")
 
 
 def _sd59x18(value: float) -> bytes:

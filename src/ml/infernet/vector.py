@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,15 +26,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import InvalidInput, UnprocessableOutput
-from ml.infernet.fixed_point import floats_from_words, words_from_floats, words_from_integers
+from ml.infernet.fixed_point import (
+    floats_from_words,
+    words_from_floats,
+    words_from_integers,
+)
 from ml.infernet.words import (
     WORD_BYTES,
     Words,
     pack,
-    read_offset,
-    read_uint,
-    read_uint8,
+    pack_uints,
+    read_count,
+    read_head,
+    read_uints,
     read_words,
+    require_offset,
+    require_uint8,
     require_width,
     signed_words,
     uint_words,
@@ -47,7 +53,7 @@ Array = npt.NDArray[Any]
 
 Member = TypeVar("Member", bound=IntEnum)
 
-_HEAD_WORDS = 5
+_HEAD = ("arithmetic", "decimals", "dtype", "shape", "values")
 _MAX_RANK = 64  # of a numpy array
 
 
@@ -85,10 +91,10 @@ class DataType(IntEnum):
         Raises:
             UnprocessableOutput: there is none, as for strings, objects and long doubles.
         """
-        for data_type, form in _FORMS.items():
-            if form.dtype == dtype.newbyteorder("="):
-                return data_type
-        raise UnprocessableOutput(f"Values of type {dtype} cannot be sent as a tensor.")
+        data_type = _DATA_TYPES.get(dtype.newbyteorder("="))
+        if data_type is None:
+            raise UnprocessableOutput(f"Values of type {dtype} cannot be sent as a tensor.")
+        return data_type
 
 
 class Arithmetic(IntEnum):
@@ -98,6 +104,11 @@ class Arithmetic(IntEnum):
     IEEE = 0
     #: int128 scaled by 10**decimals, as for token balances
     FIXED_POINT = 1
+
+
+#: By their numbers: an enumeration takes longer to find one.
+_ALL_TYPES, _ARITHMETICS = tuple(DataType), tuple(Arithmetic)
+_FIXED_POINT = Arithmetic.FIXED_POINT
 
 
 class _Form(NamedTuple):
@@ -124,10 +135,11 @@ _FORMS = {
     DataType.COMPLEX128: _Form(np.dtype(np.complex128), 128, False),
     DataType.BOOL: _Form(np.dtype(np.bool_), 1, False),
 }
+#: By the numpy dtype; float64 is the first of three.
+_DATA_TYPES = {form.dtype: data_type for data_type, form in reversed(_FORMS.items())}
 
 
-@dataclass(frozen=True, eq=False)
-class Vector:
+class Vector(NamedTuple):
     """A decoded tensor and how it was written.
 
     Attributes:
@@ -166,11 +178,11 @@ def encode_vector(
     array = _as_array(values)
     dtype = DataType.from_numpy(array.dtype) if dtype is None else dtype
     flat = _convert(array, dtype).reshape(-1)
-    if arithmetic is Arithmetic.FIXED_POINT:
-        return _message(
-            arithmetic, decimals, DataType.FLOAT128, array.shape, _scale(flat, decimals)
-        )
-    return _message(arithmetic, decimals, dtype, array.shape, _words_of_bits(flat, dtype))
+    if arithmetic is _FIXED_POINT:
+        words, dtype = _scale(flat, decimals), DataType.FLOAT128
+    else:
+        words = _words_of_bits(flat, _FORMS[dtype])
+    return _message(arithmetic, decimals, dtype, array.shape, words)
 
 
 def decode_vector(data: bytes) -> Vector:
@@ -183,26 +195,26 @@ def decode_vector(data: bytes) -> Vector:
         InvalidInput: the bytes are not canonical ABI of this form, name an unknown arithmetic or
             dtype, or the shape does not multiply to the number of values.
     """
-    arithmetic = _member(Arithmetic, data, 0, "arithmetic")
-    decimals = read_uint8(data, WORD_BYTES, "decimals")
-    dtype = _member(DataType, data, 2 * WORD_BYTES, "dtype")
-    shape = _read_shape(data, read_offset(data, 3 * WORD_BYTES, _HEAD_WORDS, "shape"))
-    words = read_words(data, read_offset(data, 4 * WORD_BYTES, _HEAD_WORDS, "values"), "values")
-    require_width(words, _FORMS[dtype].bits, signed=_FORMS[dtype].signed, field="values")
-    if arithmetic == Arithmetic.FIXED_POINT and dtype.numpy_dtype.kind in "fc":
-        flat = _unscale(words, dtype, decimals)
+    numbers = read_head(data, _HEAD)
+    arithmetic = _member(_ARITHMETICS, numbers[0], "arithmetic")
+    decimals = require_uint8(numbers[1], "decimals")
+    dtype = _member(_ALL_TYPES, numbers[2], "dtype")
+    shape = _read_shape(data, require_offset(numbers[3], data, len(_HEAD), "shape"))
+    words = read_words(data, require_offset(numbers[4], data, len(_HEAD), "values"), "values")
+    form = _FORMS[dtype]
+    if arithmetic is _FIXED_POINT and form.dtype.kind in "fc":
+        flat = _unscale(words, form, decimals)
     else:
-        flat = _bits_of_words(words, dtype)
+        flat = _bits_of_words(words, form)
     return Vector(_shaped(flat, shape), dtype, arithmetic, decimals)
 
 
-def _member(kind: type[Member], data: bytes, position: int, field: str) -> Member:
-    number = read_uint8(data, position, field)
-    try:
-        return kind(number)
-    except ValueError:
-        known = ", ".join(f"{member.value} {member.name.lower()}" for member in kind)
-        raise InvalidInput(f"{field}: {number} is not one of {known}.") from None
+def _member(members: tuple[Member, ...], number: int, field: str) -> Member:
+    if number >= len(members):
+        require_uint8(number, field)
+        known = ", ".join(f"{member.value} {member.name.lower()}" for member in members)
+        raise InvalidInput(f"{field}: {number} is not one of {known}.")
+    return members[number]
 
 
 def _as_array(values: npt.ArrayLike) -> Array:
@@ -240,66 +252,71 @@ def _scale(flat: Array, decimals: int) -> Words:
     return words_from_integers(flat.astype(wide, copy=False), decimals)
 
 
-def _unscale(words: Words, dtype: DataType, decimals: int) -> Array:
-    if dtype.numpy_dtype.kind == "f":
-        return floats_from_words(words, decimals).astype(dtype.numpy_dtype)
-    if dtype is DataType.COMPLEX64:  # one limb holds both halves, as int32
-        halves = _halves(words[:, 3]).view(np.int32).astype(np.int64)
+def _unscale(words: Words, form: _Form, decimals: int) -> Array:
+    if form.dtype.kind == "f":
+        floats = floats_from_words(words, decimals, bits=form.bits, field="values")
+        return floats.astype(form.dtype, copy=False)
+    _require_width(words, form)
+    if form.bits == 64:  # one limb holds both halves, as int32
+        halves = _halves(words[3]).view(np.int32).astype(np.int64)
     else:
-        halves = np.ascontiguousarray(words[:, 2:]).view(np.int64)
-    parts = floats_from_words(signed_words(halves.reshape(-1)), decimals)
-    return parts.view(np.complex128).astype(dtype.numpy_dtype)
+        halves = np.ascontiguousarray(words[2:].T)
+    words = signed_words(halves.reshape(-1))
+    parts = floats_from_words(words, decimals, bits=64, field="values")
+    return parts.view(np.complex128).astype(form.dtype, copy=False)
 
 
-def _words_of_bits(flat: Array, dtype: DataType) -> Words:
-    if dtype is DataType.COMPLEX128:
-        words = np.zeros((flat.size, 4), np.uint64)
-        words[:, 2:] = flat.view(np.uint64).reshape(-1, 2)
-        return words
-    if dtype is DataType.COMPLEX64:
+def _words_of_bits(flat: Array, form: _Form) -> Words:
+    size = flat.dtype.itemsize
+    if form.dtype.kind != "c":
+        if form.signed:
+            return signed_words(flat.view(f"i{size}").astype(np.int64, copy=False))
+        return uint_words(flat.view(f"u{size}").astype(np.uint64, copy=False))
+    if form.bits == 64:
         halves = flat.view(np.uint32).reshape(-1, 2).astype(np.uint64)
         return uint_words((halves[:, 0] << np.uint64(32)) | halves[:, 1])
-    size = flat.dtype.itemsize
-    if _FORMS[dtype].signed:
-        return signed_words(flat.view(f"i{size}").astype(np.int64, copy=False))
-    return uint_words(flat.view(f"u{size}").astype(np.uint64, copy=False))
+    words = np.zeros((4, flat.size), np.int64)
+    words[2:] = flat.view(np.int64).reshape(-1, 2).T
+    return words
 
 
-def _bits_of_words(words: Words, dtype: DataType) -> Array:
-    target = dtype.numpy_dtype
-    if dtype is DataType.COMPLEX128:
-        return np.ascontiguousarray(words[:, 2:]).view(target).reshape(-1)
-    if dtype is DataType.COMPLEX64:
-        return _halves(words[:, 3]).view(target).reshape(-1)
-    if dtype in (DataType.FLOAT128, DataType.FLOAT256):
-        require_width(words, 64, signed=True, field="values")  # a float64 sign-extended
-    return words[:, 3].astype(f"u{target.itemsize}").view(target)
+def _require_width(words: Words, form: _Form) -> None:
+    require_width(words, form.bits, signed=form.signed, field="values")
 
 
-def _halves(limbs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+def _bits_of_words(words: Words, form: _Form) -> Array:
+    _require_width(words, form)
+    if form.dtype.kind != "c":
+        if form.bits > 64:
+            require_width(words, 64, signed=True, field="values")  # a float64 sign-extended
+        bits: Array = words[3].astype(f"u{form.dtype.itemsize}")
+        return bits.view(form.dtype)
+    halves: Array = _halves(words[3]) if form.bits == 64 else np.ascontiguousarray(words[2:].T)
+    return halves.view(form.dtype).reshape(-1)
+
+
+def _halves(limbs: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
     """Return the upper and lower 32 bits of each limb, shape `(n, 2)`."""
     return np.stack((limbs >> 32, limbs & 0xFFFF_FFFF), axis=1).astype(np.uint32)
 
 
 def _read_shape(data: bytes, offset: int) -> list[int]:
-    count = read_uint(data, offset, "shape")
-    start = offset + WORD_BYTES
-    if count * WORD_BYTES > len(data) - start:
-        raise InvalidInput("shape: the ABI length exceeds the data.")
+    count = read_count(data, offset, "shape")
     if count > _MAX_RANK:
         raise InvalidInput(f"shape: it has {count} dimensions, over {_MAX_RANK}.")
-    shape = [read_uint(data, start + WORD_BYTES * place, "shape") for place in range(count)]
-    if any(length > 0xFFFF for length in shape):
+    shape = read_uints(data, offset + WORD_BYTES, count)
+    if shape and max(shape) > 0xFFFF:
         raise InvalidInput("shape: a value does not fit ABI type uint16.")
     return shape
 
 
 def _shaped(flat: Array, shape: list[int]) -> Array:
-    if math.prod(shape) != flat.size:
-        raise InvalidInput(f"shape: {shape} does not hold the {flat.size} values.")
     try:
         return flat.reshape(shape)
-    except ValueError:  # an empty tensor whose other dimensions multiply beyond the address space
+    except ValueError:
+        if math.prod(shape) != flat.size:
+            raise InvalidInput(f"shape: {shape} does not hold the {flat.size} values.") from None
+        # an empty tensor whose other dimensions multiply beyond the address space
         raise InvalidInput(f"shape: {shape} is too large.") from None
 
 
@@ -308,7 +325,7 @@ def _message(
 ) -> bytes:
     if max(shape, default=0) > 0xFFFF:
         raise UnprocessableOutput(f"shape: {list(shape)} has a dimension over 65535 (uint16).")
-    shape_offset = _HEAD_WORDS * WORD_BYTES
+    shape_offset = len(_HEAD) * WORD_BYTES
     values_offset = shape_offset + (1 + len(shape)) * WORD_BYTES
-    head = [arithmetic, decimals, dtype, shape_offset, values_offset]
-    return pack(uint_words([*head, len(shape), *shape, len(values)])) + pack(values)
+    head = (arithmetic, decimals, dtype, shape_offset, values_offset)
+    return pack_uints([*head, len(shape), *shape, values.shape[1]]) + pack(values)
