@@ -71,6 +71,11 @@ class TensorModel(Protocol):
         """What the library raises where a model does not take its input."""
         ...
 
+    @property
+    def runs_alike(self) -> bool:
+        """Whether a run takes as long as others on inputs as large, whatever their values are."""
+        ...
+
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the outputs for the inputs, both in their order; texts are arrays of objects.
 

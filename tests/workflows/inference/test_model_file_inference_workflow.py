@@ -96,6 +96,26 @@ async def test_a_batch_answers_as_single_runs_do(saved: Saved) -> None:
     assert workflow._batching.may_batch
 
 
+async def test_models_without_loops_may_run_on_the_event_loop(saved: Saved) -> None:
+    workflow = await loaded(saved.path)
+    assert workflow.runs_alike == (saved.path.suffix not in (".xml", ".skops"))
+    assert (
+        workflow.input_size(
+            workflow.do_preprocessing({"dtype": saved.dtype, "values": ROWS.tolist()})
+        )
+        == ROWS.size
+    )
+
+
+async def test_a_subclass_may_do_anything_in_its_hooks(saved: Saved) -> None:
+    class Own(ModelFileInferenceWorkflow):
+        pass
+
+    workflow = Own(saved.path)
+    await workflow.setup()
+    assert not workflow.runs_alike
+
+
 @pytest.mark.parametrize("values", [[[1, 2, 3]], [1, 2, 3, 4], 1, [[[1, 2, 3, 4]]]])
 async def test_a_wrong_width_or_rank_says_expected_and_given(saved: Saved, values: Any) -> None:
     workflow = await loaded(saved.path)

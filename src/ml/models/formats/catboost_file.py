@@ -30,6 +30,8 @@ _FIRST_BYTES = b"CBM1"
 class _CatBoostModel:
     """Answers the probabilities of a classifier's classes; of another, what `predict` does."""
 
+    runs_alike = True
+
     def __init__(self, model: catboost.CatBoost) -> None:
         from catboost import CatBoostError
 

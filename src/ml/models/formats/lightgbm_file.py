@@ -29,6 +29,8 @@ _END = b"end of trees"
 class _LightGBMModel:
     """Answers what `Booster.predict` does: of a binary classifier, the second probability."""
 
+    runs_alike = True
+
     def __init__(self, booster: lightgbm.Booster) -> None:
         from lightgbm.basic import LightGBMError
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.errors import ConfigurationError
+from ml.models.formats.onnx_operators import runs_alike
 from ml.models.formats.onnx_weights import weight_files
 from ml.models.tensor_model import Label, TensorModel, TensorSpec, math_threads, unreadable
 
@@ -40,8 +41,9 @@ _FATAL = 4
 
 
 class _ONNXModel:
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, *, runs_alike: bool) -> None:
         self._session = session
+        self.runs_alike = runs_alike
         self.inputs = [_spec(given) for given in session.get_inputs()]
         self.outputs = [output.name for output in session.get_outputs()]
         self.faults = _exceptions()
@@ -101,7 +103,7 @@ def _load(path: Path, *, is_mapped: bool) -> TensorModel:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=due)
         if (fault := _fault(session)) is None:
-            return _ONNXModel(session)
+            return _ONNXModel(session, runs_alike=runs_alike(path))
     except _exceptions() as error:
         raise unreadable(path, "an ONNX model", error) from error
     raise ConfigurationError(f"{path.name}: {fault}")

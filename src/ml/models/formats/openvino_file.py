@@ -40,6 +40,7 @@ _DTYPES = {
 
 class _OpenVINOModel:
     faults: tuple[type[Exception], ...] = (RuntimeError, ValueError)
+    runs_alike = False  # it may hold loops
 
     def __init__(self, model: openvino.CompiledModel) -> None:
         self.inputs = [_spec(place, port) for place, port in enumerate(model.inputs)]

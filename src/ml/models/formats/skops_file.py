@@ -25,6 +25,7 @@ class _SklearnModel:
     """Answers probabilities where the model has them, else predictions, else what it transforms."""
 
     faults: tuple[type[Exception], ...] = (ValueError, TypeError)
+    runs_alike = False  # its classes may do anything
 
     def __init__(self, model: Any, method: str) -> None:
         width = getattr(model, "n_features_in_", None)

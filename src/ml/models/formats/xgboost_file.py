@@ -26,6 +26,7 @@ class _XGBoostModel:
     """Answers what `Booster.predict` does: of a binary classifier, the second probability."""
 
     faults: tuple[type[Exception], ...] = (ValueError,)  # XGBoostError is one
+    runs_alike = True
 
     def __init__(self, booster: xgboost.Booster) -> None:
         self.inputs = [TensorSpec("x", REAL, (None, booster.num_features()))]

@@ -71,6 +71,15 @@ class ModelFileInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return the size of the model's files."""
         return sum(path.stat().st_size for path in self._fetch())
 
+    @property
+    def runs_alike(self) -> bool:
+        """Whether the hooks are these and the model says so of itself."""
+        return type(self) is ModelFileInferenceWorkflow and self._model.runs_alike
+
+    def input_size(self, preprocessed_data: Arrays) -> int:
+        """Return how many elements the arrays have."""
+        return sum(array.size for array in preprocessed_data)
+
     def supports_model(self, model_id: str) -> bool:
         """Return whether an id names this model: its repository or its file."""
         return self.source.answers_for(model_id)
