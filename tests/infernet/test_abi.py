@@ -252,7 +252,7 @@ def test_in_many_values_each_is_rounded_by_itself_and_the_last_is_checked_as_the
     integers = [*range(-2500, 2500), 10**30 + 1, -(2**127), 2**127 - 1]
     vector = decode_vector(fixed_message(DataType.FLOAT128, integers, 18))
     assert vector.values.tolist() == [integer / 10**18 for integer in integers]
-    with pytest.raises(InvalidInput, match="values: .*int128"):
+    with pytest.raises(InvalidInput, match=r"values: .*int128"):
         decode_vector(fixed_message(DataType.FLOAT128, integers, 18)[:-32] + words(2**127))
 
 

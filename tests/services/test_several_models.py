@@ -16,7 +16,7 @@ import pytest
 from ml.infernet.tensor_request import TensorRequest
 from ml.infernet.vector import DataType, Vector, decode_vector
 from tests.conftest import MakeApp
-from tests.support.model_files import MODELS, ROWS, Saved, two_inputs_onnx
+from tests.support.model_files import MODELS, ROWS, Saved, two_inputs_onnx, with_weights_beside
 from tests.support.requests import eventually, is_error, post
 from tests.support.several_models import SEVERAL, Proves, Seen, listed
 
@@ -456,3 +456,21 @@ async def test_links_out_of_the_folder_hidden_files_and_others_are_no_models(
     app = await make_app(SEVERAL, workflow_kw_args={"models_folder": str(folder)})
     config = await (await app.test_client().get("/config")).get_json()
     assert config["models"]["offered"] == ["a", "b.onnx", "b.torch", "same", "sub"]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+async def test_weights_beside_a_file_may_not_lead_out_of_the_folder(
+    engine: str, make_app: MakeApp, tmp_path: Path
+) -> None:
+    folder, outside = tmp_path / "models", tmp_path / "outside"
+    for name in ("plain", "linked"):
+        (folder / name).mkdir(parents=True)
+        path = with_weights_beside(engine, folder / name).path
+        assert path.with_suffix(".bin").stat().st_size
+    (folder / "linked" / "model.bin").rename(outside)
+    (folder / "linked" / "model.bin").symlink_to(outside)
+    app = await make_app(SEVERAL, workflow_kw_args={"models_folder": str(folder)})
+    data = {"dtype": "float", "values": ROWS.tolist()}
+    assert (await post(app, {"model_id": "plain", **data})).status_code == 200
+    refused = await post(app, {"model_id": "linked", **data})
+    assert "model.bin beside it leads elsewhere" in await is_error(refused, 503)

@@ -154,6 +154,20 @@ MODELS: dict[str, Callable[[Path], Saved]] = {
 }
 
 
+def with_weights_beside(engine: str, folder: Path) -> Saved:
+    """Save the linear layer with its weights in `model.bin`."""
+    if engine == "openvino":
+        saved = openvino_xml(folder)
+        saved.path.with_suffix(".onnx").unlink()  # which it was made of
+        return saved
+    from onnx import load_model, save_model
+
+    saved = linear_onnx(folder)
+    options = {"save_as_external_data": True, "location": "model.bin", "size_threshold": 0}
+    save_model(load_model(saved.path), saved.path, **options)
+    return saved
+
+
 def two_inputs_onnx(folder: Path) -> Path:
     """Save a graph that takes `x` and `count:0`, and answers `sum`, `is_more` and a text."""
     from onnx import TensorProto, helper

@@ -28,7 +28,7 @@ class ModelsMetrics(ModelsObserver):
         )
         self._seconds = Histogram(
             "model_load_seconds",
-            "From a request for a model until it is ready, with the wait for room",
+            "To load a model and run it once, from when it has room",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )

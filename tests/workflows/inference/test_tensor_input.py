@@ -139,6 +139,11 @@ def test_largest_values_of_each_float_type_are_read() -> None:
         ({"dtype": 7, "values": [1]}, "data.dtype: expected one of float, double, cfloat"),
         ({"dtype": ["double"], "values": [1]}, "given a list"),
         ({"code": "400", "name": "Bad Request", "description": "…"}, "data.dtype: Field required"),
+        (
+            {"inputs": {"x": {"dtype": "long", "values": [SECRET]}}},
+            "data: this model takes one tensor, with 'dtype' and 'values' and without a name; "
+            "given tensors by name, under 'inputs'",
+        ),
     ],
 )
 def test_a_wrong_form_is_refused_by_field(data: Any, message: str) -> None:

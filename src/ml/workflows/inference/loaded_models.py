@@ -55,7 +55,7 @@ class ModelsObserver:
         """So many models are loaded or being loaded, and count with so many bytes."""
 
     def loaded(self, seconds: float) -> None:
-        """A model was loaded."""
+        """A model was loaded in so long, once it had room."""
 
     def failed(self) -> None:
         """A model could not be loaded."""
@@ -230,13 +230,13 @@ class LoadedModels:
             self._waiting -= 1
 
     async def _load(self, model: _Model) -> None:
-        started = time.perf_counter()
         try:
             run = asyncio.get_running_loop().run_in_executor
             workflow = await run(self._threads, self._new, model.name)
             workflow.use(executor=self._threads)
             model.size = await workflow.in_thread(workflow.model_bytes)
             await self._make_room(model)
+            started = time.perf_counter()
             await _set_up(workflow)
             model.batcher = self._prepare(workflow, lambda: model.uses)
         except _NotWanted:

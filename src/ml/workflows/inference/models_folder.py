@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from ml.errors import ConfigurationError
-from ml.models.formats.engines import ENGINES
+from ml.models.formats.engines import ENGINES, engine_of
 from ml.models.torch_settings import TorchSettings
 from ml.workflows.inference.model_arguments import TORCH_ENDINGS
 
@@ -57,6 +57,21 @@ class ModelsFolder:
             raise ConfigurationError("it is not in the folder any more")
         return path
 
+    def path_to_load(self, name: str) -> Path:
+        """Return where a model is, of which no file lies behind a link out of the folder.
+
+        Reads what the file tells of those beside it. Raises `ConfigurationError` as `path_of` does,
+        and for such a link.
+        """
+        path = self.path_of(name)
+        engine = engine_of(path.name)
+        for beside in ENGINES[engine].beside(path) if engine else ():
+            # The library may follow a link to the file first, and look beside that.
+            for folder in (path.parent, path.resolve().parent):
+                if not self._holds(folder / beside):
+                    raise ConfigurationError(f"{path.name}: {beside} beside it leads elsewhere")
+        return path
+
     def _look(self) -> dict[str, Path]:
         if time.monotonic() - self._listed > _LISTED_SECONDS:
             self._found = self._list()
@@ -89,11 +104,14 @@ class ModelsFolder:
         return next((Path(files[name]) for name in due if name in files), None)
 
     def _is_inside(self, entry: os.DirEntry[str]) -> bool:
+        return not entry.is_symlink() or self._holds(Path(entry.path), strict=True)
+
+    def _holds(self, path: Path, *, strict: bool = False) -> bool:
+        """Return whether a path ends inside; if `strict`, there has to be something."""
         try:
-            path = Path(entry.path).resolve(strict=True) if entry.is_symlink() else self._root
+            return path.resolve(strict=strict).is_relative_to(self._root)
         except (OSError, RuntimeError):  # the latter for a loop of links, before Python 3.13
             return False
-        return path.is_relative_to(self._root)
 
 
 def _entries(folder: os.PathLike[str] | str) -> list[os.DirEntry[str]]:

@@ -66,14 +66,19 @@ class OfferedModels:
         )
 
     def new(self, name: str) -> BaseClassicMLInferenceWorkflow:
-        """Return a workflow of a model. Raises `ConfigurationError` where there cannot be one."""
+        """Return a workflow to load; reads the model's file.
+
+        Raises `ConfigurationError` where there cannot be one.
+        """
         if name in self._listed or self._folder is None:
             return _workflow(name, self._listed[name])
-        return _workflow(name, str(self._folder.path_of(name)))
+        return _workflow(name, str(self._folder.path_to_load(name)))
 
     def told(self, name: str) -> BaseClassicMLInferenceWorkflow:
         """Return a workflow of a model that says what is known of it without its file."""
-        return self._told[name] if name in self._told else self.new(name)
+        if name in self._told or self._folder is None:
+            return self._told[name]
+        return _workflow(name, str(self._folder.path_of(name)))
 
 
 def _named(name: str, given: Given) -> BaseClassicMLInferenceWorkflow:

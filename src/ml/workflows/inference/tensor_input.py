@@ -140,8 +140,15 @@ class TensorInput(BaseModel):
             raise ValueError(
                 f"expected an object with 'dtype' and 'values'; given {_describe({type(data)})}"
             )
-        if isinstance(data, dict) and not data.keys() & {"dtype", "values"}:
-            return answer_before(data, dict) or data
+        if not isinstance(data, dict) or data.keys() & {"dtype", "values"}:
+            return data
+        if (answer := answer_before(data, dict)) is not None:
+            return answer
+        if "inputs" in data:
+            raise ValueError(
+                "this model takes one tensor, with 'dtype' and 'values' and without a name; "
+                "given tensors by name, under 'inputs'"
+            )
         return data
 
     @field_validator("values", mode="after")
