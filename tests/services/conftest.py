@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.services.trainer import Trainer, trainer
 from tests.support.finetuning import save_small_llm
 from tests.support.processes import ROOT, Server, clean_environment, free_port
 
@@ -41,6 +42,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     save_small_llm(root / "small")
     return root
+
+
+@pytest.fixture
+async def service(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Trainer]:
+    """The trainer's service, on these models; modules of other services have their own."""
+    async with trainer(tmp_path, models, monkeypatch) as running:
+        yield running
 
 
 def curls_of_readme(readme: Path, url: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,6 @@ import pytest
 from ml.finetuning.data.input_files import input_files
 from ml.finetuning.request import FinetuningRequest
 from tests.services.trainer import Trainer, trainer, upload
-
-
-@pytest.fixture
-async def service(
-    tmp_path: Path,
-    models: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Trainer]:
-    async with trainer(tmp_path, models, monkeypatch) as running:
-        yield running
 
 
 async def get(service: Trainer, path: str) -> Any:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from ml.jobs.job import JobState
-from tests.services.trainer import Trainer, trainer, upload
-
-
-@pytest.fixture
-async def service(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Trainer]:
-    async with trainer(tmp_path, models, monkeypatch) as running:
-        yield running
+from tests.services.trainer import Trainer, upload
 
 
 async def test_the_rows_that_are_dropped_are_counted_in_the_reply(service: Trainer) -> None:

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.services.trainer import Trainer, trainer
-from tests.support.finetuning import REQUEST, save_small_llm
+from tests.services.trainer import Trainer
+from tests.support.finetuning import REQUEST
 
 MANY = 20_000
 UNKNOWN = {f"max_seq_lengt{number}": 1 for number in range(MANY)}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    save_small_llm(root / "small")
-    return root
-
-
-@pytest.fixture
-async def service(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Trainer]:
-    async with trainer(tmp_path, models, monkeypatch) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

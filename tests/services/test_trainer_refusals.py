@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.services.trainer import Trainer, trainer
+from tests.services.trainer import Trainer
 from tests.support.finetuning import save_small_llm
 
 
@@ -32,14 +31,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(root / "small", root / "pickled")
     (root / "pickled" / "model.safetensors").rename(root / "pickled" / "pytorch_model.bin")
     return root
-
-
-@pytest.fixture
-async def service(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Trainer]:
-    async with trainer(tmp_path, models, monkeypatch) as running:
-        yield running
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ml.errors import NotFound
 from ml.finetuning.names import is_output_name
-from ml.finetuning.output import ADAPTER_CONFIG, Output
+from ml.finetuning.output import ADAPTER_CONFIG, Output, delete_model
 from ml.finetuning.request import Export
 from ml.finetuning.run_files import RunFile, RunFiles
 from ml.finetuning.settings import TrainerSettings
@@ -107,6 +107,19 @@ class TunedModels:
             for name in names[begin : begin + limit]
         ]
         return ModelPage(page, len(names), len(names) > begin + limit)
+
+    def taken(self) -> list[str]:
+        """Return the names that no further model can have. Takes its time."""
+        if self._shared is not None:
+            return sorted(self._shared.models.taken())
+        return [path.name for path in self._settings.output_path.iterdir()]
+
+    def delete(self, name: str) -> None:
+        """Remove a model's files; raises `NotFound` for a name that has none. Takes its time."""
+        if self._shared is not None:
+            self._shared.models.delete(name)
+        else:
+            delete_model(self._settings.output_path, name)
 
     def _look(self) -> tuple[dict[str, StoredFile], Counter[str]]:
         """Return the configuration of each model, and the bytes under each name."""

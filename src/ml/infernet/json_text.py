@@ -1,4 +1,4 @@
-"""Workflow outputs as JSON text."""
+"""Workflow outputs as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ml.errors import InternalError
 
-__all__ = ["to_json"]
+__all__ = ["as_text", "to_json"]
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -25,6 +25,11 @@ def to_json(value: Any) -> bytes:
         return orjson.dumps(value, default=_plain, option=_OPTIONS)
     except TypeError as error:
         raise InternalError(f"The workflow's output cannot be written as JSON: {error}") from error
+
+
+def as_text(output: object) -> str:
+    """Return an output as text: a string as it is, all else as JSON."""
+    return output if isinstance(output, str) else to_json(output).decode()
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ml.caller import set_takes
 from ml.errors import InternalError, InvalidInput, ServiceError
-from ml.infernet.json_text import to_json
+from ml.infernet.json_text import as_text, to_json
 from ml.infernet.message import (
     InfernetInput,
     InfernetInputSource,
@@ -26,7 +26,7 @@ from ml.serving.pieces import with_first
 from ml.serving.reply import STREAM_HEADERS, TEXT, Reply, error_reply
 from ml.serving.wanted import Wanted
 from ml.workflows.accepted import Accepted
-from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow, as_text
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
 if TYPE_CHECKING:
     from ml.workflows.inference.body_formats.body_format import BodyFormat

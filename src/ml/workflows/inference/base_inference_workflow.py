@@ -26,14 +26,15 @@ from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
 from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, TypeVarTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple, final
 
 from ml import caller, tracing
 from ml.errors import NotReady
-from ml.infernet.json_text import to_json
+from ml.infernet.json_text import as_text
 from ml.infernet.text import encode_text
 from ml.json_text import JsonObject
 from ml.workflows.accepted import Accepted
+from ml.workflows.inference.batcher import Batcher
 from ml.workflows.inference.proof import Proof, as_proof
 from ml.workflows.inference.workflow_input import WorkflowInput
 
@@ -41,28 +42,12 @@ if TYPE_CHECKING:
     from ml.generation.language_model import LanguageModel
     from ml.models.text_embedder import TextEmbedder
 
-__all__ = ["BaseInferenceWorkflow", "Batcher"]
+__all__ = ["BaseInferenceWorkflow"]
 
 T = TypeVar("T")
 Given = TypeVarTuple("Given")
 #: What the model ran on for the output that is being proved.
 _preprocessed: ContextVar[object] = ContextVar("preprocessed")
-
-
-class Batcher(Protocol):
-    """Gathers the model runs of concurrent requests into calls of `do_run_batch`."""
-
-    async def submit(
-        self, before: Callable[[], object], after: Callable[[object], T], *, is_alike: bool = False
-    ) -> T:
-        """Run `before()`, the model on its result as part of a batch, and `after(output)`.
-
-        Say `is_alike` of an item that takes no longer than others of which that was said, and
-        whose input was as large.
-        """
-
-    def close(self) -> None:
-        """Stop; what still waits is cancelled."""
 
 
 class BaseInferenceWorkflow(WorkflowInput, ABC):
@@ -453,8 +438,3 @@ def _shielded(function: Callable[[], T]) -> T:
         return function()
     except StopIteration as error:  # no future takes it, so its caller would wait for ever
         raise RuntimeError("a hook raised StopIteration") from error
-
-
-def as_text(output: object) -> str:
-    """Return an output as text: a string as it is, all else as JSON."""
-    return output if isinstance(output, str) else to_json(output).decode()

@@ -30,7 +30,7 @@ from ml.extras import why_not_imported
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.base_inference_workflow import Batcher
+from ml.workflows.inference.batcher import Batcher
 
 __all__ = ["LoadedModels", "ModelsObserver", "Prepare"]
 

@@ -20,7 +20,8 @@ from ml.workflows.faults import Faults
 from ml.workflows.inference.base_classic_ml_inference_workflow import (
     BaseClassicMLInferenceWorkflow,
 )
-from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow, Batcher
+from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
+from ml.workflows.inference.batcher import Batcher
 from ml.workflows.inference.loaded_models import LoadedModels, ModelsObserver
 from ml.workflows.inference.models_arguments import ModelsArguments
 from ml.workflows.inference.offered_models import OfferedModels

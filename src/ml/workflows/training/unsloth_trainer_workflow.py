@@ -260,15 +260,7 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
         await self.require_unneeded(name)
         if model is not None and model.adapters is not None:
             await self.in_thread(model.adapters.unload, name)
-        await self.in_thread(self._delete_model, name)
-
-    def _delete_model(self, name: str) -> None:
-        from ml.finetuning.output import delete_model
-
-        if self._shared is not None:
-            self._shared.models.delete(name)
-        else:
-            delete_model(self.settings.output_path, name)
+        await self.in_thread(self.tuned.delete, name)
 
     async def require_unneeded(self, name: str) -> None:
         """Raise `IllegalTransition` while a job that has not ended needs a file or a model."""
@@ -360,16 +352,11 @@ class UnslothTrainerWorkflow(BaseInferenceWorkflow):
                 "of the tuned one; take another name"
             )
         made = Output(self.settings.models_path, name, "").names(request.exports)
-        if there := same_name(made, await self.in_thread(self._names_there)):
+        if there := same_name(made, await self.in_thread(self.tuned.taken)):
             raise UnprocessableInput(f"output_dir: there is a model {there!r} already")
         for job in await self.jobs.unfinished():
             if theirs := same_name(made, names_made(job.request)):
                 raise UnprocessableInput(f"output_dir: job {job.id} makes {theirs!r}")
-
-    def _names_there(self) -> list[str]:
-        if self._shared is not None:
-            return sorted(self._shared.models.taken())
-        return [path.name for path in self.settings.output_path.iterdir()]
 
     def _shared_files(self) -> SharedFiles | None:
         if self.settings.files_url is None:
