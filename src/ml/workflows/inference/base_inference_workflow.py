@@ -16,25 +16,24 @@ blocked; the plain hooks of one request that follow each other share one hop to 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from concurrent.futures import Executor
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import cached_property, partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple, final
 
-from ml import caller, tracing
+from ml import tracing
 from ml.errors import NotReady
 from ml.infernet.json_text import as_text
 from ml.infernet.text import encode_text
 from ml.json_text import JsonObject
 from ml.workflows.accepted import Accepted
 from ml.workflows.inference.batcher import Batcher
+from ml.workflows.inference.hook_thread import iterate_in_thread, run_in_thread
 from ml.workflows.inference.proof import Proof, as_proof
 from ml.workflows.inference.workflow_input import WorkflowInput
 
@@ -151,7 +150,7 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         preprocessed = await self._call(self.do_preprocessing, input_data)
         pieces = self.do_stream(preprocessed)
         if not hasattr(pieces, "__aiter__"):
-            pieces = self._iterate_in_thread(iter(pieces))
+            pieces = iterate_in_thread(self._executor, iter(pieces))
         async with contextlib.aclosing(pieces) as closing_pieces:
             async for piece in closing_pieces:
                 yield piece
@@ -169,21 +168,9 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
             await self._call(self.do_close)
 
     @final
-    async def in_thread(
-        self, function: Callable[[*Given], T], *args: *Given, flag: threading.Event | None = None
-    ) -> T:
-        """Return `function(*args)`, run in a thread; `flag` is set when the caller is cancelled."""
-        flag = flag or threading.Event()
-        context = copy_context()
-        context.run(caller.watch, flag)
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(
-                self._executor, partial(context.run, _shielded, partial(function, *args))
-            )
-        except asyncio.CancelledError:
-            flag.set()
-            raise
+    async def in_thread(self, function: Callable[[*Given], T], *args: *Given) -> T:
+        """Return `function(*args)`, run in a thread; it can ask whether its caller went away."""
+        return await run_in_thread(self._executor, partial(function, *args), threading.Event())
 
     @property
     def description(self) -> str:
@@ -407,34 +394,3 @@ class BaseInferenceWorkflow(WorkflowInput, ABC):
         if inspect.iscoroutinefunction(hook):
             return await hook(*args)
         return await self.in_thread(hook, *args)
-
-    async def _iterate_in_thread(self, pieces: Iterator[str]) -> AsyncIterator[str]:
-        flag = threading.Event()
-        close: Callable[[], None] = getattr(pieces, "close", lambda: None)
-        inside = False
-
-        def step() -> list[str]:
-            piece = list(islice(pieces, 1))
-            if flag.is_set():  # a generator can only be closed by the thread that is inside it
-                close()
-            return piece
-
-        try:
-            while True:
-                inside = True
-                piece = await self.in_thread(step, flag=flag)
-                inside = False
-                if not piece:
-                    return
-                yield piece[0]
-        finally:
-            flag.set()
-            if not inside:
-                asyncio.get_running_loop().run_in_executor(self._executor, close)
-
-
-def _shielded(function: Callable[[], T]) -> T:
-    try:
-        return function()
-    except StopIteration as error:  # no future takes it, so its caller would wait for ever
-        raise RuntimeError("a hook raised StopIteration") from error
