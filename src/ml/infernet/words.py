@@ -42,6 +42,8 @@ __all__ = [
 WORD_BYTES = 32
 
 _BIG_ENDIAN, _NATIVE = np.dtype(">i8"), np.dtype(np.int64)
+#: Words that are checked at a time: their copies stay in the processor's cache.
+_BLOCK = 4096
 _STRIDES = (8, WORD_BYTES)  # in bytes, of limbs and of words
 _SIGN_BIT = np.array(63)  # an array: numpy takes long to convert a number of Python
 
@@ -165,9 +167,10 @@ def require_width(words: Words, bits: int, *, signed: bool, field: str) -> None:
     Raises:
         InvalidInput: a word is zero- or sign-extended wrongly, that is, its value does not fit.
     """
-    if not _fits(words, bits, signed=signed):
-        kind = "int" if signed else "uint"
-        raise InvalidInput(f"{field}: a value does not fit ABI type {kind}{bits}.")
+    for start in range(0, words.shape[1], _BLOCK):
+        if not _fits(words[:, start : start + _BLOCK], bits, signed=signed):
+            kind = "int" if signed else "uint"
+            raise InvalidInput(f"{field}: a value does not fit ABI type {kind}{bits}.")
 
 
 def _fits(words: Words, bits: int, *, signed: bool) -> bool:
