@@ -211,10 +211,12 @@ class Entry(ASGIHTTPConnection):
         app = self.app
         try:
             app.health.require_hope()
-            app.admission.require_place()
             self._check_body_headers()
+            if not self.exchange.is_tiny:  # many bodies that wait here would take memory
+                await app.admission.enter()
+                app.admission.leave()
             await self.exchange.read_body()
-            app.admission.enter()
+            await app.admission.enter()
         except ServiceError as error:
             if isinstance(error, Overloaded):
                 app.metrics.shed.inc()

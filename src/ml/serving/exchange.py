@@ -81,6 +81,12 @@ class Exchange:
             b"transfer-encoding" in headers
         )
 
+    @property
+    def is_tiny(self) -> bool:
+        """Return whether the head announces a body that takes no memory worth counting."""
+        length = self.headers.get(b"content-length", b"")
+        return length.isdigit() and int(length) <= _KEPT_BYTES
+
     # --- the body -----------------------------------------------------------------------------
 
     async def receive(self) -> Any:

@@ -103,7 +103,13 @@ class ServingSettings(BaseSettings):
     max_in_flight: int = Field(
         default=128,
         ge=1,
-        description="Requests at work or waiting in each worker; beyond it 503 at once",
+        description="Requests at work in each worker; those beyond it wait",
+    )
+    max_wait_seconds: float = Field(
+        default=1,
+        ge=0,
+        le=MOST_SECONDS,
+        description="How long a request waits for one of those places before its 503; 0: not at all",
     )
     request_timeout_seconds: float = Field(
         default=170,
