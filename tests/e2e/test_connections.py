@@ -93,7 +93,9 @@ def test_at_its_limit_it_refuses_before_a_body_is_sent(
     ).wait_ready()
     with connected(server, whole(body(60))):
         until(journal.exists, "the place is taken")
-        with connected(server, head(content_type="application/json", content_length="5000")) as new:
+        with connected(
+            server, head(content_type="application/json", content_length="100000")
+        ) as new:
             status, headers, content = received(new)
     assert status == 503
     assert headers["retry-after"] == "1"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ml.errors import Overloaded
+from ml.serving.admission import Admission
 from tests.conftest import MakeApp
 from tests.support.requests import STREAM, body, eventually, is_error, open_post, post
 from tests.support.workflows import Echo, Pieces, Slow, SlowAsync
@@ -32,20 +35,89 @@ async def leave(app: Any, data: Any, *, when: Any, **fields: Any) -> None:
         await connection.disconnect()
 
 
-async def test_beyond_the_limit_a_request_is_refused_at_once_and_unread(make_app: MakeApp) -> None:
-    app = await make_app(SlowAsync, max_in_flight=2)
-    busy = [asyncio.create_task(post(app, 30)) for _ in range(2)]
-    await eventually(lambda: app.admission.in_flight == 2)
-    async with open_post(app) as connection:  # not a byte of its body is sent
-        data = await asyncio.wait_for(connection.receive(), 5)
-        connection.response_data.extend(data)
-        response = await connection.as_response()
-    await is_error(response, 503)
-    assert response.headers["Retry-After"] == "1"
-    assert count(app, "requests_shed_total") == 1
+SMALL = {"Content-Length": str(len(body(0)))}
+LARGE = {"Content-Length": "100000"}
+
+
+async def taken(app: Any) -> list[asyncio.Task[Any]]:
+    """Take all places until a test cancels the requests."""
+    busy = [asyncio.create_task(post(app, 30)) for _ in range(app.admission.limit)]
+    await eventually(lambda: app.admission.in_flight == len(busy))
+    return busy
+
+
+async def give_back(*busy: asyncio.Task[Any]) -> None:
     for task in busy:
         task.cancel()
     await asyncio.gather(*busy, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("seconds", "headers"), [(0, SMALL), (0.2, SMALL), (60, LARGE)])
+async def test_beyond_the_limit_a_request_is_refused_after_its_wait_and_a_large_one_unread(
+    make_app: MakeApp, seconds: float, headers: dict[str, str]
+) -> None:
+    app = await make_app(SlowAsync, max_in_flight=2, max_wait_seconds=seconds)
+    busy = await taken(app)
+    started = time.monotonic()
+    async with open_post(app, **headers) as connection:
+        if headers is SMALL:
+            await connection.send(body(0))
+            await connection.send_complete()
+        data = await asyncio.wait_for(connection.receive(), 20)
+        connection.response_data.extend(data)
+        response = await connection.as_response()
+    assert time.monotonic() - started >= (seconds if headers is SMALL else 0)
+    await is_error(response, 503)
+    assert response.headers["Retry-After"] == "1"
+    assert count(app, "requests_shed_total") == 1
+    await give_back(*busy)
+    assert app.admission.in_flight == 0
+
+
+async def test_who_waits_gets_the_place_that_is_free_and_the_newest_is_first(
+    make_app: MakeApp,
+) -> None:
+    app = await make_app(SlowAsync, max_in_flight=1, max_wait_seconds=60)
+    [busy] = await taken(app)
+    answered: list[int] = []
+
+    async def ask(number: int) -> None:
+        assert (await post(app, 0, headers=SMALL)).status_code == 200
+        answered.append(number)
+
+    waiting = []
+    for number in range(4):
+        waiting.append(asyncio.create_task(ask(number)))
+        await eventually(lambda: app.admission.waiting == len(waiting))
+    await give_back(busy, waiting[2])
+    await asyncio.gather(waiting[0], waiting[1], waiting[3])
+    assert answered == [3, 1, 0]
+    assert app.admission.in_flight == 0
+
+
+async def test_a_place_that_was_given_to_one_who_leaves_goes_to_the_next() -> None:
+    admission = Admission(limit=1, wait_seconds=60)
+    await admission.enter()
+    first, second = (asyncio.create_task(admission.enter()) for _ in range(2))
+    await eventually(lambda: admission.waiting == 2)
+    admission.leave()
+    second.cancel()
+    await asyncio.wait_for(first, 20)
+    assert (await asyncio.gather(second, return_exceptions=True))[0].__class__ is (
+        asyncio.CancelledError
+    )
+    admission.leave()
+    assert (admission.in_flight, admission.waiting) == (0, 0)
+
+
+async def test_the_line_has_an_end_and_whoever_waits_longest_makes_room() -> None:
+    admission = Admission(limit=1, wait_seconds=60)
+    await admission.enter()
+    tasks = [asyncio.create_task(admission.enter()) for _ in range(2049)]
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(tasks[0], 20)
+    assert admission.waiting == 2048
+    await give_back(*tasks[1:])
 
 
 async def test_a_place_is_free_again_after_an_answer_an_error_and_a_deadline(

@@ -9,8 +9,10 @@ from ml.errors import Overloaded
 
 __all__ = ["Admission"]
 
-#: Whoever waits longest is refused to make room for more than so many.
-_MOST_WAITING = 4096
+#: Beyond so many, each with a body of up to 64 KiB, whoever waits longest is refused.
+_MOST_WAITING = 2048
+#: Refusals in one pass of the event loop, so that a probe never waits for all that are due.
+_AT_ONCE = 8
 
 
 class Admission:
@@ -30,22 +32,27 @@ class Admission:
         self._line: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._clock: asyncio.TimerHandle | None = None
 
-    async def enter(self) -> None:
-        """Take a place, or wait for one; `leave` gives it back.
-
-        Raises `Overloaded` when there was none in time.
-        """
-        if self.in_flight < self.limit:
-            self.in_flight += 1
-            return
-        if not self._wait_seconds:
+    def require_place(self) -> None:
+        """Raise `Overloaded` when all places are taken."""
+        if self.in_flight >= self.limit:
             raise self._refusal()
+
+    def enter_now(self) -> None:
+        """Take a place; raises `Overloaded` when there is none. `leave` gives it back."""
+        self.require_place()
+        self.in_flight += 1
+
+    async def enter(self) -> None:
+        """Take a place as `enter_now` does, or wait for one, which may end in `Overloaded` too."""
+        if self.in_flight < self.limit or not self._wait_seconds:
+            self.enter_now()
+            return
         place = self._stand_in_line()
         try:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
-                self.leave()
+                self.leave()  # it was given just now
             raise
 
     def leave(self) -> None:
@@ -60,6 +67,11 @@ class Admission:
     def count(self) -> int:
         """Return the number of requests in flight."""
         return self.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of requests in line."""
+        return sum(not place.done() for _, place in self._line)
 
     @property
     def is_full(self) -> bool:
@@ -89,6 +101,8 @@ class Admission:
 
     def _refuse_late(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._line and self._line[0][0] <= loop.time():
+        for _ in range(_AT_ONCE):
+            if not self._line or self._line[0][0] > loop.time():
+                break
             self._refuse_first()
         self._clock = loop.call_at(self._line[0][0], self._refuse_late) if self._line else None

@@ -207,16 +207,19 @@ class Entry(ASGIHTTPConnection):
     # --- endpoints ----------------------------------------------------------------------------
 
     async def _run_endpoint(self, endpoint: Endpoint) -> None:
-        """Take a place for a request whose body is here; when all are taken, refuse it unread."""
+        """Take a place for a request whose body is here; when all are taken, a large one is refused
+        unread, and a small one waits."""
         app = self.app
         try:
             app.health.require_hope()
             self._check_body_headers()
-            if not self.exchange.is_tiny:  # many bodies that wait here would take memory
+            if self.exchange.is_small:
+                await self.exchange.read_body()
                 await app.admission.enter()
-                app.admission.leave()
-            await self.exchange.read_body()
-            await app.admission.enter()
+            else:  # a body that would take memory in line, or time with a refusal
+                app.admission.require_place()
+                await self.exchange.read_body()
+                app.admission.enter_now()
         except ServiceError as error:
             if isinstance(error, Overloaded):
                 app.metrics.shed.inc()

@@ -82,10 +82,11 @@ class Exchange:
         )
 
     @property
-    def is_tiny(self) -> bool:
-        """Return whether the head announces a body that takes no memory worth counting."""
+    def is_small(self) -> bool:
+        """Return whether the head announces a body that is read even where it is refused."""
         length = self.headers.get(b"content-length", b"")
-        return length.isdigit() and int(length) <= _KEPT_BYTES
+        small = length.isdigit() and int(length) <= _SMALL_BODY_BYTES
+        return small and not self.gave_up and b"expect" not in self.headers
 
     # --- the body -----------------------------------------------------------------------------
 
@@ -233,19 +234,14 @@ class Exchange:
 
     async def settle(self) -> list[tuple[bytes, bytes]]:
         """Wait for the rest of a small body that another task reads; returns headers to add."""
-        if not self._whole and (self._is_small() or not self._is_http1):
+        if not self._whole and (self.is_small or not self._is_http1):
             self._settled = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._settled}, timeout=_SMALL_BODY_SECONDS)
         return [] if self._whole or not self._is_http1 else [(b"connection", b"close")]
 
-    def _is_small(self) -> bool:
-        length = self.headers.get(b"content-length", b"")
-        small = length.isdigit() and int(length) <= _SMALL_BODY_BYTES
-        return small and not self.gave_up and b"expect" not in self.headers
-
     async def _read_rest(self) -> bool:
         """Read the rest of a small body; returns whether it is whole now."""
-        if self._gone or not self._is_small():
+        if self._gone or not self.is_small:
             return False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SMALL_BODY_SECONDS):

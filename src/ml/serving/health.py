@@ -27,7 +27,7 @@ class State(StrEnum):
     STARTING = "starting"
     #: Requests are answered.
     READY = "ready"
-    #: Requests are answered, but the next one would be refused: all places are taken.
+    #: Requests are answered, but the next one has to wait: all places are taken.
     BUSY = "busy"
     #: What the workflow needs is not there, such as a server behind it; requests are tried still.
     UNAVAILABLE = "unavailable"

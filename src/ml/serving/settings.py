@@ -109,7 +109,7 @@ class ServingSettings(BaseSettings):
         default=1,
         ge=0,
         le=MOST_SECONDS,
-        description="How long a request waits for one of those places before its 503; 0: not at all",
+        description="How long a request waits for such a place before its 503; 0: not at all",
     )
     request_timeout_seconds: float = Field(
         default=170,
