@@ -231,6 +231,8 @@ async def test_the_model_that_is_named_proves_its_answers_and_the_other_does_not
 ) -> None:
     proves = {"workflow_class": f"{Proves.__module__}.{Proves.__qualname__}", "number": 2.0}
     app = await make_app(SEVERAL, workflow_kw_args={"models": {**listed(1), "m2": proves}})
+    resources = await (await app.test_client().get("/service-resources")).get_json()
+    assert "proof" in resources["compute_capability"][0]["task"]
     reply = await post(app, {"model_id": "m2", **ROW}, requires_proof=True)
     answer = await reply.get_json()
     assert bytes.fromhex(answer["proof"].removeprefix("0x")) == b"[[12.0, 22.0]]"

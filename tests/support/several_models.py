@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +17,7 @@ from ml.workflows.inference.base_classic_ml_inference_workflow import (
 )
 from ml.workflows.inference.models_inference_workflow import ModelsInferenceWorkflow
 
-__all__ = ["SEVERAL", "Adds", "Proves", "Seen", "listed"]
+__all__ = ["SEVERAL", "Adds", "AddsBehindGate", "Proves", "Seen", "listed"]
 
 SEVERAL = ModelsInferenceWorkflow
 
@@ -69,6 +71,21 @@ class Adds(BaseClassicMLInferenceWorkflow):
 
     def do_run_model(self, preprocessed_data: Any) -> Any:
         return self.do_run_batch([preprocessed_data])[0]
+
+
+class AddsBehindGate(Adds):
+    """Is loaded once there is a file; another one has the processes that began to."""
+
+    def __init__(self, number: float, *, gate: str, begun: str) -> None:
+        super().__init__(number)
+        self.gate, self.begun = Path(gate), Path(begun)
+
+    def do_setup(self) -> None:
+        with self.begun.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        while not self.gate.exists():
+            time.sleep(0.02)
+        super().do_setup()
 
 
 class Proves(Adds):

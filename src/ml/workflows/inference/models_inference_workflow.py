@@ -216,7 +216,10 @@ class ModelsInferenceWorkflow(BaseClassicMLInferenceWorkflow):
         """Return this workflow's entry in the `/service-resources` document."""
         names = self._offered.names()
         own = {"models": names, "loaded_models": self.state().get("loaded", [])}
-        return {**super().compute_capability(), **own}
+        resources = {**super().compute_capability(), **own}
+        if self._offered.can_prove():  # whether or not the default one can
+            resources["task"] = ["tensor_inference", "proof"]
+        return resources
 
     def chosen(self) -> JsonObject:
         """Return which models there are, and which are loaded, for the `/config` document."""

@@ -74,6 +74,10 @@ class OfferedModels:
             return _workflow(name, self._listed[name])
         return _workflow(name, str(self._folder.path_to_load(name)))
 
+    def can_prove(self) -> bool:
+        """Return whether answers of a model can be proved; files of a folder have no artifact."""
+        return any(one.can_prove for one in self._told.values())
+
     def told(self, name: str) -> BaseClassicMLInferenceWorkflow:
         """Return a workflow of a model that says what is known of it without its file."""
         if name in self._told or self._folder is None:
