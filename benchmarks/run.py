@@ -81,6 +81,7 @@ def small(record: Record, options: argparse.Namespace) -> None:
     own = [
         ours("ours", model=SMALL_MODEL, log_requests=False),
         ours("ours, hypercorn", model=SMALL_MODEL, log_requests=False, server="hypercorn"),
+        ours("ours, one processor", model=SMALL_MODEL, log_requests=False, processor=0),
         ours("ours, log lines", model=SMALL_MODEL),
         ours("ours, hypercorn, log lines", model=SMALL_MODEL, server="hypercorn"),
     ]

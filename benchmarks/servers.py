@@ -179,6 +179,7 @@ def ours(
     body: Path = REQUEST,
     server: str = "granian",
     workers: int = 1,
+    processor: int | None = None,
     **settings: Any,
 ) -> Server:
     """Return our service with a bearer key; settings as `max_batch_size=1`."""
@@ -194,6 +195,8 @@ def ours(
     }
     command = [*SERVE, "classic_ml_inference_service", f"--bind=127.0.0.1:{port}"]
     command += [f"--workers={workers}", f"--server={server}"]
+    if processor is not None:
+        command = ["taskset", "--cpu-list", str(processor), *command]
     return Server(name, command, port, body, **variables)
 
 

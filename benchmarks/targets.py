@@ -66,6 +66,7 @@ def _small() -> list[Target]:
             ("ours", "granian"),
             ("ours, hypercorn", "hypercorn"),
             ("ours, log lines", "granian, with log lines"),
+            ("ours, one processor", "granian on one processor"),
         )
         for c, bound in ((1, 1.0), (32, 1.6), (128, 1.6))
         for place in [(section, table, f"{own} / bare Quart, c={c}", column)]
