@@ -36,9 +36,9 @@ _takes_jobs: ContextVar[bool] = ContextVar("takes_jobs", default=False)
 _takes_proof: ContextVar[bool] = ContextVar("takes_proof", default=True)
 
 
-def set_deadline(seconds: float) -> None:
-    """Say that the current task, and what it starts, has so many seconds from now on."""
-    _deadline.set(time.monotonic() + seconds)
+def set_deadline(seconds: float, *, spent_seconds: float = 0.0) -> None:
+    """Say that the current task, and what it starts, has so many seconds, some of them spent."""
+    _deadline.set(time.monotonic() + seconds - spent_seconds)
     _patience.set(seconds)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.support.processes import Server, in_background, until
-from tests.support.workflows import Echo, Slow
+from tests.support.workflows import Echo, Slow, SlowAsync
 
 
 def started(journal: Path) -> list[int]:
@@ -88,6 +89,22 @@ def test_past_the_grace_time_it_ends_and_the_caller_is_told(
         server.signal(signal.SIGTERM)
     assert replies[0].status_code == 503
     assert replies[0].json()["code"] == "503"
+    assert server.wait(20) == 0
+
+
+def test_past_the_grace_time_those_in_line_are_told_too(start_server: StartServer) -> None:
+    server = start_server(
+        SlowAsync,
+        "--graceful-timeout=0.3",
+        max_in_flight=1,
+        max_wait_seconds=60,
+        drain_delay_seconds=0,
+    ).wait_ready()
+    with in_background(lambda: server.post(60), times=4) as replies:
+        until(lambda: server.metrics()["requests_in_flight"] == 1, "one is at work")
+        time.sleep(0.5)  # of those in line, nothing tells
+        server.signal(signal.SIGTERM)
+    assert [reply.status_code for reply in replies] == [503] * 4
     assert server.wait(20) == 0
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from ml.workflows.inference.torch_inference_workflow import TorchInferenceWorkflow
 from tests.conftest import StartServer
-from tests.support.processes import Server, until
-from tests.support.sharing import Draws, StartsThread, WaitsForSignal
+from tests.support.processes import Server, is_running, until
+from tests.support.sharing import Draws, HangsInConstructor, HangsInImport, StartsThread
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is asked")
 
@@ -73,9 +73,25 @@ def test_threads_of_a_workflow_and_modules_that_fail_are_its_workers_own_matter(
     assert server.stderr == ""
 
 
-def test_a_signal_while_modules_are_imported_ends_it(start_server: StartServer) -> None:
-    server: Server = start_server(WaitsForSignal, workers=2)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_an_import_that_hangs(start_server: StartServer, number: int) -> None:
+    server: Server = start_server(HangsInImport, workers=2)
     until(lambda: "importing" in server.stderr, "the import has begun")
-    server.signal(signal.SIGTERM)
-    assert server.wait() == 0
+    server.signal(number)
+    assert server.wait(20) == 0
     assert server.stderr == "importing\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_a_workflow_that_is_never_made_with_its_process(
+    start_server: StartServer, tmp_path: Path, number: int
+) -> None:
+    journal = tmp_path / "journal"
+    server: Server = start_server(
+        HangsInConstructor, workers=2, workflow_positional_args=[str(journal)]
+    )
+    pid = int(until(lambda: journal.exists() and journal.read_text(), "it is being made"))
+    server.signal(number)
+    assert server.wait(20) == (-number if number == signal.SIGKILL else 0)
+    until(lambda: not is_running(pid), "its process is gone")
+    assert server.stderr == ""

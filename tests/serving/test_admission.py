@@ -14,6 +14,7 @@ from ml.errors import Overloaded
 from ml.serving.admission import Admission
 from tests.conftest import MakeApp
 from tests.support.requests import STREAM, body, eventually, is_error, open_post, post
+from tests.support.unloaded import Gated
 from tests.support.workflows import Echo, Pieces, Slow, SlowAsync
 
 
@@ -92,6 +93,26 @@ async def test_who_waits_gets_the_place_that_is_free_and_the_newest_is_first(
     await give_back(busy, waiting[2])
     await asyncio.gather(waiting[0], waiting[1], waiting[3])
     assert answered == [3, 1, 0]
+    assert app.admission.in_flight == 0
+
+
+async def test_the_wait_for_a_place_counts_in_the_deadline(make_app: MakeApp) -> None:
+    app = await make_app(
+        Gated, loaded=False, max_in_flight=1, max_wait_seconds=60, request_timeout_seconds=60
+    )
+    requests = [asyncio.create_task(post(app, 1, headers=SMALL)) for _ in range(2)]
+    await eventually(lambda: app.admission.waiting == 1)
+    await asyncio.sleep(0.2)
+    app.workflow.gate.set()
+    for request in requests:
+        assert json.loads(await (await request).get_data()) < 59.8
+
+
+async def test_nobody_waits_for_a_place_beyond_the_deadline(make_app: MakeApp) -> None:
+    app = await make_app(SlowAsync, max_in_flight=1, max_wait_seconds=60, request_timeout_seconds=1)
+    first, second = (asyncio.create_task(post(app, 30, headers=SMALL)) for _ in range(2))
+    await is_error(await asyncio.wait_for(first, 20), 504)
+    assert (await asyncio.wait_for(second, 20)).status_code in (503, 504)
     assert app.admission.in_flight == 0
 
 

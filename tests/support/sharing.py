@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ml.workflows.inference.base_inference_workflow import BaseInferenceWorkflow
 
-__all__ = ["Draws", "StartsThread", "WaitsForSignal"]
+__all__ = ["Draws", "HangsInConstructor", "HangsInImport", "StartsThread"]
 
 
 class Draws(BaseInferenceWorkflow):
@@ -41,12 +42,24 @@ class StartsThread(BaseInferenceWorkflow):
         return data
 
 
-class WaitsForSignal(BaseInferenceWorkflow):
-    """Shares a module whose import ends once a stop signal has come."""
+class HangsInImport(BaseInferenceWorkflow):
+    """Shares a module whose import never ends."""
 
     @property
     def shared_imports(self) -> Sequence[str]:
         return ("tests.support.waiting_module",)
+
+    def do_run_model(self, data: Any) -> Any:
+        return data
+
+
+class HangsInConstructor(BaseInferenceWorkflow):
+    """Is never made; a file says in which process."""
+
+    def __init__(self, journal: str) -> None:
+        super().__init__(journal)
+        Path(journal).write_text(str(os.getpid()))
+        threading.Event().wait()
 
     def do_run_model(self, data: Any) -> Any:
         return data

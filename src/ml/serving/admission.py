@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from ml.errors import Overloaded
@@ -42,11 +43,15 @@ class Admission:
         self.require_place()
         self.in_flight += 1
 
-    async def enter(self) -> None:
-        """Take a place as `enter_now` does, or wait for one, which may end in `Overloaded` too."""
+    async def enter(self) -> float:
+        """Take a place as `enter_now` does, or wait for one, which may end in `Overloaded` too.
+
+        Returns the seconds that it waited.
+        """
         if self.in_flight < self.limit or not self._wait_seconds:
             self.enter_now()
-            return
+            return 0.0
+        started = time.monotonic()
         place = self._stand_in_line()
         try:
             await place
@@ -54,6 +59,7 @@ class Admission:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self.leave()  # it was given just now
             raise
+        return time.monotonic() - started
 
     def leave(self) -> None:
         """Give the place back: to the newest in line, where one waits."""

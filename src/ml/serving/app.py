@@ -104,7 +104,10 @@ class ServiceApp(Quart):
         self.service_version = __version__
         self.health = Health()
         self.workflow_check = WorkflowCheck(workflow)
-        self.admission = Admission(settings.max_in_flight, settings.max_wait_seconds)
+        self.admission = Admission(
+            settings.max_in_flight,
+            min(settings.max_wait_seconds, settings.request_timeout_seconds),
+        )
         self.intake = Intake(
             most_bodies=_MOST_BODIES,
             most_bytes=_MOST_BODIES_OF_FULL_SIZE * settings.max_body_bytes,

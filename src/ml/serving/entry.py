@@ -90,6 +90,7 @@ class Entry(ASGIHTTPConnection):
         self.request_id = _request_id(self.headers)
         self.endpoint = app.endpoints.get(self.path) if self.method == "POST" else None
         self.status = 0
+        self.waited_seconds = 0.0  # for its place, of the time that it has
         self.exchange = Exchange(
             receive,
             send,
@@ -207,30 +208,37 @@ class Entry(ASGIHTTPConnection):
     # --- endpoints ----------------------------------------------------------------------------
 
     async def _run_endpoint(self, endpoint: Endpoint) -> None:
-        """Take a place for a request whose body is here; when all are taken, a large one is refused
-        unread, and a small one waits."""
-        app = self.app
+        """Answer a request once it has its place."""
         try:
-            app.health.require_hope()
-            self._check_body_headers()
-            if self.exchange.is_small:
-                await self.exchange.read_body()
-                await app.admission.enter()
-            else:  # a body that would take memory in line, or time with a refusal
-                app.admission.require_place()
-                await self.exchange.read_body()
-                app.admission.enter_now()
+            await self._enter()
         except ServiceError as error:
             if isinstance(error, Overloaded):
-                app.metrics.shed.inc()
+                self.app.metrics.shed.inc()
             await self._send_reply(self._refusal(error))
             return
-        app.metrics.in_flight.inc()
+        except asyncio.CancelledError:
+            await self._refuse_on_shutdown()
+            raise
+        self.app.metrics.in_flight.inc()
         try:
             await self._answer_unless_client_leaves(endpoint)
         finally:
-            app.admission.leave()
-            app.metrics.in_flight.dec()
+            self.app.admission.leave()
+            self.app.metrics.in_flight.dec()
+
+    async def _enter(self) -> None:
+        """Take a place for a request whose body is here; when all are taken, a large one is refused
+        unread, and a small one waits."""
+        app = self.app
+        app.health.require_hope()
+        self._check_body_headers()
+        if self.exchange.is_small:
+            await self.exchange.read_body()
+            self.waited_seconds = await app.admission.enter()
+        else:  # a body that would take memory in line, or time with a refusal
+            app.admission.require_place()
+            await self.exchange.read_body()
+            app.admission.enter_now()
 
     async def _answer_unless_client_leaves(self, endpoint: Endpoint) -> None:
         """Cancel the work as soon as the client closes its connection."""
@@ -271,8 +279,8 @@ class Entry(ASGIHTTPConnection):
         if self.app.settings.log_payloads:
             log.info("payload", body=body.decode("utf-8", "replace"))
         seconds = self.app.settings.request_timeout_seconds
-        limit = asyncio.timeout(seconds)
-        set_deadline(seconds)
+        limit = asyncio.timeout(seconds - self.waited_seconds)
+        set_deadline(seconds, spent_seconds=self.waited_seconds)
         try:
             async with limit:
                 await self.app.health.loaded()

@@ -57,6 +57,7 @@ def _named_by_workflow(service: str) -> Sequence[str]:
 
 
 def _tell_names(service: str, there: Connection, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, for the parent
     end_with_parent(parent, signal.SIGKILL)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what is wrong, the first worker says

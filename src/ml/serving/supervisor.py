@@ -8,7 +8,8 @@
 - SIGTERM and SIGINT are passed on once; the workers finish what is in flight. A second one kills.
 - A worker whose supervisor is gone reads the end of its lifeline, a pipe, and drains.
 
-The signals are blocked and taken one by one with `sigtimedwait`, so no code runs in a handler.
+The signals are blocked and taken one by one with `sigtimedwait`, so no code runs in a handler. What
+is done before there are workers, such as an import that hangs, they end by an exception.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from prometheus_client import multiprocess
@@ -40,6 +41,10 @@ def report_ready(supervisor: int) -> None:
     """Tell the supervisor, a process id, from a worker that its workflow is loaded."""
     if os.getppid() == supervisor:  # else it ended, and the signal would hit who adopted us
         os.kill(supervisor, _READY)
+
+
+class _Stopped(BaseException):
+    """A stop signal came before there were workers; no `except Exception` on the way holds it."""
 
 
 class Supervisor:
@@ -73,8 +78,11 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until all workers have ended; returns the exit code."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self._before_forks()
+        try:
+            with self._ended_by_signals():
+                self._before_forks()
+        except _Stopped:
+            return 0
         while self._exit_code is None or self._pids:
             self._kill_if_late()
             self._start_missing()
@@ -88,6 +96,25 @@ class Supervisor:
             elif received.si_signo not in self._ignored:
                 self._stop(received.si_signo)
         return self._exit_code
+
+    @contextlib.contextmanager
+    def _ended_by_signals(self) -> Iterator[None]:
+        """Raise `_Stopped` at a stop signal, for what may take long before there are workers.
+
+        Behind it, signals are blocked.
+        """
+
+        def stop(*_: object) -> None:
+            raise _Stopped
+
+        numbers = {*_STOP_SIGNALS, signal.SIGHUP} - self._ignored
+        before = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _start_missing(self) -> None:
         if self._exit_code is not None or time.monotonic() < self._start_at:
