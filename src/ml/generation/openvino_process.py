@@ -156,8 +156,14 @@ def open_pipeline(
         scheduler.num_kv_blocks = slots * -(-max_length // _BLOCK)
     else:
         scheduler.cache_size = cache_gib
-    # The library's own 8 bits are no faster with a small model, and less exact.
-    properties: dict[str, Any] = {"KV_CACHE_PRECISION": "f16"}
+    properties: dict[str, Any] = {
+        # By itself the library computes as each CPU is quickest, in bfloat16 or in 8 bits: with a
+        # small model that gives another answer on each, and with AMX a wrong one.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        # Its own 8 bits are no faster with a small model, and less exact.
+        "KV_CACHE_PRECISION": "f16",
+    }
     if prompt_lookup:
         properties["prompt_lookup"] = True
     if draft is not None:
