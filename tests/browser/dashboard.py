@@ -161,6 +161,12 @@ class Dashboard:
     async def messages(self) -> list[str]:
         return await self.find("#messages li").all_inner_texts()
 
+    async def shows_number(self, name: str, value: str) -> None:
+        """Wait until a number under the progress bar has a value."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await self.numbers()).get(name) != value:
+                await asyncio.sleep(0.05)
+
     async def numbers(self) -> dict[str, str]:
         """Return the numbers under the progress bar by their names."""
         names = await self.find("#numbers dt").all_inner_texts()

@@ -137,7 +137,7 @@ async def test_an_ended_job_is_no_longer_listened_to_until_it_is_resumed(
     await jobs.claim("one")
     await jobs.step("one", *range(11, 31), better=0.5)  # from the checkpoint of step 10
     await page.shows_points(30)
-    assert (await page.numbers())["Attempt"] == "2"
+    await page.shows_number("Attempt", "2")
     assert page.open_streams() == 2
     await page.page.reload()
     await page.shows_points(30)
