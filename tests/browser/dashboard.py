@@ -163,9 +163,8 @@ class Dashboard:
 
     async def shows_number(self, name: str, value: str) -> None:
         """Wait until a number under the progress bar has a value."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while (await self.numbers()).get(name) != value:
-                await asyncio.sleep(0.05)
+        number = self.find(f'#numbers dt:text-is("{name}") + dd')
+        await expect(number).to_have_text(value, timeout=PATIENCE_SECONDS * 1000)
 
     async def numbers(self) -> dict[str, str]:
         """Return the numbers under the progress bar by their names."""
