@@ -18,6 +18,7 @@ from typing import Any
 
 from ml.generation.child_process import resident_bytes, run_as_child
 from ml.generation.openvino_config import new_config
+from ml.models.openvino_arithmetic import SAME_ON_EVERY_CPU
 
 __all__ = ["open_pipeline"]
 
@@ -157,10 +158,7 @@ def open_pipeline(
     else:
         scheduler.cache_size = cache_gib
     properties: dict[str, Any] = {
-        # By itself the library computes as each CPU is quickest, in bfloat16 or in 8 bits: with a
-        # small model that gives another answer on each, and with AMX a wrong one.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        **SAME_ON_EVERY_CPU,
         # Its own 8 bits are no faster with a small model, and less exact.
         "KV_CACHE_PRECISION": "f16",
     }

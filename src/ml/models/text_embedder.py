@@ -13,6 +13,7 @@ from ml import caller
 from ml.errors import ConfigurationError, InvalidInput
 from ml.models.local_models import folder_here, model_source, require_there, told_of_files
 from ml.models.model_config import ModelConfig, context_length
+from ml.models.openvino_arithmetic import SAME_ON_EVERY_CPU
 
 __all__ = ["TextEmbedder"]
 
@@ -164,7 +165,9 @@ def _run_by_torch(source: str) -> _Run:
 def _run_by_openvino(folder: Path) -> _Run:
     import openvino  # type: ignore[import-untyped]
 
-    compiled = openvino.Core().compile_model(folder / _OPENVINO_FILE, "CPU")
+    compiled = openvino.Core().compile_model(
+        folder / _OPENVINO_FILE, "CPU", dict(SAME_ON_EVERY_CPU)
+    )
     names = {name for port in compiled.inputs for name in port.names}
 
     def run(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Vectors:

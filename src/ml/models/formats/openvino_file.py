@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ml.errors import ConfigurationError
 from ml.models.formats.onnx_weights import weight_files
+from ml.models.openvino_arithmetic import SAME_ON_EVERY_CPU
 from ml.models.tensor_model import Label, TensorModel, TensorSpec, math_threads, unreadable
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def load_openvino(path: Path, classes: Sequence[str] = ()) -> TensorModel:
     import openvino
 
     # Else it computes with 16 bits where the processor can.
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    options: dict[str, Any] = {**SAME_ON_EVERY_CPU, "PERFORMANCE_HINT": "LATENCY"}
     if threads := math_threads():
         options["INFERENCE_NUM_THREADS"] = threads
     try:
